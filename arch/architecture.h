@@ -1,0 +1,115 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/json.h"
+#include "common/result.h"
+
+// What an architecture is, without LibTorch: its options, which shapes it can take, and its exact costs. All functions
+// are pure and thread-safe; counts are exact 64-bit integers per example unless a comment says otherwise.
+namespace allometry::arch {
+
+// The size of a model. Every field is positive.
+struct Shape {
+  int64_t encoder_layers = 0;
+  int64_t decoder_layers = 0;
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+  int64_t heads = 0;
+  int64_t d_kv = 0;        // depth of one head; heads * d_kv may differ from d_model
+  int64_t vocabulary = 0;  // rows of the embedding: pieces + 100 sentinels + padding
+  bool operator==(const Shape&) const = default;
+};
+
+// Tokens of one example as the model sees them, padding included.
+struct Lengths {
+  int64_t inputs = 0;
+  int64_t targets = 0;
+};
+
+// A named row of the size grid (SCIENCE section 2). `vocabulary` of the row is 32,128 unless a sweep says otherwise.
+struct Size {
+  std::string_view name;
+  Shape shape;
+};
+std::span<const Size> Sizes();
+common::Result<Shape> FindSize(std::string_view name);  // kNotFound names the nearest size
+
+// One option of an architecture, for checking and for documentation.
+struct OptionSpec {
+  std::string name;
+  std::string type;                  // "integer", "number", "boolean" or "choice"
+  common::Json default_value;
+  std::vector<std::string> choices;  // for "choice"
+  double minimum = 0, maximum = 0;   // for "integer" and "number", inclusive
+  std::string help;
+};
+
+struct ParameterCount {
+  int64_t total = 0;
+  int64_t non_embedding = 0;
+  int64_t active = 0;  // used by one token
+};
+
+// FLOPs of one example's forward pass: 2 per multiply-add of every matrix product, convolution and attention product;
+// norms, softmax, look-ups and recomputation are not counted. Training costs three times as much.
+struct FlopCount {
+  int64_t forward = 0;
+  int64_t forward_without_head = 0;  // the output projection to the vocabulary left out
+  double mtf_multiply_adds = 0;      // Mesh TensorFlow's counter: 128 forward passes at the given lengths
+  double six_nd_per_token = 0;       // 6 N with N the non-embedding parameters
+};
+
+struct MemoryEstimate {
+  int64_t weights_bytes = 0;
+  int64_t gradients_bytes = 0;
+  int64_t optimizer_bytes = 0;
+  int64_t activations_bytes = 0;  // at the given micro-batch
+  int64_t total() const { return weights_bytes + gradients_bytes + optimizer_bytes + activations_bytes; }
+};
+
+struct TrainingSetup {
+  Lengths lengths;
+  int64_t micro_batch = 1;          // sequences
+  std::string precision = "fp32";   // or "bf16"
+  std::string optimizer = "adafactor";  // or "adamw"
+};
+
+// An architecture. Instances are constants owned by the registry.
+class Architecture {
+ public:
+  virtual ~Architecture() = default;
+  virtual std::string_view name() const = 0;
+  virtual std::string_view paper() const = 0;
+  // Raised whenever the same weights and batch would give another loss: part of every run's identity.
+  virtual int numerics_version() const = 0;
+  virtual std::span<const OptionSpec> options() const = 0;
+  // Whether the architecture can take this shape with these (complete, checked) options; the message names what it can.
+  virtual common::Status CheckShape(const Shape& shape, const common::Json& options) const = 0;
+  virtual ParameterCount CountParameters(const Shape& shape, const common::Json& options) const = 0;
+  virtual FlopCount CountFlops(const Shape& shape, const common::Json& options, Lengths lengths) const = 0;
+  virtual MemoryEstimate EstimateMemory(const Shape& shape, const common::Json& options,
+                                        const TrainingSetup& setup) const = 0;
+};
+
+// All architectures, in the order of docs/architectures.md.
+std::span<const Architecture* const> Architectures();
+common::Result<const Architecture*> FindArchitecture(std::string_view name);  // kNotFound names the nearest one
+
+// Fills in defaults and checks names, types and ranges. Returns an object with every option of the architecture.
+common::Result<common::Json> CompleteOptions(const Architecture& architecture, const common::Json& given);
+
+// T5's arithmetic (random_spans_helper in the public T5 code): the longest raw length whose corrupted inputs still fit
+// `input_length`, and the target length that follows. 512 at 0.15 and 3.0 gives raw 568 and targets 114.
+struct SpanCorruptionLengths {
+  int64_t raw = 0;
+  int64_t inputs = 0;
+  int64_t targets = 0;
+};
+SpanCorruptionLengths LengthsForSpanCorruption(int64_t input_length, double noise_density, double mean_span_length);
+
+}  // namespace allometry::arch
