@@ -19,7 +19,8 @@ if(ALLOMETRY_MOLD)
 endif()
 
 include_directories(${CMAKE_SOURCE_DIR})
-add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
+# restrict: g++ 12 reports it falsely for std::string concatenation.
+add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-restrict)
 if(ALLOMETRY_WERROR)
   add_compile_options(-Werror)
 endif()

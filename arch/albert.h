@@ -1,0 +1,10 @@
+#pragma once
+
+#include "arch/architecture.h"
+
+namespace allometry::arch {
+
+// ALBERT (Lan et al. 2019, arXiv 1909.11942): one shared block per stack, factorised embedding.
+const Architecture& Albert();
+
+}  // namespace allometry::arch

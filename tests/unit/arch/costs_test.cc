@@ -1,0 +1,136 @@
+#include <gtest/gtest.h>
+
+#include "arch/architecture.h"
+#include "arch/inventory.h"
+
+namespace allometry::arch {
+namespace {
+
+using common::Json;
+
+constexpr Lengths kT5Lengths{512, 114};
+
+const Architecture& Find(std::string_view name) { return **FindArchitecture(name); }
+Json Options(std::string_view name, const Json& given = nullptr) { return *CompleteOptions(Find(name), given); }
+ParameterCount Parameters(std::string_view name, const Shape& shape, const Json& given = nullptr) {
+  return Find(name).CountParameters(shape, Options(name, given));
+}
+
+// Totals of the public T5 checkpoints, in millions as printed (SCIENCE section 2).
+TEST(ArchCosts, TransformerTotalsAreThoseOfThePublicCheckpoints) {
+  const std::pair<const char*, double> rows[] = {{"nano", 2.55},   {"micro", 4.27},   {"milli", 8.09},
+                                                 {"tiny", 15.57},  {"mini", 31.22},   {"small", 60.5},
+                                                 {"base", 222.9},  {"large", 737.7},  {"xl", 2851.6},
+                                                 {"xxl", 11307}};
+  for (const auto& [size, millions] : rows) {
+    const double printed_digit = millions < 60 ? 0.01 : millions < 10000 ? 0.1 : 1;
+    EXPECT_NEAR(Parameters("transformer", *FindSize(size)).total * 1e-6, millions, printed_digit / 2 + 1e-9) << size;
+  }
+}
+
+TEST(ArchCosts, TransformerNonEmbeddingOfTheSmallRows) {
+  const std::pair<const char*, double> rows[] = {{"nano", 0.49}, {"micro", 1.18}, {"milli", 2.95}, {"tiny", 7.35}};
+  for (const auto& [size, millions] : rows)
+    EXPECT_NEAR(Parameters("transformer", *FindSize(size)).non_embedding * 1e-6, millions, 0.005) << size;
+}
+
+// The paper's axis runs from 1.1e12 to 1.4e14; the vanilla rows are SCIENCE section 6's.
+TEST(ArchCosts, MeshTensorFlowCountOfTheTransformer) {
+  const std::pair<const char*, double> rows[] = {{"tiny", 1.16e12}, {"base", 1.106e13}, {"xl", 1.24e14}};
+  for (const auto& [size, madds] : rows) {
+    const FlopCount flops = Find("transformer").CountFlops(*FindSize(size), Options("transformer"), kT5Lengths);
+    EXPECT_NEAR(flops.mtf_multiply_adds / madds, 1.0, 0.005) << size;
+  }
+}
+
+// By hand, for one layer a stack: d 4, inner 2 x 3 = 6, d_ff 8, vocabulary 10, 5 inputs, 3 targets.
+TEST(ArchCosts, TransformerForwardFlopsByHand) {
+  const Shape shape{1, 1, 4, 8, 2, 3, 10};
+  const int64_t encoder = 5 * 4 * (4 * 6) + 2 * 5 * 5 * 6 + 5 * 2 * (4 * 8);
+  const int64_t decoder = 3 * 4 * (4 * 6) + 2 * 3 * 3 * 6 + 2 * 3 * (4 * 6) + 2 * 5 * (4 * 6) + 2 * 3 * 5 * 6 +
+                          3 * 2 * (4 * 8);
+  const FlopCount flops = Find("transformer").CountFlops(shape, Options("transformer"), {5, 3});
+  EXPECT_EQ(flops.forward_without_head, 2 * (encoder + decoder));
+  EXPECT_EQ(flops.forward, 2 * (encoder + decoder + 3 * 4 * 10));
+}
+
+TEST(ArchCosts, GluKeepsTheCostOfTheFeedForwardLayers) {
+  const Shape base = *FindSize("base");
+  const double glu = Parameters("glu", base).total, plain = Parameters("transformer", base).total;
+  EXPECT_NEAR(glu / plain, 1.0, 0.001);  // 2/3 of 3072 is 2048 exactly
+  EXPECT_EQ(Parameters("glu", base, {{"tied_embedding", false}}).total - static_cast<int64_t>(glu),
+            base.vocabulary * base.d_model);
+}
+
+TEST(ArchCosts, AlbertsParametersDoNotGrowWithDepthAndItsFlopsDo) {
+  Shape shallow = *FindSize("base"), deep = shallow;
+  deep.encoder_layers = deep.decoder_layers = 2 * shallow.encoder_layers;
+  EXPECT_EQ(Parameters("albert", shallow).total, Parameters("albert", deep).total);
+  const auto flops = [](const Shape& s) { return Find("albert").CountFlops(s, Options("albert"), kT5Lengths); };
+  EXPECT_GT(flops(deep).forward, 1.9 * flops(shallow).forward);
+}
+
+TEST(ArchCosts, AlbertsEmbedding) {
+  const Shape base = *FindSize("base");
+  const auto embedding = [&](const Json& given) {
+    const ParameterCount count = Parameters("albert", base, given);
+    return count.total - count.non_embedding;
+  };
+  EXPECT_EQ(embedding(nullptr), base.vocabulary * 128 + 128 * base.d_model);
+  EXPECT_EQ(embedding({{"factor", 64}}), base.vocabulary * 64 + 64 * base.d_model);
+  EXPECT_EQ(embedding({{"factor", 0}}), base.vocabulary * base.d_model);
+  EXPECT_EQ(embedding({{"factor", 0}, {"untied_softmax", true}}), 2 * base.vocabulary * base.d_model);
+}
+
+TEST(ArchCosts, LconvReplacesSelfAttentionAndHasNoRelativeBias) {
+  const Shape shape = *FindSize("tiny");
+  const int64_t d = shape.d_model;
+  const int64_t attention = 4 * d * d * 8 + 2 * 32 * shape.heads;  // heads x d_kv is d_model at tiny
+  const int64_t convolution = (4 * d * d + 9 * d) * 8;
+  EXPECT_EQ(Parameters("lconv", shape).total,
+            Parameters("transformer", shape).total - attention + convolution);
+  EXPECT_EQ(Parameters("lconv", shape).total - Parameters("lconv", shape, {{"heads", 4}}).total, 9 * (d - 4) * 8);
+}
+
+TEST(ArchCosts, LconvIsLinearInTheInputLength) {
+  const Shape shape = *FindSize("tiny");
+  const auto forward = [&](int64_t inputs) {
+    return Find("lconv").CountFlops(shape, Options("lconv"), {inputs, 10}).forward;
+  };
+  EXPECT_EQ(forward(300) - forward(200), forward(200) - forward(100));
+}
+
+TEST(ArchCosts, MemoryGrowsWithTheMicroBatchInActivationsOnly) {
+  for (const Architecture* a : Architectures()) {
+    const Json options = *CompleteOptions(*a, nullptr);
+    const MemoryEstimate one = a->EstimateMemory(*FindSize("tiny"), options, {kT5Lengths, 1, "fp32", "adafactor"});
+    const MemoryEstimate four = a->EstimateMemory(*FindSize("tiny"), options, {kT5Lengths, 4, "fp32", "adafactor"});
+    EXPECT_EQ(four.activations_bytes, 4 * one.activations_bytes) << a->name();
+    EXPECT_EQ(four.weights_bytes, one.weights_bytes) << a->name();
+    const MemoryEstimate adamw = a->EstimateMemory(*FindSize("tiny"), options, {kT5Lengths, 1, "fp32", "adamw"});
+    EXPECT_EQ(adamw.optimizer_bytes, 8 * a->CountParameters(*FindSize("tiny"), options).total) << a->name();
+    EXPECT_LT(one.optimizer_bytes, adamw.optimizer_bytes / 10) << a->name();
+  }
+}
+
+TEST(ArchLengths, SpanCorruptionArithmetic) {
+  const auto check = [](int64_t inputs, int64_t raw, int64_t targets) {
+    const SpanCorruptionLengths n = LengthsForSpanCorruption(inputs, 0.15, 3.0);
+    EXPECT_EQ(n.raw, raw);
+    EXPECT_EQ(n.inputs, inputs);
+    EXPECT_EQ(n.targets, targets);
+  };
+  check(512, 568, 114);  // the published numbers
+  check(128, 141, 29);   // the same rule, evaluated by a script of its own
+  check(64, 70, 14);
+}
+
+TEST(ArchRounding, NearestMultipleOfEight) {
+  EXPECT_EQ(RoundToMultipleOf8(192), 192);
+  EXPECT_EQ(RoundToMultipleOf8(195.9), 192);
+  EXPECT_EQ(RoundToMultipleOf8(196), 200);
+  EXPECT_EQ(RoundToMultipleOf8(1), 8);
+}
+
+}  // namespace
+}  // namespace allometry::arch

@@ -1,0 +1,63 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "arch/architecture.h"
+
+namespace allometry::arch {
+namespace {
+
+using common::Json;
+using ::testing::HasSubstr;
+
+TEST(ArchRegistry, NamesTheNearestArchitectureAndSize) {
+  EXPECT_THAT(FindArchitecture("transfomer").error().message, HasSubstr("did you mean 'transformer'"));
+  EXPECT_THAT(FindSize("smal").error().message, HasSubstr("did you mean 'small'"));
+}
+
+TEST(ArchRegistry, EveryArchitectureTakesEverySizeOfTheGrid) {
+  for (const Architecture* a : Architectures())
+    for (const Size& size : Sizes())
+      EXPECT_TRUE(a->CheckShape(size.shape, *CompleteOptions(*a, nullptr)).ok()) << a->name() << ' ' << size.name;
+}
+
+TEST(ArchRegistry, ImpossibleShapesAreNamed) {
+  for (const Architecture* a : Architectures()) {
+    Shape shape = *FindSize("nano");
+    shape.heads = 0;
+    auto status = a->CheckShape(shape, *CompleteOptions(*a, nullptr));
+    ASSERT_FALSE(status.ok()) << a->name();
+    EXPECT_THAT(status.error().message, HasSubstr("heads is 0"));
+  }
+}
+
+TEST(ArchOptions, DefaultsAreFilledIn) {
+  const Json options = *CompleteOptions(**FindArchitecture("glu"), Json{{"activation", "silu"}});
+  EXPECT_EQ(options, Json({{"activation", "silu"}, {"tied_embedding", true}}));
+}
+
+TEST(ArchOptions, MistakesNameWhatIsAllowed) {
+  const auto message = [](const char* architecture, const Json& given) {
+    return CompleteOptions(**FindArchitecture(architecture), given).error().message;
+  };
+  EXPECT_THAT(message("glu", {{"activatoin", "gelu"}}), HasSubstr("did you mean 'activation'"));
+  EXPECT_THAT(message("glu", {{"activation", "tanh"}}), HasSubstr("one of sigmoid gelu silu relu"));
+  EXPECT_THAT(message("glu", {{"tied_embedding", 1}}), HasSubstr("true or false"));
+  EXPECT_THAT(message("albert", {{"factor", 1.5}}), HasSubstr("an integer from"));
+  EXPECT_THAT(message("albert", {{"factor", -2}}), HasSubstr("an integer from"));
+  EXPECT_THAT(message("transformer", {{"x", 1}}), HasSubstr("it takes none"));
+}
+
+TEST(ArchOptions, AWholeNumberInAnyNotationIsAnInteger) {
+  const Json options = *CompleteOptions(**FindArchitecture("albert"), Json{{"factor", 64.0}});
+  EXPECT_TRUE(options.at("factor").is_number_integer());
+  EXPECT_EQ(options.at("factor"), 64);
+}
+
+TEST(ArchOptions, LconvKernelsMustDivideTheWidth) {
+  const Architecture& lconv = **FindArchitecture("lconv");
+  EXPECT_FALSE(lconv.CheckShape(*FindSize("nano"), *CompleteOptions(lconv, Json{{"heads", 7}})).ok());
+  EXPECT_TRUE(lconv.CheckShape(*FindSize("nano"), *CompleteOptions(lconv, Json{{"heads", 8}})).ok());
+}
+
+}  // namespace
+}  // namespace allometry::arch
