@@ -1,0 +1,226 @@
+#include "analysis/line.h"
+
+#include <Eigen/Dense>
+#include <algorithm>
+#include <boost/math/distributions/fisher_f.hpp>
+#include <boost/math/distributions/students_t.hpp>
+#include <cmath>
+#include <numeric>
+
+namespace allometry::analysis {
+namespace {
+
+constexpr double kCurvedBelow = 0.05;
+constexpr double kUnequalSdRatio = 3.0;
+constexpr size_t kQuadraticFromSizes = 6;
+// Differences this small against the values themselves are rounding, not variance.
+constexpr double kRelativeZero = 1e-12;
+
+double TQuantile(double confidence, double degrees) {
+  return boost::math::quantile(boost::math::students_t(degrees), 0.5 + confidence / 2);
+}
+
+double Mean(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0) / v.size(); }
+
+// Sum of products of deviations of two equally long samples.
+double CrossDeviation(const std::vector<double>& a, const std::vector<double>& b) {
+  const double mean_a = Mean(a), mean_b = Mean(b);
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - mean_a) * (b[i] - mean_b);
+  return sum;
+}
+
+// The line through the size means, with what its intervals need.
+struct Line {
+  std::vector<double> x, y, n;      // size means and seeds
+  std::vector<double> a;            // (x_i - mean x) / Sxx
+  std::vector<double> residuals;
+  double sxx = 0, slope = 0;
+  double seeds_degrees = 0;         // sum (n_i - 1)
+};
+
+Line FitLine(std::span<const SizeSamples> sizes) {
+  Line line;
+  for (const SizeSamples& s : sizes) {
+    line.x.push_back(Mean(s.x));
+    line.y.push_back(Mean(s.y));
+    line.n.push_back(static_cast<double>(s.y.size()));
+    line.seeds_degrees += line.n.back() - 1;
+  }
+  const double mean_x = Mean(line.x), mean_y = Mean(line.y);
+  line.sxx = CrossDeviation(line.x, line.x);
+  if (line.sxx > 0) line.slope = CrossDeviation(line.x, line.y) / line.sxx;
+  for (size_t i = 0; i < line.x.size(); ++i) {
+    line.a.push_back((line.x[i] - mean_x) / line.sxx);
+    line.residuals.push_back(line.y[i] - mean_y - line.slope * (line.x[i] - mean_x));
+  }
+  return line;
+}
+
+// Pooled within-size covariance of (x, y): entries xx, xy, yy.
+struct Covariance {
+  double xx = 0, xy = 0, yy = 0;
+};
+
+Covariance PooledCovariance(std::span<const SizeSamples> sizes, double degrees) {
+  Covariance c;
+  for (const SizeSamples& s : sizes) {
+    c.xx += CrossDeviation(s.x, s.x);
+    c.xy += CrossDeviation(s.x, s.y);
+    c.yy += CrossDeviation(s.y, s.y);
+  }
+  return {c.xx / degrees, c.xy / degrees, c.yy / degrees};
+}
+
+bool XVaries(std::span<const SizeSamples> sizes) {
+  return std::ranges::any_of(sizes, [](const SizeSamples& s) {
+    return std::ranges::adjacent_find(s.x, std::not_equal_to<>()) != s.x.end();
+  });
+}
+
+struct Variance {
+  double value = 0, degrees = 0;
+};
+
+// v_i = s_i^2 with Satterthwaite's degrees of freedom.
+Variance WelchVariance(std::span<const SizeSamples> sizes, const Line& line) {
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const double v = CrossDeviation(sizes[i].y, sizes[i].y) / (line.n[i] - 1);
+    const double term = line.a[i] * line.a[i] * v / line.n[i];
+    sum += term;
+    squares += term * term / (line.n[i] - 1);
+  }
+  return {sum, squares > 0 ? sum * sum / squares : 0};
+}
+
+// g_i = (r_i - b u_i, u_i) / Sxx with u_i = x_i - mean x; without variance of x this is the pooled form.
+Variance PooledVariance(std::span<const SizeSamples> sizes, const Line& line) {
+  const Covariance s = PooledCovariance(sizes, line.seeds_degrees);
+  double sum = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const double gx = line.residuals[i] / line.sxx - line.slope * line.a[i], gy = line.a[i];
+    sum += (gx * gx * s.xx + 2 * gx * gy * s.xy + gy * gy * s.yy) / line.n[i];
+  }
+  return {sum, line.seeds_degrees};
+}
+
+// Sum of squared residuals of the least-squares polynomial of a degree, weighted by n when asked.
+double ResidualSquares(const Line& line, int degree, bool weighted) {
+  const Eigen::Index k = static_cast<Eigen::Index>(line.x.size());
+  const double centre = Mean(line.x), scale = std::sqrt(line.sxx);
+  Eigen::MatrixXd design(k, degree + 1);
+  Eigen::VectorXd y(k);
+  for (Eigen::Index i = 0; i < k; ++i) {
+    const double w = weighted ? std::sqrt(line.n[i]) : 1.0;
+    for (int power = 0; power <= degree; ++power) design(i, power) = w * std::pow((line.x[i] - centre) / scale, power);
+    y(i) = w * line.y[i];
+  }
+  return (y - design * design.colPivHouseholderQr().solve(y)).squaredNorm();
+}
+
+// F test of lack of fit against the variance between seeds.
+bool IsCurved(const Line& line, double pooled_yy) {
+  const double k = static_cast<double>(line.x.size());
+  if (k < 3 || line.seeds_degrees < 1 || pooled_yy <= 0) return false;
+  const double f = ResidualSquares(line, 1, true) / (k - 2) / pooled_yy;
+  const boost::math::fisher_f distribution(k - 2, line.seeds_degrees);
+  return boost::math::cdf(boost::math::complement(distribution, f)) < kCurvedBelow;
+}
+
+Interval Around(double centre, double variance, double degrees, double confidence) {
+  const double half = TQuantile(confidence, degrees) * std::sqrt(variance);
+  return {centre - half, centre + half, degrees};
+}
+
+std::optional<Interval> LineInterval(const Line& line, double confidence) {
+  const size_t k = line.x.size();
+  if (k < 3) return std::nullopt;
+  const int degree = k >= kQuadraticFromSizes ? 2 : 1;
+  const double degrees = static_cast<double>(k) - 1 - degree;
+  const double variance = ResidualSquares(line, degree, false) / degrees / line.sxx;
+  return Around(line.slope, variance, degrees, confidence);
+}
+
+void FlagSeeds(std::span<const SizeSamples> sizes, const Line& line, bool pooled, SlopeEstimate* out) {
+  if (line.seeds_degrees == 0) {
+    out->flags.push_back("one seed");
+    return;
+  }
+  std::vector<double> sds;
+  for (size_t i = 0; i < sizes.size(); ++i)
+    if (line.n[i] > 1) sds.push_back(std::sqrt(CrossDeviation(sizes[i].y, sizes[i].y) / (line.n[i] - 1)));
+  const auto [low, high] = std::ranges::minmax(sds);
+  if (high > kUnequalSdRatio * low) out->flags.push_back("unequal seed sd");
+  const auto [fewest, most] = std::ranges::minmax(line.n);
+  if (pooled && fewest != most) out->flags.push_back("pooled across unequal seeds");
+}
+
+bool NoVariance(double variance, double slope) { return std::sqrt(variance) <= kRelativeZero * std::abs(slope); }
+
+void AddIntervals(std::span<const SizeSamples> sizes, const Line& line, double confidence, SlopeEstimate* out) {
+  const bool x_varies = XVaries(sizes);
+  const bool welch = !x_varies && std::ranges::min(line.n) >= 3;
+  FlagSeeds(sizes, line, !welch, out);
+  if (line.x.size() == 2) out->flags.push_back("two sizes");
+  if (line.seeds_degrees > 0) {
+    if (IsCurved(line, PooledCovariance(sizes, line.seeds_degrees).yy)) out->flags.push_back("curved");
+    const Variance v = welch ? WelchVariance(sizes, line) : PooledVariance(sizes, line);
+    if (NoVariance(v.value, line.slope)) {
+      out->refused = "the seeds of every size have equal results: are they the same run?";
+      return;
+    }
+    out->variance = v.value;
+    out->seed_interval = Around(line.slope, v.value, v.degrees, confidence);
+  }
+  out->line_interval = LineInterval(line, confidence);
+  if (!out->seed_interval && !out->line_interval) out->refused = "two sizes with one seed give a slope without an interval";
+}
+
+}  // namespace
+
+bool SlopeEstimate::HasFlag(std::string_view flag) const { return std::ranges::count(flags, flag) > 0; }
+
+SlopeEstimate EstimateSlope(std::span<const SizeSamples> sizes, double confidence) {
+  SlopeEstimate out;
+  if (sizes.size() < 2) {
+    out.refused = "a slope needs two sizes, and there is " + std::to_string(sizes.size());
+    return out;
+  }
+  const Line line = FitLine(sizes);
+  if (line.sxx <= 0) {
+    out.refused = "all sizes have the same x";
+    return out;
+  }
+  out.alpha = line.slope;
+  AddIntervals(sizes, line, confidence, &out);
+  return out;
+}
+
+SlopeDifference Difference(const SlopeEstimate& first, const SlopeEstimate& second, double confidence) {
+  SlopeDifference out;
+  out.difference = first.alpha.value_or(NAN) - second.alpha.value_or(NAN);
+  if (!first.seed_interval || !second.seed_interval) return out;
+  const double v1 = first.variance, v2 = second.variance;
+  const double degrees = (v1 + v2) * (v1 + v2) / (v1 * v1 / first.seed_interval->degrees_of_freedom +
+                                                  v2 * v2 / second.seed_interval->degrees_of_freedom);
+  out.interval = Around(out.difference, v1 + v2, degrees, confidence);
+  const double t = std::abs(out.difference) / std::sqrt(v1 + v2);
+  out.p_value = 2 * boost::math::cdf(boost::math::complement(boost::math::students_t(degrees), t));
+  return out;
+}
+
+std::vector<double> HolmAdjusted(std::span<const double> p_values) {
+  std::vector<size_t> order(p_values.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::sort(order, {}, [&](size_t i) { return p_values[i]; });
+  std::vector<double> adjusted(p_values.size());
+  double running = 0;
+  for (size_t rank = 0; rank < order.size(); ++rank) {
+    running = std::max(running, static_cast<double>(order.size() - rank) * p_values[order[rank]]);
+    adjusted[order[rank]] = std::min(1.0, running);
+  }
+  return adjusted;
+}
+
+}  // namespace allometry::analysis
