@@ -1,0 +1,177 @@
+#include "worker/trainer/engine/device.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/cpu/Utils.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <dlfcn.h>
+#include <malloc.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "arch/architecture.h"
+#include "common/version.h"
+
+namespace allometry::trainer {
+namespace {
+
+using common::Json;
+
+// The few calls of the CUDA driver that describe a device.
+class CudaDriver {
+ public:
+  CudaDriver() : library_(::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {
+    usable_ = library_ && Resolve("cuInit", init_) && Resolve("cuDeviceGetCount", count_) &&
+              Resolve("cuDeviceGet", get_) && Resolve("cuDeviceGetName", name_) &&
+              Resolve("cuDeviceTotalMem_v2", memory_) && Resolve("cuDeviceGetAttribute", attribute_) && init_(0) == 0;
+  }
+
+  std::vector<GpuInfo> Devices() const {
+    std::vector<GpuInfo> gpus;
+    int count = 0;
+    if (!usable_ || count_(&count) != 0) return gpus;
+    for (int i = 0; i < count; ++i) {
+      int handle = 0;
+      char name[256] = {};
+      size_t bytes = 0;
+      GpuInfo gpu{.index = i};
+      if (get_(&handle, i) != 0 || name_(name, sizeof name - 1, handle) != 0 || memory_(&bytes, handle) != 0) continue;
+      attribute_(&gpu.compute_major, kComputeMajor, handle);
+      attribute_(&gpu.compute_minor, kComputeMinor, handle);
+      gpu.name = name;
+      gpu.memory_bytes = static_cast<int64_t>(bytes);
+      gpus.push_back(gpu);
+    }
+    return gpus;
+  }
+
+ private:
+  static constexpr int kComputeMajor = 75, kComputeMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+  template <typename Function>
+  bool Resolve(const char* symbol, Function& function) {
+    function = reinterpret_cast<Function>(::dlsym(library_, symbol));
+    return function != nullptr;
+  }
+
+  void* library_;  // stays loaded: LibTorch will want it too
+  bool usable_ = false;
+  int (*init_)(unsigned) = nullptr;
+  int (*count_)(int*) = nullptr;
+  int (*get_)(int*, int) = nullptr;
+  int (*name_)(char*, int, int) = nullptr;
+  int (*memory_)(size_t*, int) = nullptr;
+  int (*attribute_)(int*, int, int) = nullptr;
+};
+
+std::string CpuModel() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
+  return "unknown";
+}
+
+std::string HostName() {
+  utsname names{};
+  return ::uname(&names) == 0 ? names.nodename : "unknown";
+}
+
+int64_t MemoryBytes() {
+  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGE_SIZE));
+}
+
+Json GpuToJson(const GpuInfo& gpu) {
+  return {{"device", "cuda:" + std::to_string(gpu.index)},
+          {"name", gpu.name},
+          {"memory_bytes", gpu.memory_bytes},
+          {"compute_capability", std::to_string(gpu.compute_major) + "." + std::to_string(gpu.compute_minor)},
+          {"precisions", gpu.compute_major >= 8 ? Json{"fp32", "bf16"} : Json{"fp32"}}};
+}
+
+Json Versions() {
+  return {{"allometry", common::kVersion}, {"commit", common::kCommit},  {"build_type", common::kBuildType},
+          {"compiler", common::kCompiler}, {"libtorch", TORCH_VERSION},  {"contract", 1}};
+}
+
+}  // namespace
+
+std::vector<GpuInfo> FindGpus() {
+  static const CudaDriver driver;
+  return driver.Devices();
+}
+
+common::Result<at::Device> OpenDevice(const std::string& name) {
+  if (name == "cpu") return at::Device(at::kCPU);
+  const int index = name.size() > 5 ? std::stoi(name.substr(5)) : 0;
+  const std::vector<GpuInfo> gpus = FindGpus();
+  if (index >= static_cast<int>(gpus.size()))
+    return common::InvalidArgument("execution.device is '" + name + "', but this machine offers " +
+                                   std::to_string(gpus.size()) + " GPUs: use cpu, or see allo-trainer --probe");
+  if (!::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL))
+    return common::InvalidArgument(std::string("LibTorch's CUDA library cannot be loaded: ") + ::dlerror());
+  if (!at::globalContext().hasCUDA())
+    return common::InvalidArgument("LibTorch finds no usable GPU for '" + name + "': is the driver new enough for it?");
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+common::Result<std::string> ResolvePrecision(const std::string& asked, const at::Device& device) {
+  if (device.is_cpu()) return asked == "auto" ? std::string("fp32") : asked;
+  const std::vector<GpuInfo> gpus = FindGpus();
+  const bool bf16 = gpus.at(static_cast<size_t>(device.index())).compute_major >= 8;
+  if (asked == "auto") return std::string(bf16 ? "bf16" : "fp32");
+  if (asked == "bf16" && !bf16)
+    return common::InvalidArgument("execution.precision is bf16, but " + gpus[static_cast<size_t>(device.index())].name +
+                                   " cannot compute in it: use fp32");
+  return asked;
+}
+
+int64_t PeakMemoryBytes(const at::Device& device) {
+  if (device.is_cuda()) {
+    auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(at::kCUDA));
+    if (allocator) return allocator->getDeviceStats(device.index()).reserved_bytes[0].peak;
+  }
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+void PrepareProcess(int64_t threads) {
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
+  ::mallopt(M_TOP_PAD, 64 << 20);
+  at::set_num_threads(static_cast<int>(threads));
+  at::set_num_interop_threads(1);
+}
+
+Json Provenance(const std::string& device, int64_t threads) {
+  Json facts = Versions();
+  facts["host"] = HostName();
+  facts["cpu"] = CpuModel();
+  facts["cpu_capability"] = at::get_cpu_capability();
+  facts["threads"] = threads;
+  facts["device"] = device;
+  if (device != "cpu")
+    for (const GpuInfo& gpu : FindGpus())
+      if (device == "cuda:" + std::to_string(gpu.index) || (device == "cuda" && gpu.index == 0)) facts["gpu"] = gpu.name;
+  return facts;
+}
+
+Json ProbeReport() {
+  Json devices = Json::array();
+  devices.push_back({{"device", "cpu"},
+                     {"name", CpuModel()},
+                     {"cores", ::sysconf(_SC_NPROCESSORS_ONLN)},
+                     {"memory_bytes", MemoryBytes()},
+                     {"precisions", {"fp32", "bf16"}}});
+  for (const GpuInfo& gpu : FindGpus()) devices.push_back(GpuToJson(gpu));
+  Json architectures = Json::object();
+  for (const arch::Architecture* architecture : arch::Architectures())
+    architectures[std::string(architecture->name())] = architecture->numerics_version();
+  return {{"devices", devices}, {"versions", Versions()}, {"host", HostName()}, {"architectures", architectures}};
+}
+
+}  // namespace allometry::trainer

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/json.h"
+#include "common/result.h"
+
+namespace allometry::trainer {
+
+// A GPU as its driver describes it; found without LibTorch's CUDA library, whose loading alone takes 0.2 s and 230 MB.
+struct GpuInfo {
+  int index = 0;
+  std::string name;
+  int64_t memory_bytes = 0;
+  int compute_major = 0, compute_minor = 0;
+};
+
+// The GPUs that this process may use (CUDA_VISIBLE_DEVICES is obeyed); empty without a driver.
+std::vector<GpuInfo> FindGpus();
+
+// The device to compute on, with LibTorch's CUDA library loaded if it is a GPU. kInvalidArgument says what is missing.
+common::Result<at::Device> OpenDevice(const std::string& name);
+
+// What "auto" means on a device: bf16 on GPUs of compute capability 8 or more, fp32 elsewhere; other words pass through.
+// kInvalidArgument if the device cannot compute in the asked precision.
+common::Result<std::string> ResolvePrecision(const std::string& asked, const at::Device& device);
+
+// Highest memory use so far: of this process on a CPU, of LibTorch's allocator on a GPU.
+int64_t PeakMemoryBytes(const at::Device& device);
+
+// Sets thread counts (one thread between operations) and the allocator's thresholds, so that freed tensors are reused
+// instead of being given back to the system and faulted in again. Once, before the first tensor operation.
+void PrepareProcess(int64_t threads);
+
+// Versions and host facts for the `start` event.
+common::Json Provenance(const std::string& device, int64_t threads);
+
+// The answer to --probe.
+common::Json ProbeReport();
+
+}  // namespace allometry::trainer

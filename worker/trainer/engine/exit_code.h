@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+
+namespace allometry::trainer {
+
+// How a trainer process ends (docs/trainer-contract.md).
+enum class ExitCode : int {
+  kDone = 0,
+  kCrash = 1,
+  kStopped = 40,
+  kConfigurationError = 42,
+  kDataError = 43,
+  kDiverged = 44,
+  kOutOfMemory = 45,
+};
+
+// The end of a run: its code and, unless done, the reason for people.
+struct Ending {
+  ExitCode code = ExitCode::kDone;
+  std::string reason;
+};
+
+}  // namespace allometry::trainer

@@ -1,0 +1,82 @@
+#include "worker/trainer/engine/model_state.h"
+
+#include <ATen/ATen.h>
+
+#include <set>
+
+namespace allometry::trainer {
+
+ModelState::ModelState(std::shared_ptr<Model> model, at::Device device, bool bf16)
+    : model_(std::move(model)), bf16_(bf16) {
+  at::NoGradGuard no_grad;
+  model_->to(device);
+  std::set<const c10::TensorImpl*> seen;  // a tied parameter counts once
+  for (const auto& item : model_->named_parameters()) {
+    if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
+    at::Tensor parameter = item.value();
+    const at::Tensor master = bf16 ? parameter.detach().to(at::kFloat).clone() : parameter.detach();
+    if (bf16) parameter.set_data(parameter.to(at::kBFloat16));
+    parameters_.push_back(parameter);
+    masters_.push_back({item.key(), master});
+  }
+  for (const auto& item : model_->named_buffers()) buffers_.push_back({item.key(), item.value()});
+  gradient_sums_.resize(parameters_.size());
+}
+
+int64_t ModelState::ParameterCount() const {
+  int64_t count = 0;
+  for (const TrainedTensor& master : masters_) count += master.value.numel();
+  return count;
+}
+
+void ModelState::CollectGradients() {
+  if (!bf16_) return;
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor& gradient = parameters_[i].grad();
+    if (!gradient.defined()) continue;
+    if (gradient_sums_[i].defined())
+      gradient_sums_[i].add_(gradient);
+    else
+      gradient_sums_[i] = gradient.to(at::kFloat);
+    parameters_[i].mutable_grad() = at::Tensor();
+  }
+}
+
+std::vector<at::Tensor> ModelState::Gradients() {
+  std::vector<at::Tensor> gradients(parameters_.size());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor& gradient = bf16_ ? gradient_sums_[i] : parameters_[i].grad();
+    if (gradient.defined()) gradients[i] = gradient.detach().contiguous();
+  }
+  return gradients;
+}
+
+// A dropped gradient costs no pass over memory: the next backward pass hands over its own buffer.
+void ModelState::ClearGradients() {
+  for (at::Tensor& parameter : parameters_) parameter.mutable_grad() = at::Tensor();
+  for (at::Tensor& sum : gradient_sums_) sum = at::Tensor();
+}
+
+void ModelState::PublishWeights() {
+  if (!bf16_) return;
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].detach().copy_(masters_[i].value);
+}
+
+std::map<std::string, at::Tensor> ModelState::Weights() const {
+  std::map<std::string, at::Tensor> weights;
+  for (const TrainedTensor& tensor : masters_) weights[tensor.name] = tensor.value;
+  for (const TrainedTensor& tensor : buffers_) weights[tensor.name] = tensor.value;
+  return weights;
+}
+
+common::Status ModelState::LoadWeights(const std::map<std::string, at::Tensor>& weights) {
+  at::NoGradGuard no_grad;
+  for (auto* group : {&masters_, &buffers_})
+    for (TrainedTensor& tensor : *group) ALLO_RETURN_IF_ERROR(LoadTensor(weights, tensor.name, tensor.value));
+  PublishWeights();
+  return common::Ok();
+}
+
+}  // namespace allometry::trainer

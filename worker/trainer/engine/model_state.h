@@ -1,0 +1,51 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "worker/trainer/models/model.h"
+#include "worker/trainer/optim/optimizer.h"
+
+namespace allometry::trainer {
+
+// A model with its float32 masters. In fp32 the masters are the model's own parameters; in bf16 the model computes with
+// copies that PublishWeights refreshes. Not thread-safe.
+class ModelState {
+ public:
+  // Moves the model to the device and, for bf16, rounds its parameters after the masters were taken.
+  ModelState(std::shared_ptr<Model> model, at::Device device, bool bf16);
+
+  Model& model() { return *model_; }
+  const std::vector<TrainedTensor>& masters() const { return masters_; }
+  int64_t ParameterCount() const;
+
+  // Adds the gradients of the last backward pass to the sums, and forgets them in the model. In fp32 nothing is moved:
+  // LibTorch itself adds the gradients of several passes.
+  void CollectGradients();
+  // The sums since the last ClearGradients, float32, in the order of the masters; undefined where none came.
+  std::vector<at::Tensor> Gradients();
+  void ClearGradients();
+
+  // Copies the masters into the model; needed after each change of the masters.
+  void PublishWeights();
+
+  // Masters and persistent buffers by name. The tensors share the model's memory.
+  std::map<std::string, at::Tensor> Weights() const;
+  // kDataLoss names the first tensor that is missing or has another shape.
+  common::Status LoadWeights(const std::map<std::string, at::Tensor>& weights);
+
+ private:
+  std::shared_ptr<Model> model_;
+  bool bf16_;
+  std::vector<at::Tensor> parameters_;
+  std::vector<TrainedTensor> masters_;
+  std::vector<TrainedTensor> buffers_;
+  std::vector<at::Tensor> gradient_sums_;  // bf16 only
+};
+
+}  // namespace allometry::trainer

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "arch/architecture.h"
+#include "common/json.h"
+#include "common/result.h"
+#include "worker/trainer/optim/optimizer_options.h"
+#include "worker/trainer/optim/schedule.h"
+
+namespace allometry::trainer {
+
+// What run.json says, typed and checked. Defaults are documented in docs/training.md.
+
+// `execution`: where and how, without influence on the result (precision apart, which is recorded).
+struct Execution {
+  std::string run_id;
+  int64_t attempt = 0;
+  std::string device = "cpu";      // "cpu", "cuda" or "cuda:N"
+  int64_t threads = 1;
+  std::string precision = "auto";  // "auto", "fp32" or "bf16"
+  int64_t micro_batch = 0;         // sequences; 0 = the whole batch on a CPU, up to 32 on a GPU
+  std::map<std::string, std::filesystem::path> inputs;  // parent's name -> folder of its outputs
+  std::map<std::string, std::filesystem::path> files;   // SHA-256 -> path
+  std::filesystem::path resume;    // empty: none
+  bool keep_final = true;          // leave the output `model`
+  double checkpoint_interval_s = 30;
+  int64_t log_every = 0;           // steps per metric point; 0 = a hundredth of all steps, at most 100
+};
+
+struct ModelConfig {
+  std::string architecture;
+  arch::Shape shape;
+  common::Json options;  // complete
+};
+
+struct OptimizationConfig {
+  OptimizerOptions optimizer;
+  Schedule schedule;
+  double clip_norm = 0;  // 0 = none
+};
+
+struct DivergenceConfig {
+  double loss_spike = 2.0;      // nats above the best window; 0 = only NaN and infinity count
+  int64_t window_steps = 20;
+};
+
+struct TaskConfig {
+  std::string name;
+  int64_t max_train = 0;  // examples; 0 = all
+  int64_t max_valid = 0;
+};
+
+// What pretraining and fine-tuning have in common.
+struct TrainingConfig {
+  ModelConfig model;
+  OptimizationConfig optimization;
+  DivergenceConfig divergence;
+  int64_t batch_sequences = 0;
+  int64_t steps = 0;
+  double dropout = 0;
+  uint64_t seed = 0;
+  int64_t evaluate_every_steps = 0;  // 0 = at the end only
+};
+
+struct PretrainConfig {
+  TrainingConfig training;
+  int64_t input_length = 512;
+  double noise_density = 0.15;
+  double mean_span_length = 3.0;
+  int64_t evaluation_examples = 512;
+};
+
+struct FinetuneConfig {
+  TrainingConfig training;
+  std::vector<TaskConfig> tasks;
+  int64_t mixture_cap = 0;  // examples of one task that count for its rate; 0 = all
+  int64_t input_length = 128;
+  int64_t target_length = 8;
+  std::string select = "last";  // or "best"
+  bool shuffle_labels = false;  // train on permuted labels: a control
+};
+
+// The file as a whole. `run` is kept as given: it identifies checkpoints and is handed to the data library.
+struct RunConfig {
+  std::string kind;  // "prepare", "pretrain" or "finetune"
+  common::Json run;
+  std::string run_sha256;  // of run's canonical JSON
+  Execution execution;
+};
+
+// All errors are kInvalidArgument and name the member by its path, what is wrong and what is allowed.
+common::Result<RunConfig> ReadRunConfig(const std::filesystem::path& path);
+common::Result<RunConfig> ParseRunConfig(const common::Json& file);
+common::Result<PretrainConfig> ParsePretrain(const common::Json& run);
+common::Result<FinetuneConfig> ParseFinetune(const common::Json& run);
+
+// The shape as an object with the members of run.model.shape.
+common::Json ShapeToJson(const arch::Shape& shape);
+
+}  // namespace allometry::trainer

@@ -1,0 +1,15 @@
+#pragma once
+
+namespace allometry::trainer {
+
+// SIGTERM and SIGINT ask for a checkpoint and the exit code 40. The handler only sets a flag; a second SIGINT
+// ends the process at once. SIGPIPE is ignored.
+void InstallStopSignals();
+
+// Whether one has come. Thread-safe.
+bool StopRequested();
+
+// For tests: sets or clears the flag.
+void SetStopRequested(bool requested);
+
+}  // namespace allometry::trainer

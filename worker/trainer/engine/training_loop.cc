@@ -1,0 +1,318 @@
+#include "worker/trainer/engine/training_loop.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "worker/trainer/engine/device.h"
+#include "worker/trainer/engine/stop_signal.h"
+
+namespace allometry::trainer {
+namespace {
+
+using common::Json;
+
+constexpr double kProgressEverySeconds = 0.5;
+constexpr size_t kBatchesAhead = 4;
+constexpr int64_t kGpuMicroBatch = 32;
+
+int64_t LogEvery(int64_t asked, int64_t steps) {
+  return asked > 0 ? asked : std::clamp<int64_t>(steps / 100, 1, 100);
+}
+
+int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device) {
+  const int64_t limit = asked > 0 ? asked : device.is_cuda() ? kGpuMicroBatch : batch;
+  return std::min(limit, batch);
+}
+
+Ending CrashOf(const common::Error& error) { return {ExitCode::kCrash, error.message}; }
+
+std::map<std::string, at::Tensor> Prefixed(const std::string& prefix, const std::map<std::string, at::Tensor>& tensors) {
+  std::map<std::string, at::Tensor> out;
+  for (const auto& [name, tensor] : tensors) out[prefix + name] = tensor;
+  return out;
+}
+
+std::map<std::string, at::Tensor> WithPrefix(const std::string& prefix,
+                                             const std::map<std::string, at::Tensor>& tensors) {
+  std::map<std::string, at::Tensor> out;
+  for (const auto& [name, tensor] : tensors)
+    if (name.rfind(prefix, 0) == 0) out[name.substr(prefix.size())] = tensor;
+  return out;
+}
+
+Json EvaluationToJson(const Evaluation& evaluation) {
+  return {{"score", evaluation.score}, {"values", evaluation.values}, {"detail", evaluation.detail}};
+}
+
+Evaluation EvaluationFromJson(const Json& json) {
+  return {json.at("score").get<double>(), json.at("values").get<std::map<std::string, double>>(), json.at("detail")};
+}
+
+uint64_t SplitMix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+uint64_t MicroBatchSeed(uint64_t run_seed, int64_t step, int64_t first_row) {
+  uint64_t seed = SplitMix(run_seed);
+  seed = SplitMix(seed ^ static_cast<uint64_t>(step));
+  return SplitMix(seed ^ static_cast<uint64_t>(first_row));
+}
+
+TrainingLoop::TrainingLoop(LoopParts parts, LoopWork work)
+    : parts_(std::move(parts)),
+      work_(std::move(work)),
+      detector_(parts_.config.divergence.loss_spike, parts_.config.divergence.window_steps,
+                parts_.config.optimization.schedule.warmup_steps),
+      micro_batch_(MicroBatch(parts_.execution.micro_batch, parts_.config.batch_sequences, parts_.device)),
+      log_every_(LogEvery(parts_.execution.log_every, parts_.config.steps)),
+      evaluate_every_(parts_.config.evaluate_every_steps) {
+  if (work_.select_best && evaluate_every_ == 0) evaluate_every_ = std::max<int64_t>(1, parts_.config.steps / 10);
+}
+
+Ending TrainingLoop::Run() {
+  if (auto ending = Resume()) return *ending;
+  if (auto ending = WriteStart()) return *ending;
+  last_checkpoint_ = last_progress_ = Clock::now();
+  progress_step_ = step_;
+  parts_.state.model().train();
+  if (step_ < parts_.config.steps) {
+    BatchPump pump(work_.make_batch, step_ + 1, parts_.config.steps, kBatchesAhead);
+    while (step_ < parts_.config.steps) {
+      if (StopRequested()) return Stop();
+      const auto start = Clock::now();
+      const double waited = pump.wait_seconds();
+      TakeStep(pump.Next());
+      summary_.data_wait_seconds += pump.wait_seconds() - waited;
+      auto ending = ReadLosses();
+      summary_.device_seconds += SecondsSince(start);
+      if (!ending) ending = AfterStep();
+      if (ending) return *ending;
+    }
+  }
+  if (auto ending = EvaluateNow(/*last=*/true)) return *ending;
+  if (auto ending = SelectWeights()) return *ending;
+  return {};
+}
+
+std::optional<Ending> TrainingLoop::Resume() {
+  auto checkpoint = parts_.checkpoints.LoadNewest(parts_.execution.resume);
+  if (!checkpoint) return std::nullopt;
+  try {
+    auto weights = parts_.state.LoadWeights(WithPrefix("weights/", checkpoint->tensors));
+    if (!weights) return CrashOf(weights.error());
+    auto optimizer = parts_.optimizer.LoadState(WithPrefix("optimizer/", checkpoint->tensors));
+    if (!optimizer) return CrashOf(optimizer.error());
+    RestoreCheckpoint(*checkpoint);
+  } catch (const Json::exception& e) {
+    return Ending{ExitCode::kCrash, std::string("the checkpoint's state is malformed: ") + e.what()};
+  }
+  return std::nullopt;
+}
+
+void TrainingLoop::RestoreCheckpoint(const Checkpoint& checkpoint) {
+  const Json& state = checkpoint.state;
+  step_ = read_step_ = summary_.resumed_step = last_checkpoint_step_ = checkpoint.step;
+  summary_.device_seconds = state.at("device_seconds").get<double>();
+  summary_.data_wait_seconds = state.at("data_wait_seconds").get<double>();
+  summary_.target_tokens = state.at("target_tokens").get<int64_t>();
+  interval_loss_ = state.at("interval_loss").get<double>();
+  interval_steps_ = state.at("interval_steps").get<int64_t>();
+  last_loss_ = state.at("last_loss").get<double>();
+  evaluated_step_ = state.at("evaluated_step").get<int64_t>();
+  detector_.FromJson(state.at("divergence"));
+  if (state.contains("last_evaluation")) last_evaluation_ = EvaluationFromJson(state["last_evaluation"]);
+  if (state.contains("best_evaluation")) {
+    best_evaluation_ = EvaluationFromJson(state["best_evaluation"]);
+    best_step_ = state.at("best_step").get<int64_t>();
+    best_weights_ = WithPrefix("best/", checkpoint.tensors);
+  }
+}
+
+Json TrainingLoop::StateToJson() const {
+  Json state{{"device_seconds", summary_.device_seconds},
+             {"data_wait_seconds", summary_.data_wait_seconds},
+             {"target_tokens", summary_.target_tokens},
+             {"interval_loss", interval_loss_},
+             {"interval_steps", interval_steps_},
+             {"last_loss", last_loss_},
+             {"evaluated_step", evaluated_step_},
+             {"divergence", detector_.ToJson()}};
+  if (last_evaluation_) state["last_evaluation"] = EvaluationToJson(*last_evaluation_);
+  if (best_evaluation_) {
+    state["best_evaluation"] = EvaluationToJson(*best_evaluation_);
+    state["best_step"] = best_step_;
+  }
+  return state;
+}
+
+std::optional<Ending> TrainingLoop::WriteStart() {
+  const Json event{{"event", "start"},
+                   {"device", parts_.execution.device},
+                   {"precision", parts_.precision},
+                   {"resumed_step", summary_.resumed_step},
+                   {"provenance", Provenance(parts_.execution.device, parts_.execution.threads)}};
+  if (auto written = parts_.events.Write(event); !written) return CrashOf(written.error());
+  if (summary_.resumed_step > 0)
+    std::fprintf(stderr, "resumed from the checkpoint of step %lld\n", static_cast<long long>(summary_.resumed_step));
+  return std::nullopt;
+}
+
+void TrainingLoop::TakeStep(const HostBatch& batch) {
+  const OptimizationConfig& optimization = parts_.config.optimization;
+  ++step_;
+  AccumulateGradients(batch);
+  const std::vector<at::Tensor> gradients = parts_.state.Gradients();
+  const double clip = optimization.clip_norm;
+  if (clip > 0 || IsLogStep()) gradient_norm_ = GradientNorm(gradients);
+  if (clip > 0 && gradient_norm_ > clip) ScaleGradients(gradients, clip / gradient_norm_);
+  parts_.optimizer.Step(gradients, optimization.schedule.RateAt(step_));
+  parts_.state.ClearGradients();
+  parts_.state.PublishWeights();
+  summary_.target_tokens += batch.target_tokens;
+}
+
+// Each micro-batch's loss is divided by the global batch's number of unpadded targets, so that their gradients add up to
+// those of the global mean. Auxiliary terms are means over sequences and count by rows.
+void TrainingLoop::AccumulateGradients(const HostBatch& batch) {
+  const int64_t rows = batch.inputs_bs.size(0);
+  const double tokens = static_cast<double>(std::max<int64_t>(batch.target_tokens, 1));
+  const at::Tensor inputs = batch.inputs_bs.to(parts_.device, /*non_blocking=*/true);
+  const at::Tensor targets = batch.targets_bt.to(parts_.device, /*non_blocking=*/true);
+  at::Tensor mean_loss;
+  for (int64_t row = 0; row < rows; row += micro_batch_) {
+    const int64_t count = std::min(micro_batch_, rows - row);
+    at::manual_seed(MicroBatchSeed(parts_.config.seed, step_, row));
+    const Loss loss = parts_.state.model().ComputeLoss({inputs.narrow(0, row, count), targets.narrow(0, row, count)});
+    const at::Tensor share = loss.nll_sum / tokens;
+    at::Tensor total = share;
+    if (loss.auxiliary.defined()) total = share + loss.auxiliary * (static_cast<double>(count) / static_cast<double>(rows));
+    total.backward();
+    parts_.state.CollectGradients();
+    mean_loss = mean_loss.defined() ? mean_loss + share.detach() : share.detach();
+  }
+  unread_losses_.push_back(mean_loss);
+}
+
+// A CPU's losses are read at once; a GPU is only asked when something depends on them, so that it never idles.
+std::optional<Ending> TrainingLoop::ReadLosses() {
+  if (!parts_.device.is_cpu() && !IsLogStep() && !StopRequested()) return std::nullopt;
+  for (const at::Tensor& tensor : unread_losses_) {
+    last_loss_ = tensor.item<double>();
+    interval_loss_ += last_loss_;
+    ++interval_steps_;
+    if (auto reason = detector_.Observe(++read_step_, last_loss_)) {
+      WriteMetrics();
+      WriteProgress(/*always=*/true);
+      return Ending{ExitCode::kDiverged, *reason};
+    }
+  }
+  unread_losses_.clear();
+  return std::nullopt;
+}
+
+std::optional<Ending> TrainingLoop::AfterStep() {
+  if (IsLogStep())
+    if (auto ending = WriteMetrics()) return ending;
+  if (auto ending = WriteProgress(step_ == parts_.config.steps)) return ending;
+  if (IsEvaluationStep())
+    if (auto ending = EvaluateNow(/*last=*/false)) return ending;
+  if (SecondsSince(last_checkpoint_) >= parts_.execution.checkpoint_interval_s) return SaveCheckpoint();
+  return std::nullopt;
+}
+
+bool TrainingLoop::IsEvaluationStep() const {
+  return evaluate_every_ > 0 && step_ % evaluate_every_ == 0 && step_ < parts_.config.steps;
+}
+
+std::optional<Ending> TrainingLoop::WriteMetrics() {
+  if (interval_steps_ == 0) return std::nullopt;
+  auto written = parts_.events.Metric(
+      step_, {{"train/loss", interval_loss_ / static_cast<double>(interval_steps_)},
+              {"train/learning_rate", parts_.config.optimization.schedule.RateAt(step_)},
+              {"train/grad_norm", gradient_norm_}});
+  interval_loss_ = 0;
+  interval_steps_ = 0;
+  if (!written) return CrashOf(written.error());
+  return std::nullopt;
+}
+
+std::optional<Ending> TrainingLoop::WriteProgress(bool always) {
+  const double seconds = SecondsSince(last_progress_);
+  if (!always && seconds < kProgressEverySeconds) return std::nullopt;
+  const double tokens = static_cast<double>(step_ - progress_step_) * static_cast<double>(parts_.config.batch_sequences) *
+                        static_cast<double>(work_.input_length);
+  last_progress_ = Clock::now();
+  progress_step_ = step_;
+  auto written = parts_.events.Write({{"event", "progress"},
+                                      {"step", step_},
+                                      {"steps", parts_.config.steps},
+                                      {"loss", NumberToJson(last_loss_)},
+                                      {"tokens_per_second", seconds > 0 ? tokens / seconds : 0.0}});
+  if (!written) return CrashOf(written.error());
+  return std::nullopt;
+}
+
+std::optional<Ending> TrainingLoop::EvaluateNow(bool last) {
+  if (last && evaluated_step_ == step_ && last_evaluation_) return std::nullopt;
+  parts_.state.model().eval();
+  std::optional<Evaluation> evaluation = work_.evaluate(parts_.state);
+  parts_.state.model().train();
+  if (!evaluation) return Stop();
+  if (auto written = parts_.events.Metric(step_, evaluation->values); !written) return CrashOf(written.error());
+  evaluated_step_ = step_;
+  last_evaluation_ = evaluation;
+  if (work_.select_best && (!best_evaluation_ || evaluation->score > best_evaluation_->score)) {
+    best_evaluation_ = evaluation;
+    best_step_ = step_;
+    best_weights_.clear();
+    for (const auto& [name, tensor] : parts_.state.Weights()) best_weights_[name] = tensor.detach().clone();
+  }
+  last_progress_ = Clock::now();
+  return std::nullopt;
+}
+
+std::optional<Ending> TrainingLoop::SaveCheckpoint() {
+  if (auto ending = ReadLosses()) return ending;
+  Checkpoint checkpoint{step_, Prefixed("weights/", parts_.state.Weights()), StateToJson()};
+  checkpoint.tensors.merge(Prefixed("optimizer/", parts_.optimizer.State()));
+  checkpoint.tensors.merge(Prefixed("best/", best_weights_));
+  auto folder = parts_.checkpoints.Save(checkpoint);
+  last_checkpoint_ = Clock::now();
+  if (!folder) return CrashOf(folder.error());
+  last_checkpoint_step_ = step_;
+  const std::filesystem::path path = std::filesystem::relative(*folder, parts_.run_directory);
+  auto written = parts_.events.Write({{"event", "checkpoint"}, {"step", step_}, {"path", path.string()}});
+  if (!written) return CrashOf(written.error());
+  return std::nullopt;
+}
+
+// Before the first step there is nothing to keep, and a checkpoint that stands already is not written again.
+Ending TrainingLoop::Stop() {
+  if (step_ > 0 && last_checkpoint_step_ != step_)
+    if (auto ending = SaveCheckpoint()) return *ending;
+  WriteProgress(/*always=*/true);
+  return {ExitCode::kStopped, "stopped on request after step " + std::to_string(step_)};
+}
+
+std::optional<Ending> TrainingLoop::SelectWeights() {
+  summary_.final = *last_evaluation_;
+  summary_.selected_step = step_;
+  if (!work_.select_best || best_step_ == step_) return std::nullopt;
+  if (auto loaded = parts_.state.LoadWeights(best_weights_); !loaded) return CrashOf(loaded.error());
+  summary_.final = *best_evaluation_;
+  summary_.selected_step = best_step_;
+  return std::nullopt;
+}
+
+double TrainingLoop::SecondsSince(Clock::time_point start) const {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace allometry::trainer

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/checkpoint/checkpoint_store.h"
+#include "worker/trainer/engine/batch_pump.h"
+#include "worker/trainer/engine/divergence.h"
+#include "worker/trainer/engine/events.h"
+#include "worker/trainer/engine/exit_code.h"
+#include "worker/trainer/engine/model_state.h"
+#include "worker/trainer/engine/run_config.h"
+
+namespace allometry::trainer {
+
+// One evaluation of the model as it stands.
+struct Evaluation {
+  double score = 0;                      // what `select: best` compares; higher is better
+  std::map<std::string, double> values;  // named as in the metric series, e.g. "valid/loss"
+  common::Json detail;                   // kept with the best evaluation: the entries of `scores`
+};
+
+// What a kind of run brings to the loop.
+struct LoopWork {
+  BatchPump::Maker make_batch;  // a pure function of the step, called on another thread
+  // Returns nothing if a stop was requested meanwhile.
+  std::function<std::optional<Evaluation>(ModelState&)> evaluate;
+  bool select_best = false;
+  int64_t input_length = 0;  // input tokens of one sequence, for throughput
+};
+
+struct LoopParts {
+  const TrainingConfig& config;
+  const Execution& execution;
+  at::Device device;
+  std::string precision;
+  ModelState& state;
+  Optimizer& optimizer;
+  CheckpointStore& checkpoints;
+  EventWriter& events;
+  std::filesystem::path run_directory;  // checkpoint paths in events are relative to it
+};
+
+// What a finished run knows of its training.
+struct TrainingSummary {
+  double device_seconds = 0;  // spent in steps, over all attempts whose work survived
+  double data_wait_seconds = 0;
+  int64_t resumed_step = 0;
+  int64_t target_tokens = 0;
+  Evaluation final;  // of the selected weights, which the model then holds
+  int64_t selected_step = 0;
+};
+
+// The training loop: steps, gradient accumulation, metrics, evaluations, checkpoints, stopping, divergence. Step n is a
+// function of the weights and optimiser state after step n-1, the run's seed and n only, so that a run that was stopped
+// or killed goes on bit-equal (on a CPU with the same thread count).
+class TrainingLoop {
+ public:
+  TrainingLoop(LoopParts parts, LoopWork work);
+
+  // Resumes if it can, trains to the last step, evaluates. kDone: `summary` is complete and the model holds the selected
+  // weights.
+  Ending Run();
+  const TrainingSummary& summary() const { return summary_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::optional<Ending> Resume();
+  std::optional<Ending> WriteStart();
+  void TakeStep(const HostBatch& batch);
+  void AccumulateGradients(const HostBatch& batch);
+  std::optional<Ending> AfterStep();
+  std::optional<Ending> ReadLosses();
+  std::optional<Ending> WriteMetrics();
+  std::optional<Ending> WriteProgress(bool always);
+  std::optional<Ending> EvaluateNow(bool last);
+  std::optional<Ending> SaveCheckpoint();
+  Ending Stop();
+  std::optional<Ending> SelectWeights();
+  void RestoreCheckpoint(const Checkpoint& checkpoint);
+  common::Json StateToJson() const;
+
+  bool IsLogStep() const { return step_ % log_every_ == 0 || step_ == parts_.config.steps; }
+  bool IsEvaluationStep() const;
+  double SecondsSince(Clock::time_point start) const;
+
+  LoopParts parts_;
+  LoopWork work_;
+  DivergenceDetector detector_;
+  TrainingSummary summary_;
+  int64_t micro_batch_;
+  int64_t log_every_;
+  int64_t evaluate_every_;
+  int64_t step_ = 0;          // finished steps
+  int64_t read_step_ = 0;     // steps whose loss has been read from the device
+  std::vector<at::Tensor> unread_losses_;  // mean losses of the steps read_step_ + 1 ... step_
+  double interval_loss_ = 0;  // sum since the last metric point
+  int64_t interval_steps_ = 0;
+  double last_loss_ = 0;
+  double gradient_norm_ = 0;
+  int64_t evaluated_step_ = 0;
+  std::optional<Evaluation> last_evaluation_, best_evaluation_;
+  int64_t best_step_ = 0;
+  std::map<std::string, at::Tensor> best_weights_;  // select_best only
+  Clock::time_point last_checkpoint_, last_progress_;
+  int64_t last_checkpoint_step_ = -1, progress_step_ = 0;
+};
+
+// The seed of everything random in a micro-batch: equal for equal run seed, step and first row, unrelated otherwise.
+uint64_t MicroBatchSeed(uint64_t run_seed, int64_t step, int64_t first_row);
+
+}  // namespace allometry::trainer
