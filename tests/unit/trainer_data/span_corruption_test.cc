@@ -37,8 +37,11 @@ std::vector<int32_t> Restored(const Example& e) {
   int32_t sentinel = -1;
   for (int32_t id : e.targets) {
     if (id == kEos) break;
-    if (IsSentinel(id)) sentinel = id;
-    else spans[sentinel].push_back(id);
+    if (IsSentinel(id)) {
+      sentinel = id;
+    } else {
+      spans[sentinel].push_back(id);
+    }
   }
   std::vector<int32_t> raw;
   for (int32_t id : e.inputs) {
@@ -79,7 +82,8 @@ TEST(SpanCorruption, Layout) {
     EXPECT_FALSE(IsSentinel(e.targets[e.targets.size() - 2])) << "no closing sentinel";
     int64_t next = 0;
     for (int32_t id : e.inputs) {
-      if (IsSentinel(id)) EXPECT_EQ(id, corruption.Sentinel(next++));
+      if (!IsSentinel(id)) continue;
+      EXPECT_EQ(id, corruption.Sentinel(next++));
     }
     EXPECT_EQ(next, corruption.spans());
   }
