@@ -40,7 +40,7 @@ class Model : public torch::nn::Module {
   // Logits [b, t, v] of decoder inputs (already shifted) given the encoder's output. `inputs_bs` tells the padding.
   virtual at::Tensor Decode(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs,
                             const at::Tensor& decoder_inputs_bt) = 0;
-  // Loss of a batch without ever storing its logits twice.
+  // Loss of a batch over its unpadded targets.
   virtual Loss ComputeLoss(const Batch& batch) = 0;
   // Negative log-likelihood of each target [b, t], 0 at padding. No gradient.
   virtual at::Tensor TokenNll(const Batch& batch) = 0;

@@ -1,0 +1,25 @@
+#include <map>
+#include <stdexcept>
+
+#include "worker/trainer/models/model.h"
+#include "worker/trainer/models/transformer.h"
+
+namespace allometry::trainer {
+
+at::Tensor ShiftRight(const at::Tensor& targets_bt) {
+  return at::constant_pad_nd(targets_bt.slice(/*dim=*/1, 0, targets_bt.size(1) - 1), {1, 0}, 0);
+}
+
+std::shared_ptr<Model> MakeModel(const ModelSpec& spec, uint64_t seed) {
+  using Factory = std::shared_ptr<Model> (*)(const ModelSpec&, uint64_t);
+  static const std::map<std::string, Factory> factories{{"transformer", &MakeTransformer}};
+  const auto found = factories.find(spec.architecture);
+  if (found == factories.end()) {
+    std::string known;
+    for (const auto& [name, factory] : factories) known += ' ' + name;
+    throw std::invalid_argument("no model is built for architecture '" + spec.architecture + "'; there are:" + known);
+  }
+  return found->second(spec, seed);
+}
+
+}  // namespace allometry::trainer
