@@ -55,7 +55,7 @@ at::Tensor RelativeBuckets(int64_t queries, int64_t keys, bool bidirectional) {
 }
 
 at::Tensor PaddingMask(const at::Tensor& ids_bs, at::ScalarType dtype) {
-  const double forbidden = -std::numeric_limits<float>::max();
+  const double forbidden = -3e38;  // as low as possible, and still inside bfloat16's range
   return at::zeros(ids_bs.sizes(), ids_bs.options().dtype(dtype))
       .masked_fill(ids_bs == 0, forbidden)
       .unsqueeze(1)
