@@ -1,0 +1,369 @@
+#include "coordinator/grid/check.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "arch/architecture.h"
+#include "common/ids.h"
+#include "coordinator/grid/known_tasks.h"
+#include "coordinator/grid/shapes.h"
+
+namespace allometry::coordinator {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+constexpr double kMany = 1e12;
+constexpr double kHuge = 1e30;
+constexpr int64_t kMaxCells = 1'000'000;
+constexpr int64_t kSentinels = 100;
+
+struct Range {
+  double low, high;
+  bool low_excluded = false;
+};
+
+// Keyed by message and field, so that a message used twice (OptimizerSpec) has one rule.
+const std::map<std::string, Range>& Ranges() {
+  static const std::map<std::string, Range> ranges{
+      {"DataSpec.validation_fraction", {0, 0.5, true}},
+      {"TokenizerSpec.vocabulary", {200, 1 << 20}},
+      {"SweepSpec.seeds", {0, 9007199254740992.0}},
+      {"SizeSpec.layers", {1, 4096}},
+      {"SizeSpec.encoder_layers", {1, 4096}},
+      {"SizeSpec.decoder_layers", {1, 4096}},
+      {"SizeSpec.d_model", {1, 1 << 20}},
+      {"SizeSpec.d_ff", {1, 1 << 22}},
+      {"SizeSpec.heads", {1, 1 << 16}},
+      {"SizeSpec.d_kv", {1, 1 << 16}},
+      {"ShapeAxes.layers", {1, 4096}},
+      {"ShapeAxes.encoder_layers", {1, 4096}},
+      {"ShapeAxes.decoder_layers", {1, 4096}},
+      {"ShapeAxes.d_model", {1, 1 << 20}},
+      {"ShapeAxes.d_ff", {1, 1 << 22}},
+      {"ShapeAxes.heads", {1, 1 << 16}},
+      {"ShapeAxes.d_kv", {1, 1 << 16}},
+      {"OptimizerSpec.learning_rate", {0, 1e6, true}},
+      {"OptimizerSpec.warmup_steps", {0, kMany}},
+      {"OptimizerSpec.weight_decay", {0, 1e6}},
+      {"OptimizerSpec.clip_norm", {0, kHuge}},
+      {"PretrainingSpec.input_length", {8, 1 << 20}},
+      {"PretrainingSpec.noise_density", {0.001, 0.9}},
+      {"PretrainingSpec.mean_span_length", {1, 1000}},
+      {"PretrainingSpec.batch_sequences", {1, 1 << 20}},
+      {"PretrainingSpec.steps", {1, kMany}},
+      {"PretrainingSpec.tokens", {1, kHuge}},
+      {"PretrainingSpec.tokens_per_parameter", {0, 1e9, true}},
+      {"PretrainingSpec.flops", {1, kHuge}},
+      {"PretrainingSpec.dropout", {0, 0.99}},
+      {"PretrainingSpec.evaluation_examples", {1, kMany}},
+      {"PretrainingSpec.evaluate_every_steps", {0, kMany}},
+      {"PretrainingSpec.loss_spike", {0, kHuge}},
+      {"FinetuningSpec.steps", {1, kMany}},
+      {"FinetuningSpec.batch_sequences", {1, 1 << 20}},
+      {"FinetuningSpec.input_length", {4, 1 << 20}},
+      {"FinetuningSpec.target_length", {2, 1 << 20}},
+      {"FinetuningSpec.dropout", {0, 0.99}},
+      {"FinetuningSpec.mixture_cap", {1, kMany}},
+      {"TaskSpec.max_train", {1, kMany}},
+      {"TaskSpec.max_valid", {1, kMany}},
+      {"SchedulingSpec.priority", {-1e6, 1e6}},
+      {"BudgetSpec.flops", {1, kHuge}},
+      {"LimitsSpec.seconds", {1, 1e9}},
+      {"LimitsSpec.memory_bytes", {1 << 20, 1e15}},
+      {"LimitsSpec.threads", {1, 1024}},
+  };
+  return ranges;
+}
+
+const std::map<std::string, std::vector<std::string>>& Choices() {
+  static const std::map<std::string, std::vector<std::string>> choices{
+      {"SweepSpec.precision", {"auto", "fp32", "bf16"}},
+      {"DataSpec.corpus", NamesOf(KnownCorpora())},
+      {"DataSpec.document", {"paragraph", "line", "file"}},
+      {"OptimizerSpec.name", {"adafactor", "adamw"}},
+      {"OptimizerSpec.schedule", {"inverse_sqrt", "constant"}},
+      {"PretrainingSpec.objective", {"span_corruption"}},
+      {"FinetuningSpec.select", {"last", "best"}},
+      {"SchedulingSpec.policy", {"fewest_flops_first", "fifo"}},
+  };
+  return choices;
+}
+
+std::string OneOf(const std::string& path, const std::string& value, const std::vector<std::string>& allowed) {
+  std::string text = path + " is '" + value + "'; allowed:";
+  for (const std::string& name : allowed) text += " " + name;
+  const std::string near = common::NearestName(value, allowed);
+  return near.empty() ? text : text + "; did you mean '" + near + "'?";
+}
+
+// Shortest text, and integers as people write them.
+std::string Number(double value) {
+  if (value == std::floor(value) && std::abs(value) < 1e15) return std::to_string(static_cast<int64_t>(value));
+  return common::Json(value).dump();
+}
+
+double NumberOf(const Message& message, const FieldDescriptor& field, int index) {
+  const auto* reflection = message.GetReflection();
+  if (field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) return reflection->GetDouble(message, &field);
+  if (field.cpp_type() == FieldDescriptor::CPPTYPE_UINT64)
+    return static_cast<double>(reflection->GetRepeatedUInt64(message, &field, index));
+  return static_cast<double>(index < 0 ? reflection->GetInt64(message, &field)
+                                       : reflection->GetRepeatedInt64(message, &field, index));
+}
+
+class FieldChecker {
+ public:
+  explicit FieldChecker(std::vector<SpecProblem>* problems) : problems_(problems) {}
+
+  void Walk(const Message& message, const std::string& path) {
+    if (message.GetTypeName().rfind("allometry.", 0) != 0) return;  // free-form values
+    std::vector<const FieldDescriptor*> fields;
+    message.GetReflection()->ListFields(message, &fields);
+    for (const FieldDescriptor* field : fields) {
+      if (field->is_map()) continue;
+      const std::string field_path = path.empty() ? field->name() : path + "." + field->name();
+      if (!field->is_repeated()) {
+        Visit(message, *field, -1, field_path);
+        continue;
+      }
+      for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i)
+        Visit(message, *field, i, field_path + "[" + std::to_string(i) + "]");
+    }
+  }
+
+ private:
+  void Visit(const Message& message, const FieldDescriptor& field, int index, const std::string& path) {
+    const auto* reflection = message.GetReflection();
+    const std::string key = message.GetDescriptor()->name() + "." + field.name();
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE)
+      return Walk(index < 0 ? reflection->GetMessage(message, &field)
+                            : reflection->GetRepeatedMessage(message, &field, index),
+                  path);
+    if (const auto choices = Choices().find(key); choices != Choices().end()) {
+      const std::string value = reflection->GetString(message, &field);
+      if (std::ranges::count(choices->second, value) == 0)
+        problems_->push_back({path, OneOf(path, value, choices->second)});
+    }
+    if (const auto range = Ranges().find(key); range != Ranges().end())
+      CheckRange(NumberOf(message, field, index), range->second, path);
+  }
+
+  void CheckRange(double value, const Range& range, const std::string& path) {
+    const bool low_ok = range.low_excluded ? value > range.low : value >= range.low;
+    if (low_ok && value <= range.high) return;
+    problems_->push_back({path, path + " is " + Number(value) + "; allowed: " +
+                                    (range.low_excluded ? "more than " : "from ") + Number(range.low) +
+                                    (range.low_excluded ? ", up to " : " to ") + Number(range.high)});
+  }
+
+  std::vector<SpecProblem>* problems_;
+};
+
+bool IsName(const std::string& text) {
+  return !text.empty() && text.size() <= 64 && text[0] != '-' && text[0] != '.' &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+             std::string::npos;
+}
+
+std::string At(const char* field, int index) { return std::string(field) + "[" + std::to_string(index) + "]"; }
+
+// The checks that see more than one field.
+class SpecChecker {
+ public:
+  SpecChecker(const v1::SweepSpec& spec, std::vector<SpecProblem>* problems) : spec_(spec), problems_(problems) {}
+
+  void Check() {
+    CheckNames();
+    CheckData();
+    CheckArchitectures();
+    CheckSizes();
+    CheckAxes();
+    CheckSeeds();
+    CheckPretraining();
+    CheckFinetuning();
+    CheckOptimizer(spec_.pretraining().optimizer(), "pretraining.optimizer");
+    CheckOptimizer(spec_.finetuning().optimizer(), "finetuning.optimizer");
+    if (problems_->empty()) CheckGrid();
+  }
+
+ private:
+  void Add(std::string path, std::string message) { problems_->push_back({std::move(path), std::move(message)}); }
+
+  void CheckName(const std::string& path, const std::string& value) {
+    if (!IsName(value))
+      Add(path, path + " is '" + value + "'; a name has up to 64 letters, digits, '.', '_' and '-', and starts with a "
+                                         "letter, a digit or '_'");
+  }
+
+  void CheckNames() {
+    spec_.name().empty() ? Add("", "name is missing: give the sweep a name") : CheckName("name", spec_.name());
+    if (!spec_.trainer().empty()) CheckName("trainer", spec_.trainer());
+    for (const auto& [key, value] : spec_.tags()) {
+      CheckName("tags." + key, key);
+      if (value.size() > 256) Add("tags." + key, "tags." + key + " is longer than 256 bytes");
+    }
+  }
+
+  void CheckData() {
+    const bool corpus = !spec_.data().corpus().empty(), text = spec_.data().text_size() > 0;
+    if (corpus == text)
+      Add("data", std::string("data needs ") + (corpus ? "only one of" : "one of") +
+                      " corpus (a known one: gcide) and text (a list of file patterns)");
+  }
+
+  void CheckArchitectures() {
+    if (spec_.architectures().empty()) Add("", "architectures is missing: name at least one");
+    std::set<std::string> labels;
+    for (int i = 0; i < spec_.architectures_size(); ++i) {
+      const std::string path = At("architectures", i);
+      const v1::ArchitectureSpec& architecture = spec_.architectures(i);
+      if (architecture.name().empty()) {
+        Add(path, path + " has no name");
+        continue;
+      }
+      CheckName(architecture.label().empty() ? path + ".name" : path + ".label", LabelOf(architecture));
+      if (!labels.insert(LabelOf(architecture)).second)
+        Add(path, path + ": two architectures are called '" + LabelOf(architecture) +
+                      "'; give one of them a label of its own");
+      if (IsBuiltin(spec_)) CheckOptions(architecture, path);
+    }
+  }
+
+  void CheckOptions(const v1::ArchitectureSpec& architecture, const std::string& path) {
+    const auto found = arch::FindArchitecture(architecture.name());
+    if (!found) return Add(path + ".name", found.error().message);
+    const auto options = arch::CompleteOptions(**found, StructToJson(architecture.options()));
+    if (!options) Add(path + ".options", options.error().message);
+  }
+
+  void CheckSizes() {
+    if (spec_.sizes().empty()) Add("", "sizes is missing: name at least one");
+    std::set<std::string> names;
+    for (int i = 0; i < spec_.sizes_size(); ++i) {
+      const std::string path = At("sizes", i);
+      const v1::SizeSpec& size = spec_.sizes(i);
+      CheckName(path + ".name", size.name());
+      if (!names.insert(size.name()).second) Add(path, path + ": two sizes are called '" + size.name() + "'");
+      if (const auto shape = ShapeOfSize(size, IsBuiltin(spec_)); !shape) Add(path, shape.error().message);
+      if (IsBuiltin(spec_) && size.options().fields_size() > 0)
+        Add(path + ".options", path + ".options is for trainers of one's own; options of an architecture stand in "
+                                      "architectures");
+    }
+  }
+
+  void CheckAxes() {
+    const v1::ShapeAxes& axes = spec_.axes();
+    if (axes.layers_size() > 0 && (axes.encoder_layers_size() > 0 || axes.decoder_layers_size() > 0))
+      Add("axes.layers", "axes.layers sets both stacks and excludes axes.encoder_layers and axes.decoder_layers");
+    const auto* reflection = axes.GetReflection();
+    for (int i = 0; i < axes.GetDescriptor()->field_count(); ++i) {
+      const FieldDescriptor* field = axes.GetDescriptor()->field(i);
+      std::set<int64_t> seen;
+      for (int j = 0; j < reflection->FieldSize(axes, field); ++j)
+        if (const int64_t value = reflection->GetRepeatedInt64(axes, field, j); !seen.insert(value).second)
+          Add("axes." + At(field->name().c_str(), j),
+              "axes." + field->name() + " names " + std::to_string(value) + " twice");
+    }
+  }
+
+  void CheckSeeds() {
+    std::set<uint64_t> seen;
+    for (int i = 0; i < spec_.seeds_size(); ++i)
+      if (!seen.insert(spec_.seeds(i)).second)
+        Add(At("seeds", i), "seeds names " + std::to_string(spec_.seeds(i)) + " twice");
+  }
+
+  void CheckPretraining() {
+    const v1::PretrainingSpec& p = spec_.pretraining();
+    if (!spec_.has_pretraining()) return Add("", "pretraining is missing: give at least its steps");
+    const int budgets = p.has_steps() + p.has_tokens() + p.has_tokens_per_parameter() + p.has_flops();
+    if (budgets != 1)
+      Add("pretraining", std::string("pretraining needs ") + (budgets == 0 ? "one" : "only one") +
+                             " of steps, tokens, tokens_per_parameter and flops");
+    if (!IsBuiltin(spec_) && (p.has_tokens_per_parameter() || p.has_flops()))
+      Add("pretraining", "what trainer '" + spec_.trainer() + "' costs is not known here: give its steps or tokens");
+    if (IsBuiltin(spec_)) CheckSpans(p);
+  }
+
+  void CheckSpans(const v1::PretrainingSpec& p) {
+    const double density = p.has_noise_density() ? p.noise_density() : 0.15;
+    const double span = p.has_mean_span_length() ? p.mean_span_length() : 3;
+    const int64_t input_length = p.has_input_length() ? p.input_length() : 512;
+    if (density < 0.001 || density > 0.9 || span < 1 || input_length < 8 || input_length > 1 << 20) return;
+    const int64_t raw = arch::LengthsForSpanCorruption(input_length, density, span).raw;
+    const auto spans = static_cast<int64_t>(std::nearbyint(static_cast<double>(raw) * density / span));
+    if (spans > kSentinels)
+      Add("pretraining", "pretraining corrupts " + std::to_string(spans) + " spans of a sequence, and there are " +
+                             std::to_string(kSentinels) +
+                             " sentinels: lower input_length or noise_density, or raise mean_span_length");
+  }
+
+  void CheckFinetuning() {
+    if (!spec_.has_finetuning()) return;
+    if (spec_.finetuning().tasks().empty()) Add("finetuning", "finetuning.tasks is missing: name at least one task");
+    std::set<std::string> names;
+    for (int i = 0; i < spec_.finetuning().tasks_size(); ++i) {
+      const std::string path = At("finetuning.tasks", i), &name = spec_.finetuning().tasks(i).name();
+      if (!names.insert(name).second) Add(path, path + ": task '" + name + "' comes twice");
+      if (IsBuiltin(spec_) && !FindKnown(KnownTasks(), name))
+        Add(path + ".name", OneOf(path + ".name", name, NamesOf(KnownTasks())));
+    }
+  }
+
+  void CheckOptimizer(const v1::OptimizerSpec& optimizer, const std::string& path) {
+    const bool adamw = optimizer.name() == "adamw";
+    if (optimizer.weight_decay() > 0 && !adamw)
+      Add(path + ".weight_decay", path + ".weight_decay is for adamw only; the optimizer is adafactor");
+    if (adamw && !optimizer.has_learning_rate())
+      Add(path, path + " needs a learning_rate: adamw has no default here");
+  }
+
+  void CheckGrid() {
+    const int64_t cells = ShapeCount(spec_) * spec_.architectures_size() * static_cast<int64_t>(SeedsOf(spec_).size());
+    if (cells > kMaxCells)
+      return Add("", "the grid has " + std::to_string(cells) + " pretraining cells; at most " +
+                         std::to_string(kMaxCells) + " make a sweep");
+    const auto shapes = ShapesOf(spec_);
+    std::set<std::string> names;
+    for (const GridShape& shape : *shapes)
+      if (!names.insert(shape.name).second)
+        Add(At("sizes", shape.size_index), "two cells would be called '" + shape.name + "': rename a size");
+    if (IsBuiltin(spec_)) CheckShapes(*shapes);
+  }
+
+  void CheckShapes(const std::vector<GridShape>& shapes) {
+    for (int i = 0; i < spec_.architectures_size(); ++i) {
+      const arch::Architecture& architecture = **arch::FindArchitecture(spec_.architectures(i).name());
+      const auto options = arch::CompleteOptions(architecture, StructToJson(spec_.architectures(i).options()));
+      for (const GridShape& shape : shapes)
+        if (const auto fits = architecture.CheckShape(shape.shape, *options); !fits)
+          Add(At("sizes", shape.size_index), LabelOf(spec_.architectures(i)) + " cannot take size " + shape.name +
+                                                 ": " + fits.error().message);
+    }
+  }
+
+  const v1::SweepSpec& spec_;
+  std::vector<SpecProblem>* problems_;
+};
+
+}  // namespace
+
+std::vector<SpecProblem> CheckFields(const v1::SweepSpec& spec) {
+  std::vector<SpecProblem> problems;
+  FieldChecker(&problems).Walk(spec, "");
+  return problems;
+}
+
+std::vector<SpecProblem> CheckSpec(const v1::SweepSpec& spec) {
+  std::vector<SpecProblem> problems = CheckFields(spec);
+  SpecChecker(spec, &problems).Check();
+  return problems;
+}
+
+}  // namespace allometry::coordinator

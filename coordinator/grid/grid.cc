@@ -1,0 +1,190 @@
+#include "coordinator/grid/grid.h"
+
+#include <algorithm>
+#include <map>
+
+#include "coordinator/grid/check.h"
+#include "coordinator/grid/identity.h"
+#include "coordinator/grid/runs.h"
+#include "coordinator/grid/shapes.h"
+
+namespace allometry::coordinator {
+namespace {
+
+using common::Json;
+
+common::Error Listed(const std::vector<SpecProblem>& problems) {
+  std::string text;
+  for (const SpecProblem& problem : problems) text += (text.empty() ? "" : "\n") + problem.message;
+  return common::InvalidArgument(text);
+}
+
+bool IsSha256(const std::string& text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+common::Status CheckManifest(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
+  const auto has = [&](const std::string& role) {
+    return std::ranges::any_of(manifest, [&](const v1::ManifestFile& file) { return file.role() == role; });
+  };
+  for (const v1::ManifestFile& file : manifest)
+    if (!IsSha256(file.sha256()))
+      return common::InvalidArgument("the manifest's sha256 of " + file.name() + " is not 64 hexadecimal digits");
+  if (!has("corpus")) return common::InvalidArgument("the manifest has no file of the corpus");
+  if (!IsBuiltin(spec)) return common::Ok();
+  if (!spec.tokenizer().model().empty() && !has("tokenizer"))
+    return common::InvalidArgument("the manifest lacks the tokenizer's model " + spec.tokenizer().model());
+  for (const v1::TaskSpec& task : spec.finetuning().tasks())
+    if (!has("task:" + task.name()))
+      return common::InvalidArgument("the manifest has no file of the task " + task.name());
+  return common::Ok();
+}
+
+class Expander {
+ public:
+  Expander(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest)
+      : spec_(spec), manifest_(manifest), tags_(spec.tags().begin(), spec.tags().end()) {}
+
+  common::Result<std::vector<Cell>> Expand() {
+    ALLO_ASSIGN_OR_RETURN(const std::vector<GridShape> shapes, ShapesOf(spec_));
+    if (IsBuiltin(spec_)) AddPrepare();
+    for (const v1::ArchitectureSpec& architecture : spec_.architectures())
+      for (const GridShape& shape : shapes) AddShape(architecture, shape);
+    ALLO_RETURN_IF_ERROR(CheckIdentities());
+    return std::move(cells_);
+  }
+
+ private:
+  Cell NewCell(v1::RunKind kind, const Json& run) {
+    Cell cell;
+    cell.kind = kind;
+    cell.trainer = IsBuiltin(spec_) ? "builtin" : spec_.trainer();
+    cell.precision = spec_.precision().empty() ? "auto" : spec_.precision();
+    // Text is prepared the same at every precision.
+    cell.identity = IdentityOf(run, kind == v1::RUN_KIND_PREPARE ? "auto" : cell.precision);
+    cell.run_json = common::CanonicalJson(run);
+    cell.tags = tags_;
+    return cell;
+  }
+
+  void AddPrepare() {
+    Cell cell = NewCell(v1::RUN_KIND_PREPARE, PrepareRun(spec_, manifest_));
+    cell.name = "prepare";
+    cell.files = manifest_;
+    data_ = cell.identity;
+    cells_.push_back(std::move(cell));
+  }
+
+  void AddShape(const v1::ArchitectureSpec& architecture, const GridShape& shape) {
+    const Json model = ModelOf(spec_, architecture, shape);
+    const v1::Costs pretraining = PretrainingCosts(model, shape);
+    const v1::Costs finetuning = spec_.has_finetuning() ? FinetuningCosts(model, shape) : v1::Costs();
+    for (uint64_t seed : SeedsOf(spec_)) {
+      const std::string name = LabelOf(architecture) + "-" + shape.name + "-s" + std::to_string(seed);
+      const auto place = [&](Cell cell, const std::string& cell_name, const v1::Costs& costs) {
+        cell.name = cell_name;
+        cell.architecture = LabelOf(architecture);
+        cell.size = shape.name;
+        cell.seed = seed;
+        cell.costs = costs;
+        if (!IsBuiltin(spec_)) cell.files = FilesForOwnTrainer(cell.kind);
+        cells_.push_back(std::move(cell));
+      };
+      Cell pretrain = Pretrain(model, pretraining.steps(), seed);
+      const std::string parent = pretrain.identity;
+      place(std::move(pretrain), name, pretraining);
+      if (spec_.has_finetuning()) place(Finetune(model, parent, seed), name + "-ft", finetuning);
+    }
+  }
+
+  Cell Pretrain(const Json& model, int64_t steps, uint64_t seed) {
+    Cell cell = NewCell(v1::RUN_KIND_PRETRAIN, PretrainRun(spec_, manifest_, model, data_, steps, seed));
+    if (IsBuiltin(spec_)) cell.parents.push_back({"data", data_});
+    return cell;
+  }
+
+  Cell Finetune(const Json& model, const std::string& parent, uint64_t seed) {
+    Cell cell = NewCell(v1::RUN_KIND_FINETUNE, FinetuneRun(spec_, manifest_, model, data_, parent, seed));
+    if (IsBuiltin(spec_)) cell.parents.push_back({"data", data_});
+    cell.parents.push_back({"model", parent});
+    return cell;
+  }
+
+  std::vector<v1::ManifestFile> FilesForOwnTrainer(v1::RunKind kind) const {
+    std::vector<v1::ManifestFile> files;
+    for (const v1::ManifestFile& file : manifest_)
+      if ((file.role() == "corpus") == (kind == v1::RUN_KIND_PRETRAIN)) files.push_back(file);
+    return files;
+  }
+
+  // What a run of `steps` costs; everything but steps and tokens is zero for trainers whose models are not known here.
+  v1::Costs CostsOf(const Json& model, const GridShape& shape, const StepSize& step, int64_t steps,
+                    const std::string& optimizer) const {
+    v1::Costs costs;
+    const auto examples = static_cast<double>(steps) * static_cast<double>(step.batch_sequences);
+    costs.set_steps(steps);
+    costs.set_tokens(examples * static_cast<double>(step.lengths.inputs));
+    if (!IsBuiltin(spec_)) return costs;
+    const arch::Architecture& architecture = ArchitectureOf(model);
+    const auto parameters = architecture.CountParameters(shape.shape, model.at("options"));
+    const auto flops = architecture.CountFlops(shape.shape, model.at("options"), step.lengths);
+    const std::string precision = spec_.precision() == "bf16" ? "bf16" : "fp32";
+    const auto memory = architecture.EstimateMemory(shape.shape, model.at("options"),
+                                                    {step.lengths, step.batch_sequences, precision, optimizer});
+    costs.set_parameters(parameters.total);
+    costs.set_non_embedding_parameters(parameters.non_embedding);
+    costs.set_active_parameters(parameters.active);
+    costs.set_forward_flops(flops.forward);
+    costs.set_forward_flops_without_head(flops.forward_without_head);
+    costs.set_mtf_multiply_adds(flops.mtf_multiply_adds);
+    costs.set_six_nd(flops.six_nd_per_token * examples *
+                     static_cast<double>(step.lengths.inputs + step.lengths.targets));
+    costs.set_training_flops(3 * static_cast<double>(flops.forward) * examples);
+    costs.set_memory_bytes(memory.total());
+    return costs;
+  }
+
+  v1::Costs PretrainingCosts(const Json& model, const GridShape& shape) const {
+    const StepSize step = PretrainingStep(spec_);
+    int64_t parameters = 0, forward = 0;
+    if (IsBuiltin(spec_)) {
+      parameters = ArchitectureOf(model).CountParameters(shape.shape, model.at("options")).non_embedding;
+      forward = ArchitectureOf(model).CountFlops(shape.shape, model.at("options"), step.lengths).forward;
+    }
+    return CostsOf(model, shape, step, PretrainingSteps(spec_, parameters, forward),
+                   spec_.pretraining().optimizer().name());
+  }
+
+  v1::Costs FinetuningCosts(const Json& model, const GridShape& shape) const {
+    return CostsOf(model, shape, FinetuningStep(spec_), FinetuningSteps(spec_), spec_.finetuning().optimizer().name());
+  }
+
+  static const arch::Architecture& ArchitectureOf(const Json& model) {
+    return **arch::FindArchitecture(model.at("architecture").get<std::string>());
+  }
+
+  common::Status CheckIdentities() const {
+    std::map<std::string_view, const Cell*> cells;
+    for (const Cell& cell : cells_)
+      if (const auto [other, fresh] = cells.emplace(cell.identity, &cell); !fresh)
+        return common::InvalidArgument("cells " + other->second->name + " and " + cell.name +
+                                       " are the same run under two names: delete one of them");
+    return common::Ok();
+  }
+
+  const v1::SweepSpec& spec_;
+  const std::vector<v1::ManifestFile>& manifest_;
+  const std::map<std::string, std::string> tags_;
+  std::string data_;  // identity of the preparing run
+  std::vector<Cell> cells_;
+};
+
+}  // namespace
+
+common::Result<std::vector<Cell>> Expand(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
+  if (const std::vector<SpecProblem> problems = CheckSpec(spec); !problems.empty()) return Listed(problems);
+  ALLO_RETURN_IF_ERROR(CheckManifest(spec, manifest));
+  return Expander(spec, manifest).Expand();
+}
+
+}  // namespace allometry::coordinator

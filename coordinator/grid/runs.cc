@@ -1,0 +1,215 @@
+#include "coordinator/grid/runs.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace allometry::coordinator {
+namespace {
+
+using common::Json;
+
+constexpr int64_t kMaxSteps = 1'000'000'000'000;
+constexpr int64_t kEvaluationsForSelection = 10;
+
+template <typename T>
+T Or(bool given, T value, T otherwise) {
+  return given ? value : otherwise;
+}
+
+std::string Or(const std::string& value, const char* otherwise) { return value.empty() ? otherwise : value; }
+
+std::string TrainerOf(const v1::SweepSpec& spec) { return Or(spec.trainer(), "builtin"); }
+
+// Files of a role by content: order and folders do not matter.
+Json FilesOf(const std::vector<v1::ManifestFile>& manifest, const std::string& role) {
+  std::vector<Json> files;
+  for (const v1::ManifestFile& file : manifest)
+    if (file.role() == role)
+      files.push_back({{"name", file.name()}, {"bytes", file.bytes()}, {"sha256", file.sha256()}});
+  std::ranges::sort(files, [](const Json& a, const Json& b) {
+    return std::pair(a["name"], a["sha256"]) < std::pair(b["name"], b["sha256"]);
+  });
+  return files;
+}
+
+Json CorpusOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
+  const v1::DataSpec& data = spec.data();
+  return {{"format", Or(data.corpus(), "text")},
+          {"document", Or(data.document(), "paragraph")},
+          {"files", FilesOf(manifest, "corpus")},
+          {"validation_fraction", Or(data.has_validation_fraction(), data.validation_fraction(), 0.01)}};
+}
+
+Json TokenizerOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
+  Json tokenizer{{"vocabulary", VocabularyOf(spec)}};
+  const Json models = FilesOf(manifest, "tokenizer");
+  if (!models.empty()) tokenizer["model_sha256"] = models[0]["sha256"];
+  return tokenizer;
+}
+
+Json PreparedTask(const v1::TaskSpec& task, const std::vector<v1::ManifestFile>& manifest) {
+  Json prepared{{"name", task.name()}, {"files", FilesOf(manifest, "task:" + task.name())}};
+  if (task.has_max_train()) prepared["max_train"] = task.max_train();
+  if (task.has_max_valid()) prepared["max_valid"] = task.max_valid();
+  return prepared;
+}
+
+struct OptimizerDefaults {
+  double learning_rate;
+  const char* schedule;
+  int64_t warmup_steps;
+};
+
+Json OptimizerOf(const v1::OptimizerSpec& given, const OptimizerDefaults& defaults) {
+  return {{"name", Or(given.name(), "adafactor")},
+          {"learning_rate", Or(given.has_learning_rate(), given.learning_rate(), defaults.learning_rate)},
+          {"schedule", Or(given.schedule(), defaults.schedule)},
+          {"warmup_steps", Or(given.has_warmup_steps(), given.warmup_steps(), defaults.warmup_steps)},
+          {"weight_decay", given.weight_decay()},
+          {"clip_norm", given.clip_norm()}};
+}
+
+int64_t InputLengthOf(const v1::PretrainingSpec& p) { return Or<int64_t>(p.has_input_length(), p.input_length(), 512); }
+double DensityOf(const v1::PretrainingSpec& p) { return Or(p.has_noise_density(), p.noise_density(), 0.15); }
+double SpanOf(const v1::PretrainingSpec& p) { return Or(p.has_mean_span_length(), p.mean_span_length(), 3.0); }
+int64_t BatchOf(const v1::PretrainingSpec& p) {
+  return Or<int64_t>(p.has_batch_sequences(), p.batch_sequences(), 128);
+}
+
+Json ObjectiveOf(const v1::PretrainingSpec& p) {
+  return {{"name", Or(p.objective(), "span_corruption")},
+          {"input_length", InputLengthOf(p)},
+          {"noise_density", DensityOf(p)},
+          {"mean_span_length", SpanOf(p)}};
+}
+
+int64_t EvaluationEvery(const v1::FinetuningSpec& finetuning, int64_t steps) {
+  return finetuning.select() == "best" ? std::max<int64_t>(1, steps / kEvaluationsForSelection) : 0;
+}
+
+void AddNumericsVersion(const v1::SweepSpec& spec, Json* run) {
+  if (!IsBuiltin(spec)) return;
+  (*run)["numerics_version"] =
+      (*arch::FindArchitecture(run->at("model").at("architecture").get<std::string>()))->numerics_version();
+}
+
+}  // namespace
+
+Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
+  Json tasks = Json::array();
+  for (const v1::TaskSpec& task : spec.finetuning().tasks()) tasks.push_back(PreparedTask(task, manifest));
+  std::sort(tasks.begin(), tasks.end(), [](const Json& a, const Json& b) { return a["name"] < b["name"]; });
+  return {{"kind", "prepare"},
+          {"trainer", TrainerOf(spec)},
+          {"corpus", CorpusOf(spec, manifest)},
+          {"tokenizer", TokenizerOf(spec, manifest)},
+          {"tasks", tasks},
+          {"seed", 0}};
+}
+
+Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& architecture, const GridShape& shape) {
+  Json options = StructToJson(architecture.options());
+  if (!IsBuiltin(spec)) {
+    options.update(shape.options);
+    Json model{{"architecture", architecture.name()}, {"options", std::move(options)}};
+    if (!shape.given.empty()) model["shape"] = shape.given;
+    return model;
+  }
+  const arch::Shape& s = shape.shape;
+  const arch::Architecture& known = **arch::FindArchitecture(architecture.name());
+  return {{"architecture", architecture.name()},
+          {"options", arch::CompleteOptions(known, options).value()},
+          {"shape",
+           {{"encoder_layers", s.encoder_layers},
+            {"decoder_layers", s.decoder_layers},
+            {"d_model", s.d_model},
+            {"d_ff", s.d_ff},
+            {"heads", s.heads},
+            {"d_kv", s.d_kv},
+            {"vocabulary", s.vocabulary}}}};
+}
+
+Json PretrainRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest, const Json& model,
+                 const std::string& data, int64_t steps, uint64_t seed) {
+  const v1::PretrainingSpec& p = spec.pretraining();
+  Json run{{"kind", "pretrain"},
+           {"trainer", TrainerOf(spec)},
+           {"model", model},
+           {"objective", ObjectiveOf(p)},
+           {"optimizer", OptimizerOf(p.optimizer(), {0.01, "inverse_sqrt", 10'000})},
+           {"batch_sequences", BatchOf(p)},
+           {"steps", steps},
+           {"dropout", p.dropout()},
+           {"seed", seed},
+           {"evaluation",
+            {{"examples", Or<int64_t>(p.has_evaluation_examples(), p.evaluation_examples(), 512)},
+             {"every_steps", p.evaluate_every_steps()}}},
+           {"divergence", {{"loss_spike", Or(p.has_loss_spike(), p.loss_spike(), 2.0)}}}};
+  if (IsBuiltin(spec)) run["data"] = data;
+  if (!IsBuiltin(spec)) run["corpus"] = CorpusOf(spec, manifest);
+  AddNumericsVersion(spec, &run);
+  return run;
+}
+
+Json FinetuneRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest, const Json& model,
+                 const std::string& data, const std::string& parent, uint64_t seed) {
+  const v1::FinetuningSpec& f = spec.finetuning();
+  const StepSize step = FinetuningStep(spec);
+  Json tasks = Json::array();
+  for (const v1::TaskSpec& task : f.tasks())
+    tasks.push_back(IsBuiltin(spec) ? Json{{"name", task.name()}} : PreparedTask(task, manifest));
+  Json run{{"kind", "finetune"},
+           {"trainer", TrainerOf(spec)},
+           {"model", model},
+           {"parent", parent},
+           {"tasks", std::move(tasks)},
+           {"mixture", {{"cap", f.mixture_cap()}}},
+           {"input_length", step.lengths.inputs},
+           {"target_length", step.lengths.targets},
+           {"optimizer", OptimizerOf(f.optimizer(), {1e-3, "constant", 0})},
+           {"batch_sequences", step.batch_sequences},
+           {"steps", FinetuningSteps(spec)},
+           {"dropout", Or(f.has_dropout(), f.dropout(), 0.1)},
+           {"seed", seed},
+           {"select", Or(f.select(), "last")},
+           {"shuffle_labels", f.shuffle_labels()},
+           {"evaluation", {{"every_steps", EvaluationEvery(f, FinetuningSteps(spec))}}}};
+  if (IsBuiltin(spec)) run["data"] = data;
+  AddNumericsVersion(spec, &run);
+  return run;
+}
+
+StepSize PretrainingStep(const v1::SweepSpec& spec) {
+  const v1::PretrainingSpec& p = spec.pretraining();
+  const auto lengths = arch::LengthsForSpanCorruption(InputLengthOf(p), DensityOf(p), SpanOf(p));
+  return {{lengths.inputs, lengths.targets}, BatchOf(p)};
+}
+
+StepSize FinetuningStep(const v1::SweepSpec& spec) {
+  const v1::FinetuningSpec& f = spec.finetuning();
+  return {{Or<int64_t>(f.has_input_length(), f.input_length(), 128),
+           Or<int64_t>(f.has_target_length(), f.target_length(), 8)},
+          Or<int64_t>(f.has_batch_sequences(), f.batch_sequences(), 128)};
+}
+
+int64_t FinetuningSteps(const v1::SweepSpec& spec) {
+  return Or<int64_t>(spec.finetuning().has_steps(), spec.finetuning().steps(), 100'000);
+}
+
+int64_t PretrainingSteps(const v1::SweepSpec& spec, int64_t non_embedding_parameters, int64_t forward_flops) {
+  const v1::PretrainingSpec& p = spec.pretraining();
+  if (p.has_steps()) return p.steps();
+  const StepSize step = PretrainingStep(spec);
+  const double tokens_per_step = static_cast<double>(step.batch_sequences * step.lengths.inputs);
+  double steps = 0;
+  if (p.has_flops()) {
+    steps = std::round(p.flops() / (3.0 * static_cast<double>(forward_flops * step.batch_sequences)));
+  } else {
+    const double tokens =
+        p.has_tokens() ? p.tokens() : p.tokens_per_parameter() * static_cast<double>(non_embedding_parameters);
+    steps = std::ceil(tokens / tokens_per_step);
+  }
+  return static_cast<int64_t>(std::clamp(steps, 1.0, static_cast<double>(kMaxSteps)));
+}
+
+}  // namespace allometry::coordinator
