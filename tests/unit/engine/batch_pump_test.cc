@@ -18,7 +18,12 @@ TEST(BatchPumpTest, GivesEveryStepInOrder) {
 
 TEST(BatchPumpTest, NeverRunsFurtherAheadThanItMay) {
   std::atomic<int64_t> made{0};
-  BatchPump pump([&](int64_t step) { made = step; return BatchOf(step); }, 1, 1000, 2);
+  BatchPump pump(
+      [&](int64_t step) {
+        made = step;
+        return BatchOf(step);
+      },
+      1, 1000, 2);
   for (int64_t taken = 1; taken <= 20; ++taken) {
     pump.Next();
     EXPECT_LE(made.load(), taken + 3);  // two waiting, one in the maker's hand

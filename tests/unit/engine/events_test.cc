@@ -26,9 +26,10 @@ TEST(EventsTest, WritesOneObjectALine) {
   ASSERT_TRUE(writer);
   ASSERT_TRUE(writer->Write({{"event", "progress"}, {"step", 1}}));
   ASSERT_TRUE(writer->Metric(2, {{"train/loss", std::nan("")}, {"b", INFINITY}, {"c", -INFINITY}, {"d", 0.1}}));
-  EXPECT_EQ(ContentOf(folder / "events"),
-            "{\"event\":\"progress\",\"step\":1}\n"
-            "{\"event\":\"metric\",\"step\":2,\"values\":{\"b\":\"inf\",\"c\":\"-inf\",\"d\":0.1,\"train/loss\":\"nan\"}}\n");
+  EXPECT_EQ(
+      ContentOf(folder / "events"),
+      "{\"event\":\"progress\",\"step\":1}\n"
+      "{\"event\":\"metric\",\"step\":2,\"values\":{\"b\":\"inf\",\"c\":\"-inf\",\"d\":0.1,\"train/loss\":\"nan\"}}\n");
 }
 
 TEST(EventsTest, EndsATornLineOfAnEarlierAttempt) {

@@ -49,7 +49,8 @@ TEST(ObjectReaderTest, NamesTheNearestForAnUnknownMember) {
   ObjectReader reader(json, "run.optimizer");
   reader.Integer("steps", {}, 1, 10);
   reader.Number("learning_rate", 0.1, 0, 1);
-  EXPECT_THAT(reader.Finish().error().message, HasSubstr("run.optimizer.lerning_rate is unknown; did you mean 'learning_rate'?"));
+  EXPECT_THAT(reader.Finish().error().message,
+              HasSubstr("run.optimizer.lerning_rate is unknown; did you mean 'learning_rate'?"));
 }
 
 TEST(ObjectReaderTest, ListsTheAllowedChoices) {

@@ -27,8 +27,13 @@ double MeanSquare(const Values& x) {
 class PlainAdafactor {
  public:
   PlainAdafactor(Values value, int64_t rows, int64_t columns, bool factored)
-      : value_(std::move(value)), rows_(rows), columns_(columns), factored_(factored),
-        row_(static_cast<size_t>(rows)), column_(static_cast<size_t>(columns)), full_(value_.size()) {}
+      : value_(std::move(value)),
+        rows_(rows),
+        columns_(columns),
+        factored_(factored),
+        row_(static_cast<size_t>(rows)),
+        column_(static_cast<size_t>(columns)),
+        full_(value_.size()) {}
 
   void Step(const Values& g, double rate, double weight_decay) {
     const double b = 1.0 - std::pow(++t_, -0.8);
@@ -138,7 +143,8 @@ TEST_P(AdafactorTest, AZeroGradientMovesNothing) {
   EXPECT_TRUE(at::equal(value, at::ones({128, 128})));
 }
 
-// Hugging Face's Adafactor factors every matrix; the golden file was made with that, see tests/golden/make_adafactor.py.
+// Hugging Face's Adafactor factors every matrix; the golden file was made with that, see
+// tests/golden/make_adafactor.py.
 TEST_P(AdafactorTest, AgreesWithHuggingFace) {
   auto golden = ReadSafetensors(std::string(ALLOMETRY_SOURCE_DIR) + "/tests/golden/adafactor.safetensors");
   ASSERT_TRUE(golden) << golden.error().message;

@@ -49,7 +49,8 @@ TEST(RunConfigTest, ReadsAPretraining) {
 
 TEST(RunConfigTest, DefaultsAreT5s) {
   Json run = Pretraining();
-  for (const char* key : {"objective", "optimizer", "batch_sequences", "seed", "evaluation", "divergence"}) run.erase(key);
+  for (const char* key : {"objective", "optimizer", "batch_sequences", "seed", "evaluation", "divergence"})
+    run.erase(key);
   auto config = ParsePretrain(run);
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_EQ(config->input_length, 512);
@@ -128,7 +129,8 @@ TEST(RunConfigTest, RefusesAWrongFile) {
   EXPECT_THAT(ParseRunConfig({{"contract_version", 2}, {"run", Pretraining()}}).error().message,
               HasSubstr("contract_version"));
   EXPECT_THAT(ParseRunConfig({{"contract_version", 1}}).error().message, HasSubstr("run is missing"));
-  EXPECT_THAT(ParseRunConfig({{"run", {{"kind", "pretraining"}}}}).error().message, HasSubstr("did you mean 'pretrain'?"));
+  EXPECT_THAT(ParseRunConfig({{"run", {{"kind", "pretraining"}}}}).error().message,
+              HasSubstr("did you mean 'pretrain'?"));
   EXPECT_THAT(ParseRunConfig({{"run", Pretraining()}, {"execution", {{"device", "tpu"}}}}).error().message,
               HasSubstr("execution.device is 'tpu'"));
 }

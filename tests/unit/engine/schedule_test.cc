@@ -10,7 +10,8 @@ namespace {
 TEST(ScheduleTest, InverseSqrtIsT5sWithItsConstants) {
   const Schedule schedule{"inverse_sqrt", 0.01, 10'000, "hold"};
   for (int64_t step : {1, 9'999, 10'000, 10'001, 250'000, 524'288})
-    EXPECT_NEAR(schedule.RateAt(step), 1.0 / std::sqrt(std::max<double>(static_cast<double>(step), 1e4)), 1e-12) << step;
+    EXPECT_NEAR(schedule.RateAt(step), 1.0 / std::sqrt(std::max<double>(static_cast<double>(step), 1e4)), 1e-12)
+        << step;
 }
 
 TEST(ScheduleTest, LinearWarmUpRisesToThePeak) {

@@ -56,16 +56,16 @@ class TrainingLoopTest : public testing::Test {
   Attempt Train(const TrainingConfig& config, const std::string& name, LoopWork work, Execution execution = {},
                 bool bf16 = false) {
     at::set_num_threads(1);
-    auto model = MakeModel({config.model.architecture, config.model.shape, config.model.options, config.dropout},
-                           config.seed);
+    auto model =
+        MakeModel({config.model.architecture, config.model.shape, config.model.options, config.dropout}, config.seed);
     ModelState state(model, at::kCPU, bf16);
     auto optimizer = *MakeOptimizer(config.optimization.optimizer, state.masters());
     CheckpointStore checkpoints(folder_ / name / "checkpoint", "run", [this](const std::string& s) { log_ += s; });
     std::filesystem::create_directories(folder_ / name);
     auto events = EventWriter::Open(folder_ / name / "events");
-    TrainingLoop loop({config, execution, at::kCPU, bf16 ? "bf16" : "fp32", state, *optimizer, checkpoints, *events,
-                       folder_ / name},
-                      std::move(work));
+    TrainingLoop loop(
+        {config, execution, at::kCPU, bf16 ? "bf16" : "fp32", state, *optimizer, checkpoints, *events, folder_ / name},
+        std::move(work));
     Attempt attempt;
     attempt.ending = loop.Run();
     attempt.summary = loop.summary();
@@ -210,7 +210,8 @@ TEST_F(TrainingLoopTest, ADamagedCheckpointCostsStepsButNotTheResult) {
   Train(config, "damaged", StoppingWork(20), often);
   SetStopRequested(false);
   std::vector<std::filesystem::path> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "damaged/checkpoint")) folders.push_back(entry);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "damaged/checkpoint"))
+    folders.push_back(entry);
   ASSERT_EQ(folders.size(), 2u) << "the newest two are kept";
   std::sort(folders.begin(), folders.end(), [](const auto& a, const auto& b) {
     return std::stoi(a.filename().string().substr(5)) < std::stoi(b.filename().string().substr(5));

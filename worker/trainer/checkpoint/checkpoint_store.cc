@@ -57,7 +57,8 @@ Result<Json> ReadState(const fs::path& folder) {
 // The step that a folder claims to hold; -1 if it cannot be read.
 int64_t ClaimedStep(const fs::path& folder) {
   auto state = ReadState(folder);
-  return state && state->contains("step") && (*state)["step"].is_number_integer() ? (*state)["step"].get<int64_t>() : -1;
+  return state && state->contains("step") && (*state)["step"].is_number_integer() ? (*state)["step"].get<int64_t>()
+                                                                                  : -1;
 }
 
 common::Error RenameError(const fs::path& folder, const std::error_code& ec) {
@@ -79,9 +80,12 @@ Result<fs::path> CheckpointStore::Save(const Checkpoint& checkpoint) {
   std::error_code ec;
   fs::remove_all(unfinished, ec);
   ALLO_RETURN_IF_ERROR(common::MakeDirectories(unfinished));
-  ALLO_ASSIGN_OR_RETURN(const std::string sha256, WriteSafetensors(unfinished / kTensorsName, {checkpoint.tensors, {}}));
-  const Json state{{"format_version", kFormatVersion}, {"run_sha256", run_sha256_},
-                   {"step", checkpoint.step},          {"state", checkpoint.state},
+  ALLO_ASSIGN_OR_RETURN(const std::string sha256,
+                        WriteSafetensors(unfinished / kTensorsName, {checkpoint.tensors, {}}));
+  const Json state{{"format_version", kFormatVersion},
+                   {"run_sha256", run_sha256_},
+                   {"step", checkpoint.step},
+                   {"state", checkpoint.state},
                    {"tensors_sha256", sha256}};
   ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(unfinished / kStateName, state.dump() + "\n"));
   fs::remove_all(folder, ec);  // one that was skipped as corrupt

@@ -21,13 +21,14 @@ struct Checkpoint {
 };
 
 // The checkpoints of one run: folders `step-N` that hold tensors.safetensors and checkpoint.json (step, state, the
-// identity of the run, bytes and SHA-256 of the tensors). A folder appears by rename, complete or not at all. The newest two
-// are kept. Not thread-safe.
+// identity of the run, bytes and SHA-256 of the tensors). A folder appears by rename, complete or not at all. The
+// newest two are kept. Not thread-safe.
 class CheckpointStore {
  public:
   using Log = std::function<void(const std::string&)>;
 
-  // `run_sha256` names the run: a checkpoint of another run is never taken. Leftovers of interrupted writes are removed.
+  // `run_sha256` names the run: a checkpoint of another run is never taken. Leftovers of interrupted writes are
+  // removed.
   CheckpointStore(std::filesystem::path directory, std::string run_sha256, Log log);
 
   // Returns the folder's path. Afterwards only this checkpoint and the next older one are left.

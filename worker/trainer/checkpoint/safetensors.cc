@@ -96,9 +96,8 @@ common::Result<std::vector<Entry>> ParseEntries(const Json& header, uint64_t dat
     ALLO_ASSIGN_OR_RETURN(Entry entry, ParseEntry(name, value));
     entries.push_back(std::move(entry));
   }
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   uint64_t position = 0;
   for (const Entry& entry : entries) {
     if (entry.begin != position) return DataLoss("gap or overlap before tensor '" + entry.name + "'");
@@ -124,9 +123,8 @@ struct Piece {
 std::vector<Piece> PiecesOf(const TensorFile& content) {
   std::vector<Piece> pieces;
   for (const auto& [name, tensor] : content.tensors) pieces.push_back({name, tensor.detach().cpu().contiguous()});
-  std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
-    return a.tensor.element_size() > b.tensor.element_size();
-  });
+  std::stable_sort(pieces.begin(), pieces.end(),
+                   [](const Piece& a, const Piece& b) { return a.tensor.element_size() > b.tensor.element_size(); });
   return pieces;
 }
 

@@ -17,8 +17,8 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-// Reads and checks a whole file. kNotFound if it is absent; kDataLoss with the reason if the file is cut off, its ranges
-// overlap or leave gaps, or a range does not have the size of its shape. The tensors own their memory.
+// Reads and checks a whole file. kNotFound if it is absent; kDataLoss with the reason if the file is cut off, its
+// ranges overlap or leave gaps, or a range does not have the size of its shape. The tensors own their memory.
 common::Result<TensorFile> ReadSafetensors(const std::filesystem::path& path);
 
 // Writes temporary + fsync + rename + fsync of the directory, so that no reader ever sees half a file. Returns the

@@ -19,8 +19,8 @@ struct HostBatch {
   int64_t target_tokens = 0;  // unpadded targets of the whole batch
 };
 
-// Makes batches on a thread of its own, ahead of the steps that use them. The maker is a pure function of the step and is
-// only called on that thread. An exception it throws comes out of Next. Next is for one thread.
+// Makes batches on a thread of its own, ahead of the steps that use them. The maker is a pure function of the step and
+// is only called on that thread. An exception it throws comes out of Next. Next is for one thread.
 class BatchPump {
  public:
   using Maker = std::function<HostBatch(int64_t step)>;
@@ -40,12 +40,12 @@ class BatchPump {
   const size_t depth_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<HostBatch> ready_;   // guarded by mutex_
-  std::exception_ptr failure_;    // guarded by mutex_
-  bool closed_ = false;           // guarded by mutex_
+  std::deque<HostBatch> ready_;  // guarded by mutex_
+  std::exception_ptr failure_;   // guarded by mutex_
+  bool closed_ = false;          // guarded by mutex_
   bool first_taken_ = false;
   double wait_seconds_ = 0;
-  std::thread thread_;            // last: it uses all of the above
+  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace allometry::trainer

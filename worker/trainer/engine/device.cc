@@ -71,7 +71,8 @@ class CudaDriver {
 std::string CpuModel() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);)
-    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
+    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos)
+      return line.substr(line.find(": ") + 2);
   return "unknown";
 }
 
@@ -93,8 +94,8 @@ Json GpuToJson(const GpuInfo& gpu) {
 }
 
 Json Versions() {
-  return {{"allometry", common::kVersion}, {"commit", common::kCommit},  {"build_type", common::kBuildType},
-          {"compiler", common::kCompiler}, {"libtorch", TORCH_VERSION},  {"contract", 1}};
+  return {{"allometry", common::kVersion}, {"commit", common::kCommit}, {"build_type", common::kBuildType},
+          {"compiler", common::kCompiler}, {"libtorch", TORCH_VERSION}, {"contract", 1}};
 }
 
 }  // namespace
@@ -124,8 +125,8 @@ common::Result<std::string> ResolvePrecision(const std::string& asked, const at:
   const bool bf16 = gpus.at(static_cast<size_t>(device.index())).compute_major >= 8;
   if (asked == "auto") return std::string(bf16 ? "bf16" : "fp32");
   if (asked == "bf16" && !bf16)
-    return common::InvalidArgument("execution.precision is bf16, but " + gpus[static_cast<size_t>(device.index())].name +
-                                   " cannot compute in it: use fp32");
+    return common::InvalidArgument("execution.precision is bf16, but " +
+                                   gpus[static_cast<size_t>(device.index())].name + " cannot compute in it: use fp32");
   return asked;
 }
 
@@ -156,7 +157,8 @@ Json Provenance(const std::string& device, int64_t threads) {
   facts["device"] = device;
   if (device != "cpu")
     for (const GpuInfo& gpu : FindGpus())
-      if (device == "cuda:" + std::to_string(gpu.index) || (device == "cuda" && gpu.index == 0)) facts["gpu"] = gpu.name;
+      if (device == "cuda:" + std::to_string(gpu.index) || (device == "cuda" && gpu.index == 0))
+        facts["gpu"] = gpu.name;
   return facts;
 }
 

@@ -25,8 +25,8 @@ std::vector<GpuInfo> FindGpus();
 // The device to compute on, with LibTorch's CUDA library loaded if it is a GPU. kInvalidArgument says what is missing.
 common::Result<at::Device> OpenDevice(const std::string& name);
 
-// What "auto" means on a device: bf16 on GPUs of compute capability 8 or more, fp32 elsewhere; other words pass through.
-// kInvalidArgument if the device cannot compute in the asked precision.
+// What "auto" means on a device: bf16 on GPUs of compute capability 8 or more, fp32 elsewhere; other words pass
+// through. kInvalidArgument if the device cannot compute in the asked precision.
 common::Result<std::string> ResolvePrecision(const std::string& asked, const at::Device& device);
 
 // Highest memory use so far: of this process on a CPU, of LibTorch's allocator on a GPU.

@@ -28,7 +28,7 @@ class DivergenceDetector {
   double loss_spike_;
   int64_t window_steps_;
   int64_t warmup_steps_;
-  double sum_ = 0;      // of the open window
+  double sum_ = 0;  // of the open window
   int64_t count_ = 0;
   std::optional<double> best_mean_;
 };

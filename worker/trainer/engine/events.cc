@@ -15,8 +15,8 @@ namespace {
 constexpr size_t kMaxLineBytes = 1 << 20;
 
 common::Error WriteError(const std::string& what) {
-  const auto code =
-      errno == ENOSPC || errno == EDQUOT ? common::ErrorCode::kResourceExhausted : common::ErrorCode::kFailedPrecondition;
+  const auto code = errno == ENOSPC || errno == EDQUOT ? common::ErrorCode::kResourceExhausted
+                                                       : common::ErrorCode::kFailedPrecondition;
   return {code, "cannot " + what + " the events file: " + common::ErrnoText()};
 }
 

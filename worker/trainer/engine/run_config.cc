@@ -247,9 +247,12 @@ Result<FinetuneConfig> ParseFinetune(const Json& run) {
 }
 
 Json ShapeToJson(const arch::Shape& shape) {
-  return {{"encoder_layers", shape.encoder_layers}, {"decoder_layers", shape.decoder_layers},
-          {"d_model", shape.d_model},               {"d_ff", shape.d_ff},
-          {"heads", shape.heads},                   {"d_kv", shape.d_kv},
+  return {{"encoder_layers", shape.encoder_layers},
+          {"decoder_layers", shape.decoder_layers},
+          {"d_model", shape.d_model},
+          {"d_ff", shape.d_ff},
+          {"heads", shape.heads},
+          {"d_kv", shape.d_kv},
           {"vocabulary", shape.vocabulary}};
 }
 

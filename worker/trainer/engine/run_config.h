@@ -20,16 +20,16 @@ namespace allometry::trainer {
 struct Execution {
   std::string run_id;
   int64_t attempt = 0;
-  std::string device = "cpu";      // "cpu", "cuda" or "cuda:N"
+  std::string device = "cpu";  // "cpu", "cuda" or "cuda:N"
   int64_t threads = 1;
-  std::string precision = "auto";  // "auto", "fp32" or "bf16"
-  int64_t micro_batch = 0;         // sequences; 0 = the whole batch on a CPU, up to 32 on a GPU
+  std::string precision = "auto";                       // "auto", "fp32" or "bf16"
+  int64_t micro_batch = 0;                              // sequences; 0 = the whole batch on a CPU, up to 32 on a GPU
   std::map<std::string, std::filesystem::path> inputs;  // parent's name -> folder of its outputs
   std::map<std::string, std::filesystem::path> files;   // SHA-256 -> path
-  std::filesystem::path resume;    // empty: none
-  bool keep_final = true;          // leave the output `model`
+  std::filesystem::path resume;                         // empty: none
+  bool keep_final = true;                               // leave the output `model`
   double checkpoint_interval_s = 30;
-  int64_t log_every = 0;           // steps per metric point; 0 = a hundredth of all steps, at most 100
+  int64_t log_every = 0;  // steps per metric point; 0 = a hundredth of all steps, at most 100
 };
 
 struct ModelConfig {
@@ -45,7 +45,7 @@ struct OptimizationConfig {
 };
 
 struct DivergenceConfig {
-  double loss_spike = 2.0;      // nats above the best window; 0 = only NaN and infinity count
+  double loss_spike = 2.0;  // nats above the best window; 0 = only NaN and infinity count
   int64_t window_steps = 20;
 };
 

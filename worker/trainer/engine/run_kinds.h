@@ -7,11 +7,13 @@ namespace allometry::trainer {
 // One run of the kind that the file names, from its start event to its result event.
 Ending RunKind(const RunContext& context);
 
+// `prepare`: text and tasks to tokens, by the data library; output `data`.
 Ending RunPrepare(const RunContext& context);
-Ending RunPretrain(const RunContext& context);
-Ending RunFinetune(const RunContext& context);
 
-// `allo-trainer data ...`: hands over to the data library. argv[0] is "data". Returns the process's exit code.
-int DataTools(int argc, char** argv);
+// `pretrain`: span corruption; output `model`, the validation measures.
+Ending RunPretrain(const RunContext& context);
+
+// `finetune`: the mixture of tasks from the parent's weights; output `model`, one entry of `scores` for each task.
+Ending RunFinetune(const RunContext& context);
 
 }  // namespace allometry::trainer

@@ -17,7 +17,9 @@ using common::Json;
 
 constexpr int kModelFormatVersion = 1;
 
-const arch::Architecture& ArchitectureOf(const ModelConfig& model) { return **arch::FindArchitecture(model.architecture); }
+const arch::Architecture& ArchitectureOf(const ModelConfig& model) {
+  return **arch::FindArchitecture(model.architecture);
+}
 
 }  // namespace
 
@@ -73,8 +75,8 @@ common::Status TrainingSession::LoadParent(const fs::path& folder) {
   for (const char* key : {"architecture", "shape", "options", "numerics_version"})
     if (!parent.is_object() || parent.value(key, Json()) != mine[key])
       return common::InvalidArgument(std::string("run.model: the parent's ") + key + " is " +
-                                     (parent.is_object() ? parent.value(key, Json()).dump() : "missing") + ", this run's " +
-                                     mine[key].dump());
+                                     (parent.is_object() ? parent.value(key, Json()).dump() : "missing") +
+                                     ", this run's " + mine[key].dump());
   ALLO_ASSIGN_OR_RETURN(const TensorFile file, ReadSafetensors(folder / "model.safetensors"));
   return state_->LoadWeights(file.tensors);
 }

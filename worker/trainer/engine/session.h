@@ -35,8 +35,8 @@ class TrainingSession {
 
   // The metrics of the contract that any training has. `lengths` are one example's.
   std::map<std::string, double> Metrics(arch::Lengths lengths) const;
-  // Writes the output folder `model` (model.safetensors in float32 and model.json) unless execution.keep_final is off, and
-  // returns the `outputs` of the result event.
+  // Writes the output folder `model` (model.safetensors in float32 and model.json) unless execution.keep_final is off,
+  // and returns the `outputs` of the result event.
   common::Result<common::Json> WriteModel() const;
   // Facts for the result's report: resumed step, selected step, micro-batch, precision, waiting for data.
   common::Json Report() const;
@@ -65,8 +65,8 @@ common::Result<std::filesystem::path> InputFolder(const RunContext& context, con
 Ending WriteResult(const RunContext& context, const std::map<std::string, double>& metrics, const common::Json& scores,
                    const common::Json& outputs, const common::Json& report);
 
-// The ending that an error means while a run is set up: an invalid argument is a configuration error, anything else about
-// an input is a data error.
+// The ending that an error means while a run is set up: an invalid argument is a configuration error, anything else
+// about an input is a data error.
 Ending EndingOf(const common::Error& error);
 
 }  // namespace allometry::trainer

@@ -17,9 +17,7 @@ constexpr double kProgressEverySeconds = 0.5;
 constexpr size_t kBatchesAhead = 4;
 constexpr int64_t kGpuMicroBatch = 32;
 
-int64_t LogEvery(int64_t asked, int64_t steps) {
-  return asked > 0 ? asked : std::clamp<int64_t>(steps / 100, 1, 100);
-}
+int64_t LogEvery(int64_t asked, int64_t steps) { return asked > 0 ? asked : std::clamp<int64_t>(steps / 100, 1, 100); }
 
 int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device) {
   const int64_t limit = asked > 0 ? asked : device.is_cuda() ? kGpuMicroBatch : batch;
@@ -28,7 +26,8 @@ int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device) {
 
 Ending CrashOf(const common::Error& error) { return {ExitCode::kCrash, error.message}; }
 
-std::map<std::string, at::Tensor> Prefixed(const std::string& prefix, const std::map<std::string, at::Tensor>& tensors) {
+std::map<std::string, at::Tensor> Prefixed(const std::string& prefix,
+                                           const std::map<std::string, at::Tensor>& tensors) {
   std::map<std::string, at::Tensor> out;
   for (const auto& [name, tensor] : tensors) out[prefix + name] = tensor;
   return out;
@@ -136,14 +135,10 @@ void TrainingLoop::RestoreCheckpoint(const Checkpoint& checkpoint) {
 }
 
 Json TrainingLoop::StateToJson() const {
-  Json state{{"device_seconds", summary_.device_seconds},
-             {"data_wait_seconds", summary_.data_wait_seconds},
-             {"target_tokens", summary_.target_tokens},
-             {"interval_loss", interval_loss_},
-             {"interval_steps", interval_steps_},
-             {"last_loss", last_loss_},
-             {"evaluated_step", evaluated_step_},
-             {"divergence", detector_.ToJson()}};
+  Json state{{"device_seconds", summary_.device_seconds}, {"data_wait_seconds", summary_.data_wait_seconds},
+             {"target_tokens", summary_.target_tokens},   {"interval_loss", interval_loss_},
+             {"interval_steps", interval_steps_},         {"last_loss", last_loss_},
+             {"evaluated_step", evaluated_step_},         {"divergence", detector_.ToJson()}};
   if (last_evaluation_) state["last_evaluation"] = EvaluationToJson(*last_evaluation_);
   if (best_evaluation_) {
     state["best_evaluation"] = EvaluationToJson(*best_evaluation_);
@@ -178,8 +173,8 @@ void TrainingLoop::TakeStep(const HostBatch& batch) {
   summary_.target_tokens += batch.target_tokens;
 }
 
-// Each micro-batch's loss is divided by the global batch's number of unpadded targets, so that their gradients add up to
-// those of the global mean. Auxiliary terms are means over sequences and count by rows.
+// Each micro-batch's loss is divided by the global batch's number of unpadded targets, so that their gradients add up
+// to those of the global mean. Auxiliary terms are means over sequences and count by rows.
 void TrainingLoop::AccumulateGradients(const HostBatch& batch) {
   const int64_t rows = batch.inputs_bs.size(0);
   const double tokens = static_cast<double>(std::max<int64_t>(batch.target_tokens, 1));
@@ -192,7 +187,8 @@ void TrainingLoop::AccumulateGradients(const HostBatch& batch) {
     const Loss loss = parts_.state.model().ComputeLoss({inputs.narrow(0, row, count), targets.narrow(0, row, count)});
     const at::Tensor share = loss.nll_sum / tokens;
     at::Tensor total = share;
-    if (loss.auxiliary.defined()) total = share + loss.auxiliary * (static_cast<double>(count) / static_cast<double>(rows));
+    if (loss.auxiliary.defined())
+      total = share + loss.auxiliary * (static_cast<double>(count) / static_cast<double>(rows));
     total.backward();
     parts_.state.CollectGradients();
     mean_loss = mean_loss.defined() ? mean_loss + share.detach() : share.detach();
@@ -233,10 +229,10 @@ bool TrainingLoop::IsEvaluationStep() const {
 
 std::optional<Ending> TrainingLoop::WriteMetrics() {
   if (interval_steps_ == 0) return std::nullopt;
-  auto written = parts_.events.Metric(
-      step_, {{"train/loss", interval_loss_ / static_cast<double>(interval_steps_)},
-              {"train/learning_rate", parts_.config.optimization.schedule.RateAt(step_)},
-              {"train/grad_norm", gradient_norm_}});
+  auto written =
+      parts_.events.Metric(step_, {{"train/loss", interval_loss_ / static_cast<double>(interval_steps_)},
+                                   {"train/learning_rate", parts_.config.optimization.schedule.RateAt(step_)},
+                                   {"train/grad_norm", gradient_norm_}});
   interval_loss_ = 0;
   interval_steps_ = 0;
   if (!written) return CrashOf(written.error());
@@ -246,8 +242,8 @@ std::optional<Ending> TrainingLoop::WriteMetrics() {
 std::optional<Ending> TrainingLoop::WriteProgress(bool always) {
   const double seconds = SecondsSince(last_progress_);
   if (!always && seconds < kProgressEverySeconds) return std::nullopt;
-  const double tokens = static_cast<double>(step_ - progress_step_) * static_cast<double>(parts_.config.batch_sequences) *
-                        static_cast<double>(work_.input_length);
+  const double tokens = static_cast<double>(step_ - progress_step_) *
+                        static_cast<double>(parts_.config.batch_sequences) * static_cast<double>(work_.input_length);
   last_progress_ = Clock::now();
   progress_step_ = step_;
   auto written = parts_.events.Write({{"event", "progress"},

@@ -62,8 +62,8 @@ class TrainingLoop {
  public:
   TrainingLoop(LoopParts parts, LoopWork work);
 
-  // Resumes if it can, trains to the last step, evaluates. kDone: `summary` is complete and the model holds the selected
-  // weights.
+  // Resumes if it can, trains to the last step, evaluates. kDone: `summary` is complete and the model holds the
+  // selected weights.
   Ending Run();
   const TrainingSummary& summary() const { return summary_; }
 
@@ -96,10 +96,10 @@ class TrainingLoop {
   int64_t micro_batch_;
   int64_t log_every_;
   int64_t evaluate_every_;
-  int64_t step_ = 0;          // finished steps
-  int64_t read_step_ = 0;     // steps whose loss has been read from the device
+  int64_t step_ = 0;                       // finished steps
+  int64_t read_step_ = 0;                  // steps whose loss has been read from the device
   std::vector<at::Tensor> unread_losses_;  // mean losses of the steps read_step_ + 1 ... step_
-  double interval_loss_ = 0;  // sum since the last metric point
+  double interval_loss_ = 0;               // sum since the last metric point
   int64_t interval_steps_ = 0;
   double last_loss_ = 0;
   double gradient_norm_ = 0;

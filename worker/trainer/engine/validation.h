@@ -23,10 +23,10 @@ struct ValidationSums {
 
 struct ValidationSet {
   int64_t examples = 0;
-  int64_t batch_rows = 32;                               // sequences of one pass
+  int64_t batch_rows = 32;                                      // sequences of one pass
   std::function<HostBatch(int64_t first, int64_t rows)> batch;  // a pure function of the rows
-  std::vector<bool> is_text;                             // by id
-  std::vector<double> unigram_nll;                       // by id: -ln of its share of the training text's tokens
+  std::vector<bool> is_text;                                    // by id
+  std::vector<double> unigram_nll;                              // by id: -ln of its share of the training text's tokens
 };
 
 // One pass over the set; the model must be in evaluation mode. Returns nothing if a stop was requested meanwhile.

@@ -34,7 +34,8 @@ struct FactoredMatrix {
       row_means[i] = decay * row_means[i] + (1.0f - decay) * static_cast<float>(sum / static_cast<double>(columns));
     }
     const float scale = (1.0f - decay) / static_cast<float>(rows);
-    for (int64_t j = 0; j < columns; ++j) column_means[j] = decay * column_means[j] + scale * sums[static_cast<size_t>(j)];
+    for (int64_t j = 0; j < columns; ++j)
+      column_means[j] = decay * column_means[j] + scale * sums[static_cast<size_t>(j)];
   }
 
   // Returns the sum of squares of the update before clipping.
@@ -103,7 +104,9 @@ void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double rat
   const float b = static_cast<float>(decay), epsilon = static_cast<float>(options_.epsilon_gradient);
   const double step_size = rate * std::max(options_.epsilon_scale, RootMeanSquare(loops::SumOfSquares(value, n), n));
   const float keep = static_cast<float>(1.0 - step_size * options_.weight_decay);
-  auto clipped = [&](double sum) { return step_size / std::max(1.0, RootMeanSquare(sum, n) / options_.clip_threshold); };
+  auto clipped = [&](double sum) {
+    return step_size / std::max(1.0, RootMeanSquare(sum, n) / options_.clip_threshold);
+  };
   if (!slot.factored) {
     float* v = slot.second_moment.mutable_data_ptr<float>();
     const double sum = loops::UpdateSecondMoment(v, g, n, b, epsilon);

@@ -12,8 +12,8 @@ namespace allometry::trainer {
 //   otherwise: V <- b V + (1-b) S
 //   U = G / sqrt(V);  U <- U / max(1, rms(U) / clip_threshold)
 //   X <- X - rate max(epsilon_scale, rms(X)) U
-// A tensor of more than two dimensions is a stack of matrices in its last two: R, C and mean(R) are per matrix, the root
-// mean squares are over the whole tensor.
+// A tensor of more than two dimensions is a stack of matrices in its last two: R, C and mean(R) are per matrix, the
+// root mean squares are over the whole tensor.
 class Adafactor : public Optimizer {
  public:
   Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor> tensors);

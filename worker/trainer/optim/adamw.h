@@ -6,8 +6,8 @@
 
 namespace allometry::trainer {
 
-// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) by LibTorch's fused kernel, on CPUs and GPUs. All tensors must be
-// on one device.
+// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) by LibTorch's fused kernel, on CPUs and GPUs. All tensors must
+// be on one device.
 class AdamW : public Optimizer {
  public:
   AdamW(const OptimizerOptions& options, std::vector<TrainedTensor> tensors);

@@ -14,8 +14,8 @@
 namespace allometry::trainer::loops {
 namespace {
 
-constexpr int64_t kLanes = 16;     // independent partial sums: one or two vector registers
-constexpr int64_t kBlock = 4096;   // elements whose float32 partial sums go into one double
+constexpr int64_t kLanes = 16;    // independent partial sums: one or two vector registers
+constexpr int64_t kBlock = 4096;  // elements whose float32 partial sums go into one double
 
 inline double Total(const float* lanes) {
   double total = 0;
@@ -73,7 +73,8 @@ ALLO_CLONES void ApplyUpdate(float* __restrict x, const float* __restrict g, con
   for (int64_t i = 0; i < n; ++i) x[i] = keep * x[i] - step * (g[i] / std::sqrt(v[i]));
 }
 
-ALLO_CLONES double AddSquares(const float* __restrict g, float* __restrict column_sums, int64_t columns, float epsilon) {
+ALLO_CLONES double AddSquares(const float* __restrict g, float* __restrict column_sums, int64_t columns,
+                              float epsilon) {
   double total = 0;
   for (int64_t begin = 0; begin < columns; begin += kBlock) {
     const int64_t end = std::min(columns, begin + kBlock);
@@ -96,8 +97,8 @@ ALLO_CLONES double AddSquares(const float* __restrict g, float* __restrict colum
   return total;
 }
 
-ALLO_CLONES double SumOfScaledSquares(const float* __restrict g, const float* __restrict column_factors, int64_t columns,
-                                      float row_factor) {
+ALLO_CLONES double SumOfScaledSquares(const float* __restrict g, const float* __restrict column_factors,
+                                      int64_t columns, float row_factor) {
   double total = 0;
   for (int64_t begin = 0; begin < columns; begin += kBlock) {
     const int64_t end = std::min(columns, begin + kBlock);

@@ -18,8 +18,8 @@ struct TrainedTensor {
   at::Tensor value;
 };
 
-// Updates tensors in place from their gradients. Not thread-safe. The state is plain tensors, so that a checkpoint can hold
-// it: after LoadState a run goes on bit-equal.
+// Updates tensors in place from their gradients. Not thread-safe. The state is plain tensors, so that a checkpoint can
+// hold it: after LoadState a run goes on bit-equal.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
