@@ -1,23 +1,15 @@
 #include "worker/trainer/data/corpus.h"
 
 #include <algorithm>
-#include <boost/iostreams/copy.hpp>
-#include <boost/iostreams/filter/gzip.hpp>
-#include <boost/iostreams/filter/lzma.hpp>
-#include <boost/iostreams/filter/zstd.hpp>
-#include <boost/iostreams/filtering_stream.hpp>
-#include <fstream>
-#include <memory>
 #include <optional>
 #include <set>
-#include <sstream>
 
-#include "common/files.h"
+#include "worker/trainer/data/decompress.h"
+#include "worker/trainer/data/dictionary_markup.h"
 
 namespace allometry::trainer {
 namespace {
 
-namespace io = boost::iostreams;
 namespace fs = std::filesystem;
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD
@@ -66,6 +58,8 @@ class DocumentBuilder {
     }
   }
 
+  size_t size() const { return text_.size(); }
+
   common::Status Finish() {
     if (text_.empty()) return common::Ok();
     ++counts_->documents;
@@ -83,49 +77,23 @@ class DocumentBuilder {
   int64_t words_ = 0;
 };
 
-// A file's bytes, decompressed by its ending. Owns the file that the filter chain reads from.
-class TextStream {
- public:
-  static common::Result<std::unique_ptr<TextStream>> Open(const fs::path& path) {
-    auto stream = std::unique_ptr<TextStream>(new TextStream(path));
-    if (stream->file_) return stream;
-    const auto code = fs::exists(path) ? common::ErrorCode::kPermissionDenied : common::ErrorCode::kNotFound;
-    return common::Error{code, "cannot open '" + path.string() + "': " + common::ErrnoText()};
-  }
-  // Throws std::exception (Boost's own types) when the compression is damaged.
-  bool NextLine(std::string* line) { return static_cast<bool>(std::getline(chain_, *line)); }
-  std::string ReadAll() {
-    std::ostringstream all;
-    io::copy(chain_, all);
-    return std::move(all).str();
-  }
+// No document is longer: one that is gets cut, and counted, so that memory stays bounded.
+constexpr size_t kMaxDocumentBytes = 64 << 20;
 
- private:
-  explicit TextStream(const fs::path& path) : file_(path, std::ios::binary) {
-    const std::string extension = path.extension();
-    if (extension == ".gz" || extension == ".dz") chain_.push(io::gzip_decompressor());
-    if (extension == ".xz") chain_.push(io::lzma_decompressor());
-    if (extension == ".zst") chain_.push(io::zstd_decompressor());
-    chain_.push(file_);
-    chain_.exceptions(std::ios::badbit);
-  }
-  std::ifstream file_;
-  io::filtering_istream chain_;
-};
-
-common::Error Damaged(const fs::path& path, const std::exception& e) {
-  return common::DataLoss("'" + path.string() + "' cannot be decompressed, the file is damaged or cut off: " + e.what());
-}
-
-common::Status ReadLines(TextStream* stream, DocumentRule rule, DocumentBuilder* document) {
+common::Status ReadLines(TextReader* reader, DocumentRule rule, DocumentBuilder* document, CorpusCounts* counts) {
   std::string line;
-  while (stream->NextLine(&line)) {
+  for (bool first = true;; first = false) {
+    ALLO_ASSIGN_OR_RETURN(const bool more, reader->NextLine(&line));
+    counts->file_bytes = reader->file_bytes();
+    if (!more) return document->Finish();
+    if (first && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte-order mark
     const bool blank = std::ranges::all_of(line, IsBlank);
     document->AddLine(line);
-    if (rule == DocumentRule::kLine || (rule == DocumentRule::kParagraph && blank))
+    const bool too_long = document->size() > kMaxDocumentBytes;
+    counts->cut_documents += too_long;
+    if (too_long || rule == DocumentRule::kLine || (rule == DocumentRule::kParagraph && blank))
       ALLO_RETURN_IF_ERROR(document->Finish());
   }
-  return document->Finish();
 }
 
 struct IndexEntry {
@@ -157,10 +125,12 @@ std::optional<IndexEntry> ParseIndexLine(std::string_view line) {
 
 // The places of all entries but those about the database, each once, in the dictionary's order.
 common::Result<std::set<IndexEntry>> ReadIndex(const fs::path& path, uint64_t dictionary_size) {
-  ALLO_ASSIGN_OR_RETURN(auto stream, TextStream::Open(path));
+  ALLO_ASSIGN_OR_RETURN(TextReader reader, TextReader::Open(path));
   std::set<IndexEntry> entries;
   std::string line;
-  for (int64_t number = 1; stream->NextLine(&line); ++number) {
+  for (int64_t number = 1;; ++number) {
+    ALLO_ASSIGN_OR_RETURN(const bool more, reader.NextLine(&line));
+    if (!more) return entries;
     if (line.starts_with("00-")) continue;
     const std::optional<IndexEntry> entry = ParseIndexLine(line);
     if (!entry || entry->offset + entry->length > dictionary_size)
@@ -169,38 +139,14 @@ common::Result<std::set<IndexEntry>> ReadIndex(const fs::path& path, uint64_t di
     // Some headwords point at no text of their own.
     if (entry->length > 0) entries.insert(*entry);
   }
-  return entries;
 }
 
-std::string_view Trimmed(std::string_view s) {
-  while (!s.empty() && IsBlank(s.front())) s.remove_prefix(1);
-  while (!s.empty() && IsBlank(s.back())) s.remove_suffix(1);
-  return s;
-}
-
-// Tags such as [1913 Webster] and [WordNet 1.5 +PJC] stand on lines of their own.
-bool IsSourceTag(std::string_view line) {
-  const std::string_view text = Trimmed(line);
-  return text.size() > 2 && text.front() == '[' && text.find(']') == text.size() - 1;
-}
-
-// The line without pronunciations (between backslashes) and the braces around cross-references.
-std::string WithoutMarkup(std::string_view line) {
-  std::string out;
-  bool spoken = false;
-  const bool paired = std::ranges::count(line, '\\') % 2 == 0;
-  for (char c : line) {
-    if (c == '\\' && paired) spoken = !spoken;
-    else if (!spoken && c != '{' && c != '}') out += c;
-  }
-  return out;
-}
-
-void AddEntry(std::string_view text, DocumentBuilder* document) {
+void AddEntry(std::string_view entry, DocumentBuilder* document) {
+  const std::string prose = EntryAsProse(entry);
+  std::string_view text = prose;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    if (!IsSourceTag(line)) document->AddLine(WithoutMarkup(line));
+    document->AddLine(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
 }
@@ -231,27 +177,21 @@ common::Result<DocumentRule> ParseDocumentRule(std::string_view name) {
 }
 
 common::Status ReadTextFile(const fs::path& path, DocumentRule rule, const DocumentSink& sink, CorpusCounts* counts) {
-  ALLO_ASSIGN_OR_RETURN(auto stream, TextStream::Open(path));
+  ALLO_ASSIGN_OR_RETURN(TextReader reader, TextReader::Open(path));
   DocumentBuilder document(sink, counts);
-  try {
-    return ReadLines(stream.get(), rule, &document);
-  } catch (const std::ios_base::failure& e) {  // Boost's decompression errors are of this type
-    return Damaged(path, e);
-  }
+  return ReadLines(&reader, rule, &document, counts);
 }
 
 common::Status ReadDictionary(const fs::path& dict_dz, const fs::path& index, const DocumentSink& sink,
                               CorpusCounts* counts) {
-  ALLO_ASSIGN_OR_RETURN(auto stream, TextStream::Open(dict_dz));
-  std::string text;
-  try {
-    text = stream->ReadAll();
-  } catch (const std::ios_base::failure& e) {
-    return Damaged(dict_dz, e);
-  }
+  ALLO_ASSIGN_OR_RETURN(TextReader reader, TextReader::Open(dict_dz));
+  ALLO_ASSIGN_OR_RETURN(const std::string text, reader.ReadAll());
   ALLO_ASSIGN_OR_RETURN(const std::set<IndexEntry> entries, ReadIndex(index, text.size()));
   DocumentBuilder document(sink, counts);
   for (const IndexEntry& entry : entries) {
+    // Entries come in the dictionary's order: the place in it stands for the part of the file that has been read.
+    counts->file_bytes = static_cast<int64_t>(static_cast<double>(reader.file_bytes()) *
+                                              static_cast<double>(entry.offset) / static_cast<double>(text.size()));
     AddEntry(std::string_view(text).substr(entry.offset, entry.length), &document);
     ALLO_RETURN_IF_ERROR(document.Finish());
   }

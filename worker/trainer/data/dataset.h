@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,7 +21,7 @@ class Dataset {
   // kNotFound, kPermissionDenied; kDataLoss: a part is missing, damaged or of another format version.
   static common::Result<Dataset> Open(const std::filesystem::path& folder);
 
-  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
   const TokenFile& train() const { return train_; }
   const TokenFile& valid() const { return valid_; }
   // data.json: counts, hashes, the recipe.
@@ -38,10 +39,12 @@ class Dataset {
   common::Result<TaskData> OpenTask(std::string_view name) const;  // kNotFound names those that are there
 
  private:
-  explicit Dataset(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
+  Dataset() = default;
+  common::Status OpenText();
+  common::Status ReadUnigram();
   std::filesystem::path folder_;
   common::Json info_;
-  Tokenizer tokenizer_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
   TokenFile train_, valid_;
   std::vector<double> unigram_nll_;
 };

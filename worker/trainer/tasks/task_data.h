@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "common/json.h"
 #include "common/result.h"
 #include "worker/trainer/data/token_file.h"
+#include "worker/trainer/tokenizer/tokenizer.h"
 
 namespace allometry::trainer {
 
@@ -47,7 +49,8 @@ struct TaskScore {
 class TaskData {
  public:
   // `entry`: the task's object in data.json.
-  static common::Result<TaskData> Open(const std::filesystem::path& folder, const common::Json& entry, int token_bytes);
+  static common::Result<TaskData> Open(const std::filesystem::path& folder, const common::Json& entry, int token_bytes,
+                                       std::shared_ptr<const Tokenizer> tokenizer);
 
   const std::string& name() const { return name_; }
   const std::string& metric() const { return metric_; }
@@ -58,7 +61,8 @@ class TaskData {
   const std::vector<std::vector<int32_t>>& label_tokens() const { return label_tokens_; }
   int64_t LongestLabel() const;  // tokens, end mark included
 
-  // The label whose tokens these are; padding, an end mark and what follows it are ignored. -1: none.
+  // The label that these ids spell, blanks around it ignored; padding, an end mark and what follows it are ignored too.
+  // -1: none.
   int32_t ParseLabel(std::span<const int64_t> answer) const;
 
  private:
@@ -66,6 +70,7 @@ class TaskData {
   TaskSplit train_, valid_;
   std::vector<std::string> labels_;
   std::vector<std::vector<int32_t>> label_tokens_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
 // Scores answers to the first predicted.size() validation examples; -1 stands for an answer that is no label. The majority share

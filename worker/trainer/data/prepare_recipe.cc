@@ -1,0 +1,168 @@
+#include "worker/trainer/data/prepare_recipe.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <set>
+
+#include "worker/trainer/data/format.h"
+#include "worker/trainer/engine/object_reader.h"
+
+namespace allometry::trainer {
+namespace {
+
+using common::Json;
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+constexpr int64_t kDefaultSample = 100'000;
+
+bool IsSha256(const std::string& s) {
+  return s.size() == 64 && s.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+common::Result<std::filesystem::path> Locate(const Json& execution, const std::string& sha256, const std::string& name) {
+  const Json files = execution.is_object() ? execution.value("files", Json::object()) : Json::object();
+  if (files.is_object() && files.contains(sha256) && files[sha256].is_string())
+    return std::filesystem::path(files[sha256].get<std::string>());
+  return common::NotFound("execution.files has no path for the file '" + name + "' (SHA-256 " + sha256 + ")");
+}
+
+common::Result<RawFile> ParseFile(const Json& entry, const std::string& where, const Json& execution) {
+  ObjectReader reader(entry, where);
+  RawFile file;
+  file.name = reader.String("name", std::nullopt);
+  file.bytes = reader.Integer("bytes", -1, -1, kNoLimit);
+  file.sha256 = reader.String("sha256", std::nullopt);
+  reader.Ignore("role");
+  ALLO_RETURN_IF_ERROR(reader.Finish());
+  if (!IsSha256(file.sha256))
+    return common::InvalidArgument(where + ".sha256 must be 64 lower-case hexadecimal digits, not '" + file.sha256 + "'");
+  ALLO_ASSIGN_OR_RETURN(file.path, Locate(execution, file.sha256, file.name));
+  return file;
+}
+
+common::Result<std::vector<RawFile>> ParseFiles(const Json& list, const std::string& where, const Json& execution) {
+  if (!list.is_array() || list.empty()) return common::InvalidArgument(where + " must be a list of at least one file");
+  std::vector<RawFile> files;
+  for (size_t i = 0; i < list.size(); ++i) {
+    ALLO_ASSIGN_OR_RETURN(RawFile file, ParseFile(list[i], where + "[" + std::to_string(i) + "]", execution));
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+bool EndsWith(const RawFile& file, std::initializer_list<std::string_view> endings) {
+  return std::ranges::any_of(endings, [&](std::string_view e) { return file.name.ends_with(e); });
+}
+
+// A dictionary is one .dict(.dz) and one .index: the former comes first in the recipe.
+common::Status OrderDictionary(std::vector<RawFile>* files) {
+  std::ranges::sort(*files, {}, [](const RawFile& f) { return EndsWith(f, {".index"}); });
+  if (files->size() == 2 && EndsWith((*files)[0], {".dict", ".dict.dz"}) && EndsWith((*files)[1], {".index"}))
+    return common::Ok();
+  return common::InvalidArgument("corpus.files of format gcide must be one .dict.dz (or .dict) and its .index");
+}
+
+common::Status ParseCorpus(const Json& json, const Json& execution, PrepareRecipe* recipe) {
+  ObjectReader reader(json, "run.corpus");
+  const std::string format = reader.Choice("format", "text", {"text", "gcide"});
+  const std::string document = reader.Choice("document", "paragraph", {"paragraph", "line", "file"});
+  recipe->validation_fraction = reader.Number("validation_fraction", 0.01, 1e-6, 0.5);
+  const Json& files = reader.Raw("files", true, "array");
+  ALLO_RETURN_IF_ERROR(reader.Finish());
+  recipe->format = format == "gcide" ? CorpusFormat::kGcide : CorpusFormat::kText;
+  ALLO_ASSIGN_OR_RETURN(recipe->document, ParseDocumentRule(document));
+  ALLO_ASSIGN_OR_RETURN(recipe->corpus, ParseFiles(files, "run.corpus.files", execution));
+  return recipe->format == CorpusFormat::kGcide ? OrderDictionary(&recipe->corpus) : common::Ok();
+}
+
+common::Status ParseTokenizer(const Json& json, const Json& execution, PrepareRecipe* recipe) {
+  ObjectReader reader(json, "run.tokenizer");
+  const std::string sha256 = reader.String("model_sha256", "");
+  recipe->vocabulary = reader.Integer("vocabulary", sha256.empty() ? 8'192 : 32'128, 164, 1'000'000);
+  recipe->sample_sentences = reader.Integer("sample_sentences", kDefaultSample, 1, 100'000'000);
+  ALLO_RETURN_IF_ERROR(reader.Finish());
+  if (sha256.empty()) return common::Ok();
+  if (!IsSha256(sha256))
+    return common::InvalidArgument("run.tokenizer.model_sha256 must be 64 lower-case hexadecimal digits");
+  RawFile file{.name = "tokenizer model", .sha256 = sha256};
+  ALLO_ASSIGN_OR_RETURN(file.path, Locate(execution, sha256, file.name));
+  recipe->tokenizer = std::move(file);
+  return common::Ok();
+}
+
+common::Status CheckTaskFiles(const TaskRecipe& recipe, const std::string& where) {
+  for (std::string_view wanted : recipe.task->files()) {
+    const bool there = std::ranges::any_of(recipe.files, [&](const RawFile& f) { return f.name == wanted; });
+    if (!there)
+      return common::InvalidArgument(where + ".files lacks '" + std::string(wanted) + "', which task '" +
+                                     std::string(recipe.task->name()) + "' reads");
+  }
+  return common::Ok();
+}
+
+common::Result<TaskRecipe> ParseTask(const Json& json, const std::string& where, const Json& execution) {
+  ObjectReader reader(json, where);
+  const std::string name = reader.String("name", std::nullopt);
+  TaskRecipe recipe;
+  recipe.max_train = reader.Integer("max_train", 0, 0, kNoLimit);
+  recipe.max_valid = reader.Integer("max_valid", 0, 0, kNoLimit);
+  recipe.shuffle_labels = reader.Boolean("shuffle_labels", false);
+  const Json& files = reader.Raw("files", true, "array");
+  const int64_t version = reader.Integer("numerics_version", 0, 0, kNoLimit);
+  ALLO_RETURN_IF_ERROR(reader.Finish());
+  auto task = FindTask(name);
+  if (!task) return common::InvalidArgument(where + ".name: " + task.error().message);
+  recipe.task = *task;
+  if (version != 0 && version != recipe.task->numerics_version())
+    return common::InvalidArgument(where + ".numerics_version is " + std::to_string(version) + ", this program has " +
+                                   std::to_string(recipe.task->numerics_version()));
+  ALLO_ASSIGN_OR_RETURN(recipe.files, ParseFiles(files, where + ".files", execution));
+  ALLO_RETURN_IF_ERROR(CheckTaskFiles(recipe, where));
+  return recipe;
+}
+
+common::Status ParseTasks(const Json& list, const Json& execution, PrepareRecipe* recipe) {
+  if (list.is_null()) return common::Ok();
+  std::set<std::string_view> names;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const std::string where = "run.tasks[" + std::to_string(i) + "]";
+    ALLO_ASSIGN_OR_RETURN(TaskRecipe task, ParseTask(list[i], where, execution));
+    if (!names.insert(task.task->name()).second)
+      return common::InvalidArgument(where + ": task '" + std::string(task.task->name()) + "' is there twice");
+    recipe->tasks.push_back(std::move(task));
+  }
+  return common::Ok();
+}
+
+}  // namespace
+
+std::vector<RawFile> PrepareRecipe::AllFiles() const {
+  std::vector<RawFile> all = corpus;
+  if (tokenizer) all.push_back(*tokenizer);
+  for (const TaskRecipe& task : tasks) all.insert(all.end(), task.files.begin(), task.files.end());
+  std::set<std::string> seen;
+  std::erase_if(all, [&](const RawFile& f) { return !seen.insert(f.sha256).second; });
+  return all;
+}
+
+common::Result<PrepareRecipe> ParsePrepare(const Json& run, const Json& execution) {
+  ObjectReader reader(run, "run");
+  PrepareRecipe recipe;
+  reader.Choice("kind", "prepare", {"prepare"});
+  reader.Choice("trainer", "builtin", {"builtin"});
+  const Json& corpus = reader.Raw("corpus", true, "object");
+  const Json& tokenizer = reader.Raw("tokenizer", false, "object");
+  const Json& tasks = reader.Raw("tasks", false, "array");
+  recipe.seed = static_cast<uint64_t>(reader.Integer("seed", 0, 0, kNoLimit));
+  reader.Integer("numerics_version", kDataNumericsVersion, kDataNumericsVersion, kDataNumericsVersion);
+  reader.Ignore("identity_version");
+  ALLO_RETURN_IF_ERROR(reader.Finish());
+  ALLO_RETURN_IF_ERROR(ParseCorpus(corpus, execution, &recipe));
+  ALLO_RETURN_IF_ERROR(ParseTokenizer(tokenizer.is_null() ? Json::object() : tokenizer, execution, &recipe));
+  ALLO_RETURN_IF_ERROR(ParseTasks(tasks, execution, &recipe));
+  if (execution.is_object() && execution.contains("threads") && execution["threads"].is_number_integer())
+    recipe.threads = std::clamp<int64_t>(execution["threads"].get<int64_t>(), 1, 1'024);
+  return recipe;
+}
+
+}  // namespace allometry::trainer

@@ -1,0 +1,154 @@
+#include "worker/trainer/tokenizer/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "common/files.h"
+#include "worker/trainer/data/random.h"
+#include "worker/trainer/data/span_corruption.h"
+
+namespace allometry::trainer {
+namespace {
+
+constexpr int64_t kSmallestVocabulary = 164, kLargestVocabulary = 1'000'000;
+constexpr size_t kMaxSentenceBytes = 2'000;
+
+// Feeds sentences to SentencePiece's trainer.
+class Sentences : public sentencepiece::SentenceIterator {
+ public:
+  explicit Sentences(const std::vector<std::string>& sentences) : sentences_(sentences) {}
+  bool done() const override { return next_ >= sentences_.size(); }
+  void Next() override { ++next_; }
+  const std::string& value() const override { return sentences_[next_]; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  const std::vector<std::string>& sentences_;
+  size_t next_ = 0;
+};
+
+common::Status CheckVocabulary(int64_t vocabulary) {
+  if (vocabulary >= kSmallestVocabulary && vocabulary <= kLargestVocabulary) return common::Ok();
+  return common::InvalidArgument("a tokenizer's vocabulary is " + std::to_string(vocabulary) + ", and must be from " +
+                                 std::to_string(kSmallestVocabulary) + " to " + std::to_string(kLargestVocabulary) +
+                                 " (100 sentinels included)");
+}
+
+// Where to cut a text of more than the largest sentence: after the last blank, else between two characters.
+size_t CutPoint(std::string_view text) {
+  const size_t blank = text.substr(0, kMaxSentenceBytes).rfind(' ');
+  if (blank != text.npos && blank > 0) return blank;
+  size_t cut = kMaxSentenceBytes;
+  while (cut > 1 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;
+  return cut;
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer() : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+common::Result<Tokenizer> Tokenizer::FromBytes(const std::string& model, int64_t vocabulary, const std::string& where) {
+  ALLO_RETURN_IF_ERROR(CheckVocabulary(vocabulary));
+  Tokenizer tokenizer;
+  if (!tokenizer.processor_->LoadFromSerializedProto(model).ok() || tokenizer.processor_->GetPieceSize() <= 0)
+    return common::DataLoss(where + ": not a SentencePiece model");
+  const sentencepiece::SentencePieceProcessor& p = *tokenizer.processor_;
+  if (p.pad_id() != kPad || p.eos_id() != kEos || p.unk_id() != kUnknown)
+    return common::InvalidArgument(where + ": pad, eos and unk have the ids " + std::to_string(p.pad_id()) + ", " +
+                                   std::to_string(p.eos_id()) + ", " + std::to_string(p.unk_id()) +
+                                   "; they must be 0, 1, 2 (train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1)");
+  tokenizer.pieces_ = p.GetPieceSize();
+  tokenizer.vocabulary_ = vocabulary;
+  if (tokenizer.pieces_ + kSentinels > vocabulary)
+    return common::InvalidArgument(where + ": " + std::to_string(tokenizer.pieces_) +
+                                   " pieces and 100 sentinels do not fit a vocabulary of " + std::to_string(vocabulary) +
+                                   "; set vocabulary to " + std::to_string(tokenizer.pieces_ + kSentinels) + " or more");
+  return tokenizer;
+}
+
+common::Result<Tokenizer> Tokenizer::Load(const std::filesystem::path& path, int64_t vocabulary) {
+  ALLO_ASSIGN_OR_RETURN(const std::string model, common::ReadFile(path));
+  return FromBytes(model, vocabulary, path.string());
+}
+
+int32_t Tokenizer::Sentinel(int64_t i) const { return static_cast<int32_t>(pieces_ + kSentinels - 1 - i); }
+bool Tokenizer::IsSentinel(int64_t id) const { return id >= pieces_ && id < pieces_ + kSentinels; }
+bool Tokenizer::IsText(int64_t id) const { return id > kEos && id < pieces_; }
+
+void Tokenizer::Encode(std::string_view text, std::vector<int32_t>* ids) const {
+  static_assert(sizeof(int) == sizeof(int32_t));
+  const std::vector<int> encoded = processor_->EncodeAsIds(text);
+  ids->insert(ids->end(), encoded.begin(), encoded.end());
+}
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text) const { return processor_->EncodeAsIds(text); }
+
+std::string Tokenizer::Decode(std::span<const int32_t> ids) const {
+  std::string text;
+  std::vector<int> run;
+  const auto flush = [&] {
+    if (run.empty()) return;
+    if (!text.empty()) text += ' ';
+    text += processor_->DecodeIds(run);
+    run.clear();
+  };
+  for (int32_t id : ids) {
+    if (id == kEos) break;
+    if (id == kPad) continue;
+    if (IsSentinel(id)) {
+      flush();
+      if (!text.empty()) text += ' ';
+      text += "<extra_id_" + std::to_string(pieces_ + kSentinels - 1 - id) + ">";
+    } else {
+      run.push_back(id > 0 && id < pieces_ ? id : kUnknown);
+    }
+  }
+  flush();
+  return text;
+}
+
+common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sentences, int64_t vocabulary) {
+  ALLO_RETURN_IF_ERROR(CheckVocabulary(vocabulary));
+  if (sentences.empty()) return common::DataLoss("there is no text to train a tokenizer on");
+  const std::string pieces = std::to_string(vocabulary - kSentinels);
+  // One thread: the sums of several would depend on how the sentences fall to them.
+  const std::unordered_map<std::string, std::string> settings = {
+      {"model_prefix", ""}, {"model_type", "unigram"}, {"vocab_size", pieces}, {"pad_id", "0"},     {"eos_id", "1"},
+      {"unk_id", "2"},      {"bos_id", "-1"},          {"num_threads", "1"},   {"minloglevel", "2"}};
+  Sentences iterator(sentences);
+  std::string model;
+  const sentencepiece::util::Status status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
+  if (status.ok() && !model.empty()) return model;
+  return common::DataLoss("the text cannot give a tokenizer of " + pieces +
+                          " pieces: lower tokenizer.vocabulary or bring more text (SentencePiece: " +
+                          status.ToString() + ")");
+}
+
+void SentenceSample::Add(std::string_view document) {
+  while (document.size() > kMaxSentenceBytes) {
+    const size_t cut = CutPoint(document);
+    AddSentence(document.substr(0, cut));
+    document.remove_prefix(cut);
+    while (!document.empty() && document.front() == ' ') document.remove_prefix(1);
+  }
+  if (!document.empty()) AddSentence(document);
+}
+
+void SentenceSample::AddSentence(std::string_view sentence) {
+  const auto seen = static_cast<uint64_t>(seen_++);
+  if (static_cast<int64_t>(sentences_.size()) < capacity_) {
+    sentences_.emplace_back(sentence);
+    return;
+  }
+  // A 64-bit draw modulo the count: the bias is below 2^-30 at a billion sentences.
+  const uint64_t place = KeyedRandom(seed_, 0, seen).Next() % (seen + 1);
+  if (place < static_cast<uint64_t>(capacity_)) sentences_[place] = sentence;
+}
+
+}  // namespace allometry::trainer
