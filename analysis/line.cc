@@ -32,11 +32,11 @@ double CrossDeviation(const std::vector<double>& a, const std::vector<double>& b
 
 // The line through the size means, with what its intervals need.
 struct Line {
-  std::vector<double> x, y, n;      // size means and seeds
-  std::vector<double> a;            // (x_i - mean x) / Sxx
+  std::vector<double> x, y, n;  // size means and seeds
+  std::vector<double> a;        // (x_i - mean x) / Sxx
   std::vector<double> residuals;
   double sxx = 0, slope = 0;
-  double seeds_degrees = 0;         // sum (n_i - 1)
+  double seeds_degrees = 0;  // sum (n_i - 1)
 };
 
 Line FitLine(std::span<const SizeSamples> sizes) {
@@ -73,14 +73,26 @@ Covariance PooledCovariance(std::span<const SizeSamples> sizes, double degrees) 
 }
 
 bool XVaries(std::span<const SizeSamples> sizes) {
-  return std::ranges::any_of(sizes, [](const SizeSamples& s) {
-    return std::ranges::adjacent_find(s.x, std::not_equal_to<>()) != s.x.end();
-  });
+  return std::ranges::any_of(
+      sizes, [](const SizeSamples& s) { return std::ranges::adjacent_find(s.x, std::not_equal_to<>()) != s.x.end(); });
 }
 
 struct Variance {
   double value = 0, degrees = 0;
 };
+
+// Of a sum of independent estimates, with Satterthwaite's degrees of freedom. A term of zero brings none.
+Variance AddVariances(const Variance& a, const Variance& b) {
+  const double sum = a.value + b.value;
+  double denominator = 0;
+  for (const Variance& v : {a, b}) denominator += v.value > 0 ? v.value * v.value / v.degrees : 0;
+  return {sum, denominator > 0 ? sum * sum / denominator : 0};
+}
+
+double TwoSidedP(double estimate, const Variance& variance) {
+  const double t = std::abs(estimate) / std::sqrt(variance.value);
+  return 2 * boost::math::cdf(boost::math::complement(boost::math::students_t(variance.degrees), t));
+}
 
 // v_i = s_i^2 with Satterthwaite's degrees of freedom.
 Variance WelchVariance(std::span<const SizeSamples> sizes, const Line& line) {
@@ -119,11 +131,12 @@ double ResidualSquares(const Line& line, int degree, bool weighted) {
   return (y - design * design.colPivHouseholderQr().solve(y)).squaredNorm();
 }
 
-// F test of lack of fit against the variance between seeds.
-bool IsCurved(const Line& line, double pooled_yy) {
+// F test of lack of fit against the variance between seeds, which is that of y - slope x where x varies too.
+bool IsCurved(const Line& line, const Covariance& c) {
   const double k = static_cast<double>(line.x.size());
-  if (k < 3 || line.seeds_degrees < 1 || pooled_yy <= 0) return false;
-  const double f = ResidualSquares(line, 1, true) / (k - 2) / pooled_yy;
+  const double residual = c.yy - 2 * line.slope * c.xy + line.slope * line.slope * c.xx;
+  if (k < 3 || line.seeds_degrees < 1 || residual <= 0) return false;
+  const double f = ResidualSquares(line, 1, true) / (k - 2) / residual;
   const boost::math::fisher_f distribution(k - 2, line.seeds_degrees);
   return boost::math::cdf(boost::math::complement(distribution, f)) < kCurvedBelow;
 }
@@ -133,13 +146,20 @@ Interval Around(double centre, double variance, double degrees, double confidenc
   return {centre - half, centre + half, degrees};
 }
 
-std::optional<Interval> LineInterval(const Line& line, double confidence) {
+void AddLineInterval(const Line& line, double confidence, SlopeEstimate* out) {
   const size_t k = line.x.size();
-  if (k < 3) return std::nullopt;
+  if (k < 3) return;
   const int degree = k >= kQuadraticFromSizes ? 2 : 1;
   const double degrees = static_cast<double>(k) - 1 - degree;
-  const double variance = ResidualSquares(line, degree, false) / degrees / line.sxx;
-  return Around(line.slope, variance, degrees, confidence);
+  out->line_variance = ResidualSquares(line, degree, false) / degrees / line.sxx;
+  out->line_interval = Around(line.slope, out->line_variance, degrees, confidence);
+}
+
+// Standard deviation between seeds of what the line leaves: of y where x does not vary.
+double ResidualSd(const SizeSamples& size, double slope) {
+  std::vector<double> left;
+  for (size_t s = 0; s < size.y.size(); ++s) left.push_back(size.y[s] - slope * (size.x[s] - size.x[0]));
+  return std::sqrt(CrossDeviation(left, left) / (static_cast<double>(left.size()) - 1));
 }
 
 void FlagSeeds(std::span<const SizeSamples> sizes, const Line& line, bool pooled, SlopeEstimate* out) {
@@ -149,7 +169,7 @@ void FlagSeeds(std::span<const SizeSamples> sizes, const Line& line, bool pooled
   }
   std::vector<double> sds;
   for (size_t i = 0; i < sizes.size(); ++i)
-    if (line.n[i] > 1) sds.push_back(std::sqrt(CrossDeviation(sizes[i].y, sizes[i].y) / (line.n[i] - 1)));
+    if (line.n[i] > 1) sds.push_back(ResidualSd(sizes[i], line.slope));
   const auto [low, high] = std::ranges::minmax(sds);
   if (high > kUnequalSdRatio * low) out->flags.push_back("unequal seed sd");
   const auto [fewest, most] = std::ranges::minmax(line.n);
@@ -164,17 +184,37 @@ void AddIntervals(std::span<const SizeSamples> sizes, const Line& line, double c
   FlagSeeds(sizes, line, !welch, out);
   if (line.x.size() == 2) out->flags.push_back("two sizes");
   if (line.seeds_degrees > 0) {
-    if (IsCurved(line, PooledCovariance(sizes, line.seeds_degrees).yy)) out->flags.push_back("curved");
+    if (IsCurved(line, PooledCovariance(sizes, line.seeds_degrees))) out->flags.push_back("curved");
     const Variance v = welch ? WelchVariance(sizes, line) : PooledVariance(sizes, line);
     if (NoVariance(v.value, line.slope)) {
+      out->alpha.reset();
       out->refused = "the seeds of every size have equal results: are they the same run?";
       return;
     }
     out->variance = v.value;
     out->seed_interval = Around(line.slope, v.value, v.degrees, confidence);
   }
-  out->line_interval = LineInterval(line, confidence);
-  if (!out->seed_interval && !out->line_interval) out->refused = "two sizes with one seed give a slope without an interval";
+  AddLineInterval(line, confidence, out);
+  if (!out->seed_interval && !out->line_interval)
+    out->refused = "two sizes with one seed give a slope without an interval";
+}
+
+struct VarianceAndInterval {
+  double variance;
+  const std::optional<Interval>& interval;
+};
+
+SlopeDifference DifferenceOf(const SlopeEstimate& first, const SlopeEstimate& second, const VarianceAndInterval& v1,
+                             const VarianceAndInterval& v2, double confidence) {
+  SlopeDifference out;
+  out.difference = first.alpha.value_or(NAN) - second.alpha.value_or(NAN);
+  if (!first.alpha || !second.alpha || !v1.interval || !v2.interval) return out;
+  const Variance sum =
+      AddVariances({v1.variance, v1.interval->degrees_of_freedom}, {v2.variance, v2.interval->degrees_of_freedom});
+  if (sum.value <= 0) return out;
+  out.interval = Around(out.difference, sum.value, sum.degrees, confidence);
+  out.p_value = TwoSidedP(out.difference, sum);
+  return out;
 }
 
 }  // namespace
@@ -198,16 +238,13 @@ SlopeEstimate EstimateSlope(std::span<const SizeSamples> sizes, double confidenc
 }
 
 SlopeDifference Difference(const SlopeEstimate& first, const SlopeEstimate& second, double confidence) {
-  SlopeDifference out;
-  out.difference = first.alpha.value_or(NAN) - second.alpha.value_or(NAN);
-  if (!first.seed_interval || !second.seed_interval) return out;
-  const double v1 = first.variance, v2 = second.variance;
-  const double degrees = (v1 + v2) * (v1 + v2) / (v1 * v1 / first.seed_interval->degrees_of_freedom +
-                                                  v2 * v2 / second.seed_interval->degrees_of_freedom);
-  out.interval = Around(out.difference, v1 + v2, degrees, confidence);
-  const double t = std::abs(out.difference) / std::sqrt(v1 + v2);
-  out.p_value = 2 * boost::math::cdf(boost::math::complement(boost::math::students_t(degrees), t));
-  return out;
+  return DifferenceOf(first, second, {first.variance, first.seed_interval}, {second.variance, second.seed_interval},
+                      confidence);
+}
+
+SlopeDifference LineDifference(const SlopeEstimate& first, const SlopeEstimate& second, double confidence) {
+  return DifferenceOf(first, second, {first.line_variance, first.line_interval},
+                      {second.line_variance, second.line_interval}, confidence);
 }
 
 std::vector<double> HolmAdjusted(std::span<const double> p_values) {

@@ -1,95 +1,250 @@
 #include "analysis/pareto.h"
 
 #include <algorithm>
-#include <boost/random/mersenne_twister.hpp>
-#include <boost/random/normal_distribution.hpp>
-#include <boost/random/student_t_distribution.hpp>
+#include <array>
 #include <cmath>
-#include <limits>
-#include <numeric>
+#include <map>
+#include <stdexcept>
+
+#include "analysis/frontier.h"
+#include "common/ids.h"
 
 namespace allometry::analysis {
 namespace {
 
-double Mean(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0) / v.size(); }
+constexpr std::array<const char*, 7> kCostNames = {
+    "flops", "training_flops", "parameters", "non_embedding_parameters", "active_parameters", "seconds", "memory"};
+constexpr std::array<const char*, 7> kCostUnits = {"FLOP",       "FLOP",    "parameters", "parameters",
+                                                   "parameters", "seconds", "bytes"};
+constexpr int kDefaultRegions = 3;
+constexpr int kMostDraws = 10'000'000;
 
-// Cells by rising cost: then a cell is on the frontier exactly when it is the best of its cost and beats all cheaper ones.
-std::vector<size_t> OrderByCost(const std::vector<ParetoCell>& cells) {
-  std::vector<size_t> order(cells.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::stable_sort(order, {}, [&](size_t i) { return cells[i].cost; });
-  return order;
-}
-
-std::vector<bool> OnFrontier(const std::vector<ParetoCell>& cells, const std::vector<size_t>& order,
-                             const std::vector<double>& quality) {
-  std::vector<bool> on(cells.size(), false);
-  double best_cheaper = -std::numeric_limits<double>::infinity();
-  for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-    double best_here = -std::numeric_limits<double>::infinity();
-    for (end = begin; end < order.size() && cells[order[end]].cost == cells[order[begin]].cost; ++end)
-      best_here = std::max(best_here, quality[order[end]]);
-    for (size_t i = begin; i < end; ++i)
-      on[order[i]] = quality[order[i]] == best_here && best_here > best_cheaper;
-    best_cheaper = std::max(best_cheaper, best_here);
+std::string MetricOf(const ParetoRequest& request) {
+  switch (request.cost) {
+    case Cost::kFlops:
+      return MetricOf(request.flops);
+    case Cost::kTrainingFlops:
+      return MetricOf(FlopConvention::kTraining);
+    case Cost::kParameters:
+      return MetricOf(ParameterConvention::kTotal);
+    case Cost::kNonEmbeddingParameters:
+      return MetricOf(ParameterConvention::kNonEmbedding);
+    case Cost::kActiveParameters:
+      return MetricOf(ParameterConvention::kActive);
+    case Cost::kSeconds:
+      return "device_seconds";
+    case Cost::kMemory:
+      return "peak_memory_bytes";
   }
-  return on;
+  throw std::invalid_argument("unknown cost");
 }
 
-struct Spread {
-  double sd = 0;
-  double degrees = 0;  // infinity: a given sd
+// The tasks whose scores make up the quality; none for "upstream".
+std::vector<std::string> QualityTasks(const ParetoRequest& request, const std::vector<std::string>& tasks) {
+  if (request.quality == "upstream") return {};
+  return request.quality == "downstream" ? tasks : std::vector<std::string>{request.quality};
+}
+
+Measured Quality(const records::Record& cell, const ParetoRequest& request, const std::vector<std::string>& tasks) {
+  if (request.quality == "upstream") return AxisValue(cell, Axis::kUpstream, {});
+  if (request.quality == "downstream") return AxisValue(cell, Axis::kDownstream, {.tasks = tasks});
+  return TaskValue(cell, request.quality);
+}
+
+bool IsAtChance(const records::Record& cell, const std::vector<std::string>& tasks) {
+  return std::ranges::any_of(tasks, [&](const std::string& task) {
+    const auto score = cell.scores.find(task);
+    return score != cell.scores.end() && score->second.at_chance;
+  });
+}
+
+// A point with the qualities of its seeds.
+struct Candidate {
+  ParetoPoint point;
+  std::vector<double> costs, qualities;
 };
 
-std::optional<Spread> PooledSpread(const std::vector<ParetoCell>& cells, const ParetoOptions& options) {
-  double squares = 0, degrees = 0;
-  for (const ParetoCell& cell : cells) {
-    const double mean = Mean(cell.qualities);
-    for (double q : cell.qualities) squares += (q - mean) * (q - mean);
-    degrees += static_cast<double>(cell.qualities.size()) - 1;
-  }
-  if (degrees > 0) return Spread{std::sqrt(squares / degrees), degrees};
-  if (options.seed_sd) return Spread{*options.seed_sd, std::numeric_limits<double>::infinity()};
-  return std::nullopt;
+// The mean; of equal costs exactly that cost, so that ties between cells survive the rounding of a sum.
+double MeanCost(const std::vector<double>& costs) {
+  const auto [low, high] = std::ranges::minmax(costs);
+  if (low == high) return low;
+  double sum = 0;
+  for (double cost : costs) sum += cost;
+  return sum / static_cast<double>(costs.size());
 }
 
-// Standard draws; Boost's generators and distributions give the same numbers on every platform, std's do not.
-class Draws {
- public:
-  Draws(uint64_t seed, double degrees) : generator_(seed), normal_(0, 1), t_(std::isinf(degrees) ? 1 : degrees), use_t_(!std::isinf(degrees)) {}
-  double Next() { return use_t_ ? t_(generator_) : normal_(generator_); }
+void AddCell(const records::Record& cell, double cost, double quality, Candidate* candidate) {
+  candidate->costs.push_back(cost);
+  candidate->qualities.push_back(quality);
+  const Measured parameters = MetricValue(cell, "parameters", true);
+  if (parameters.value) candidate->point.parameters = parameters.value;
+}
 
- private:
-  boost::random::mt19937_64 generator_;
-  boost::random::normal_distribution<double> normal_;
-  boost::random::student_t_distribution<double> t_;
-  bool use_t_;
-};
+// The usable cells of each group; `used` collects them.
+std::vector<Candidate> Candidates(const Selection& selection, const ParetoRequest& request, LeftOutList* left_out,
+                                  std::vector<const records::Record*>* used) {
+  std::vector<Candidate> candidates;
+  const std::vector<std::string> chance_tasks = QualityTasks(request, selection.tasks);
+  for (const CellGroup& group : selection.groups) {
+    Candidate candidate;
+    candidate.point.architecture = group.architecture;
+    candidate.point.size = group.size;
+    candidate.point.cell = group.architecture + "-" + group.size;
+    for (const records::Record* cell : group.cells) {
+      const Measured cost = MetricValue(*cell, MetricOf(request), true);
+      const Measured quality = Quality(*cell, request, selection.tasks);
+      if (!cost.value) left_out->Add(*cell, CostName(request.cost), cost.missing);
+      if (!quality.value) left_out->Add(*cell, request.quality, quality.missing);
+      if (!cost.value || !quality.value) continue;
+      AddCell(*cell, *cost.value, *quality.value, &candidate);
+      candidate.point.at_chance |= IsAtChance(*cell, chance_tasks);
+      used->push_back(cell);
+    }
+    if (candidate.qualities.empty()) continue;
+    candidate.point.cost = MeanCost(candidate.costs);
+    candidates.push_back(std::move(candidate));
+  }
+  std::ranges::stable_sort(candidates, {}, [](const Candidate& c) { return c.point.cost; });
+  return candidates;
+}
+
+// Edges of the regions with the outer ends, rising.
+std::vector<double> Edges(const std::vector<Candidate>& candidates, const std::vector<double>& wanted) {
+  const double low = candidates.front().point.cost, high = candidates.back().point.cost;
+  std::vector<double> edges{low};
+  if (wanted.empty() && high > low) {
+    for (int i = 1; i < kDefaultRegions; ++i)
+      edges.push_back(low * std::pow(high / low, static_cast<double>(i) / kDefaultRegions));
+  }
+  for (double edge : wanted) {
+    if (edge > low && edge <= high) edges.push_back(edge);
+  }
+  edges.push_back(high);
+  return edges;
+}
+
+// Fills the points' regions; the last region holds its upper end too.
+std::vector<ParetoRegion> DivideIntoRegions(const std::vector<double>& edges, std::vector<Candidate>* candidates) {
+  std::vector<ParetoRegion> regions;
+  for (size_t i = 0; i + 1 < edges.size(); ++i) regions.push_back({edges[i], edges[i + 1], 0, {}});
+  for (Candidate& candidate : *candidates) {
+    const auto inner_end = edges.end() - 1;
+    const auto above = std::upper_bound(edges.begin() + 1, inner_end, candidate.point.cost);
+    candidate.point.region = static_cast<int>(above - edges.begin()) - 1;
+    ++regions[static_cast<size_t>(candidate.point.region)].cells;
+  }
+  return regions;
+}
+
+void AddBest(ParetoResult* result) {
+  std::vector<std::map<std::string, double>> best(result->regions.size());
+  for (const ParetoPoint& point : result->points) {
+    if (!point.rank_probabilities.empty())
+      best[static_cast<size_t>(point.region)][point.architecture] += point.rank_probabilities.front();
+  }
+  for (size_t i = 0; i < best.size(); ++i) {
+    for (const auto& [architecture, probability] : best[i])
+      result->regions[i].best.push_back({architecture, std::min(1.0, probability)});
+    std::ranges::stable_sort(result->regions[i].best, std::greater<>(), &RegionBest::probability);
+  }
+}
+
+std::string WhyNoProbability(const Frontier& frontier, int draws) {
+  if (draws == 0) return "no draws were asked for";
+  if (!frontier.seed_sd) return "no cell has a replicate (give a seed sd to assume one)";
+  if (*frontier.seed_sd <= 0) return "the seeds of every cell have equal results: are they the same run?";
+  return "";
+}
+
+void FillPoints(const std::vector<Candidate>& candidates, ParetoResult* result) {
+  std::vector<FrontierCell> cells;
+  for (const Candidate& c : candidates) cells.push_back({c.point.cell, c.point.cost, c.qualities, c.point.region});
+  const ParetoRequest& request = result->request;
+  const Frontier frontier = FindFrontier(cells, {.draws = request.draws, .seed = request.seed, .seed_sd = request.sd});
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    ParetoPoint point = candidates[i].point;
+    const FrontierPoint& found = frontier.points[i];
+    point.quality = found.quality;
+    point.seeds = found.seeds;
+    point.on_frontier = found.on_frontier;
+    point.probability = found.probability;
+    point.rank_probabilities = found.rank_probabilities;
+    result->points.push_back(std::move(point));
+  }
+  result->seed_sd = frontier.seed_sd;
+  result->degrees_of_freedom = frontier.degrees_of_freedom;
+  result->no_probability = WhyNoProbability(frontier, request.draws);
+}
+
+common::Status CheckRequest(const ParetoRequest& request) {
+  if (request.sd && !(std::isfinite(*request.sd) && *request.sd > 0))
+    return common::InvalidArgument("the seed sd must be a positive number");
+  if (request.draws < 0 || request.draws > kMostDraws)
+    return common::InvalidArgument("draws must lie between 0 and 10,000,000");
+  if (std::ranges::adjacent_find(request.region_edges, std::greater_equal<>()) != request.region_edges.end())
+    return common::InvalidArgument("the edges of the cost regions must rise");
+  return common::Ok();
+}
+
+common::Status CheckQuality(const std::string& quality, const Selection& selection) {
+  std::vector<std::string> known{"upstream", "downstream"};
+  for (const CellGroup& group : selection.groups) {
+    for (const records::Record* cell : group.cells) {
+      for (const auto& [task, score] : cell->scores) known.push_back(task);
+    }
+  }
+  if (std::ranges::count(known, quality) > 0) return common::Ok();
+  const std::string near = common::NearestName(quality, known);
+  return common::InvalidArgument("unknown quality '" + quality +
+                                 "': use upstream, downstream or a task of these cells" +
+                                 (near.empty() ? "" : " (did you mean '" + near + "'?)"));
+}
+
+common::Status CheckDevices(const ParetoRequest& request, const std::vector<const records::Record*>& used) {
+  const std::set<std::string> devices = DevicesOf(used);
+  if (request.cost != Cost::kSeconds || devices.size() < 2) return common::Ok();
+  std::string names;
+  for (const std::string& device : devices) names += (names.empty() ? "" : ", ") + device;
+  return common::FailedPrecondition("times on unlike devices cannot be compared: " + names);
+}
 
 }  // namespace
 
-std::vector<ParetoPoint> ParetoFrontier(const std::vector<ParetoCell>& cells, const ParetoOptions& options) {
-  const std::vector<size_t> order = OrderByCost(cells);
-  std::vector<double> quality;
-  for (const ParetoCell& cell : cells) quality.push_back(Mean(cell.qualities));
-  const std::vector<bool> on = OnFrontier(cells, order, quality);
-  std::vector<ParetoPoint> points;
-  for (size_t i = 0; i < cells.size(); ++i)
-    points.push_back({cells[i].name, cells[i].cost, quality[i], static_cast<int64_t>(cells[i].qualities.size()), on[i], {}});
+const char* CostName(Cost cost) { return kCostNames[static_cast<size_t>(cost)]; }
+const char* CostUnit(Cost cost) { return kCostUnits[static_cast<size_t>(cost)]; }
 
-  const std::optional<Spread> spread = PooledSpread(cells, options);
-  if (!spread || options.draws < 1) return points;
-  Draws draws(options.seed, spread->degrees);
-  std::vector<int> hits(cells.size(), 0);
-  std::vector<double> drawn(cells.size());
-  for (int draw = 0; draw < options.draws; ++draw) {
-    for (size_t i = 0; i < cells.size(); ++i)
-      drawn[i] = quality[i] + draws.Next() * spread->sd / std::sqrt(static_cast<double>(cells[i].qualities.size()));
-    const std::vector<bool> drawn_on = OnFrontier(cells, order, drawn);
-    for (size_t i = 0; i < cells.size(); ++i) hits[i] += drawn_on[i];
+common::Result<Cost> ParseCost(std::string_view name) {
+  if (name.empty()) return Cost::kFlops;
+  for (size_t i = 0; i < kCostNames.size(); ++i) {
+    if (name == kCostNames[i]) return static_cast<Cost>(i);
   }
-  for (size_t i = 0; i < cells.size(); ++i) points[i].probability = static_cast<double>(hits[i]) / options.draws;
-  return points;
+  const std::string near = common::NearestName(std::string(name), kCostNames);
+  return common::InvalidArgument("unknown cost '" + std::string(name) +
+                                 "': use flops, training_flops, parameters, non_embedding_parameters, "
+                                 "active_parameters, seconds or memory" +
+                                 (near.empty() ? "" : " (did you mean '" + near + "'?)"));
+}
+
+common::Result<ParetoResult> Pareto(const records::Table& table, const ParetoRequest& wanted) {
+  ParetoRequest request = wanted;
+  if (request.quality.empty()) request.quality = "upstream";
+  ALLO_RETURN_IF_ERROR(CheckRequest(request));
+  ALLO_ASSIGN_OR_RETURN(const records::Table cells, FilteredCells(table, request.filter, request.exclude));
+  ALLO_ASSIGN_OR_RETURN(Selection selection, SelectCells(cells, request.tasks));
+  if (selection.groups.empty()) return NoCells(selection);
+  ALLO_RETURN_IF_ERROR(CheckQuality(request.quality, selection));
+  LeftOutList left_out(selection.left_out);
+  std::vector<const records::Record*> used;
+  std::vector<Candidate> candidates = Candidates(selection, request, &left_out, &used);
+  selection.left_out = left_out.entries();
+  if (candidates.empty()) return NoCells(selection);
+  ALLO_RETURN_IF_ERROR(CheckDevices(request, used));
+  ParetoResult result{.request = request, .tasks = selection.tasks};
+  result.regions = DivideIntoRegions(Edges(candidates, request.region_edges), &candidates);
+  FillPoints(candidates, &result);
+  AddBest(&result);
+  result.left_out = selection.left_out;
+  return result;
 }
 
 }  // namespace allometry::analysis

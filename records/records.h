@@ -4,13 +4,18 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-// The read-only view of cells that analysis, reports and exports work on, wherever the cells came from.
+#include "common/result.h"
+
+// The read-only view of cells that analysis, reports and exports work on, wherever the cells came from. Plain values:
+// nothing here is shared between threads unless the caller shares it.
 namespace allometry::records {
 
 enum class CellState { kDone, kFailed, kDiverged, kUnfinished };
 const char* CellStateName(CellState state);
+common::Result<CellState> ParseCellState(std::string_view name);
 
 // One downstream task's score; value, standard_error and majority are fractions in [0, 1].
 struct Score {
@@ -18,23 +23,50 @@ struct Score {
   double standard_error = 0;
   double majority = 0;  // share of the majority class
   int64_t examples = 0;
-  bool at_chance = false;
+  bool at_chance = false;  // within two standard errors of the majority class
 };
 
 // One pretraining cell with the scores of its fine-tuning.
 struct Record {
   std::string sweep;
-  std::string cell;
+  std::string cell;  // "<architecture>-<size>-s<seed>", unique within its sweep
   std::string architecture;
   std::string size;
+  std::string shape;  // what else tells two rows of one size apart ("" when nothing does)
   uint64_t seed = 0;
   CellState state = CellState::kUnfinished;
-  // The well-known metrics of docs/trainer-contract.md, plus the costs that arch/ computes.
+  std::string reason;  // why it is not done: the last error, one line
+  // Fine-tuning; absent when the sweep has none. Its scores are there only when it is done.
+  std::optional<CellState> finetune_state;
+  std::string finetune_reason;
+  std::string device;  // model of the device that trained it; times are compared on equal devices only
+  // The well-known metrics of docs/trainer-contract.md, plus the costs that arch/ computes: forward_flops,
+  // forward_flops_without_head, mtf_multiply_adds, six_nd, training_flops, parameters, ...
   std::map<std::string, double> metrics;
-  std::map<std::string, Score> scores;
+  std::map<std::string, Score> scores;  // by task
+  std::map<std::string, std::string> tags;
   std::optional<std::string> excluded;  // the user's reason for leaving the cell out
+
+  std::string Name() const { return sweep.empty() ? cell : sweep + "/" + cell; }
 };
 
 using Table = std::vector<Record>;
+
+// Conditions on records: "architecture=glu,size=base,seed=1,state=done,sweep=tay,cell=x,tag.k=v". Different keys must
+// all hold; of one key given several times, one value must. The empty filter holds for every record.
+class Filter {
+ public:
+  static common::Result<Filter> Parse(std::string_view text);
+  bool Holds(const Record& record) const;
+
+ private:
+  std::map<std::string, std::vector<std::string>> wanted_;
+};
+
+Table Select(const Table& table, const Filter& filter);
+
+// Marks the records with these names ("cell" or "sweep/cell") as excluded by the user. kNotFound for a name that no
+// record has; the table is then unchanged.
+common::Status Exclude(Table* table, const std::vector<std::string>& names, const std::string& reason);
 
 }  // namespace allometry::records

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "records/records.h"
+
+// What a cell costs and how good it is, in the conventions of docs/science.md, and which cells take part at all.
+namespace allometry::analysis {
+
+enum class Axis { kFlops, kParameters, kUpstream, kDownstream, kSeconds };
+enum class Transform { kSemilog, kLoglog };
+enum class FlopConvention { kForward, kForwardWithoutHead, kMtf, kSixNd, kTraining };
+enum class ParameterConvention { kTotal, kNonEmbedding, kActive };
+
+const char* AxisName(Axis axis);    // "flops", "parameters", "upstream", "downstream", "seconds"
+const char* AxisLetter(Axis axis);  // "F", "P", "U", "D", "s"
+const char* TransformName(Transform transform);
+const char* FlopConventionName(
+    FlopConvention convention);  // "forward", "forward_without_head", "mtf", "six_nd", "training"
+const char* ParameterConventionName(ParameterConvention convention);  // "total", "non_embedding", "active"
+// The empty name is the default: semilog, forward, total.
+common::Result<Transform> ParseTransform(std::string_view name);
+common::Result<FlopConvention> ParseFlopConvention(std::string_view name);
+common::Result<ParameterConvention> ParseParameterConvention(std::string_view name);
+// Name of the metric in records::Record::metrics.
+const char* MetricOf(FlopConvention convention);
+const char* MetricOf(ParameterConvention convention);
+
+// A cell that took no part, in all measures ("all") or in one ("upstream", "downstream", a task, ...), and why.
+struct LeftOut {
+  std::string cell;
+  std::string measure;
+  std::string reason;
+};
+
+// A number, or why there is none.
+struct Measured {
+  std::optional<double> value;
+  std::string missing;
+};
+
+// How to read a record's axes. U is minus the validation loss in nats per target token; D the mean of the wanted tasks'
+// scores; the rest are positive numbers as recorded.
+struct MeasureOptions {
+  FlopConvention flops = FlopConvention::kForward;
+  ParameterConvention parameters = ParameterConvention::kTotal;
+  std::vector<std::string> tasks;  // what D averages
+};
+
+// A metric of the record that must be finite, and positive when asked.
+Measured MetricValue(const records::Record& record, const std::string& name, bool positive);
+Measured TaskValue(const records::Record& record, const std::string& task);
+Measured AxisValue(const records::Record& record, Axis axis, const MeasureOptions& options);
+
+// The cells of one architecture at one size: equal but for their seeds.
+struct CellGroup {
+  std::string architecture;
+  std::string size;  // with the shape in parentheses where a record has one
+  std::vector<const records::Record*> cells;
+};
+
+// Architectures in the order of the table, each with its sizes in the order of the table.
+struct Selection {
+  std::vector<std::string> architectures;
+  std::vector<CellGroup> groups;
+  std::vector<LeftOut> left_out;
+  std::vector<std::string> tasks;  // the wanted tasks, or all that occur
+};
+
+// Leaves out cells that are not done, that the user excluded, and second cells of the same architecture, size and seed:
+// a seed counts once. kInvalidArgument for a task that no cell has. The result points into `table`, which must outlive
+// it.
+common::Result<Selection> SelectCells(const records::Table& table, const std::vector<std::string>& wanted_tasks);
+
+// The records that a filter keeps, with the named ones marked as excluded by the user.
+common::Result<records::Table> FilteredCells(const records::Table& table, const std::string& filter,
+                                             const std::vector<std::string>& exclude);
+
+// The error for a selection without any usable cell: it says what became of the cells.
+common::Error NoCells(const Selection& selection);
+
+// The devices that trained these cells; two or more mean that their times cannot be compared.
+std::set<std::string> DevicesOf(const std::vector<const records::Record*>& cells);
+
+// Collects left-out cells once per cell and measure.
+class LeftOutList {
+ public:
+  explicit LeftOutList(std::vector<LeftOut> first) : entries_(std::move(first)) {}
+  void Add(const records::Record& record, const std::string& measure, const std::string& reason);
+  const std::vector<LeftOut>& entries() const { return entries_; }
+
+ private:
+  std::vector<LeftOut> entries_;
+  std::set<std::pair<std::string, std::string>> seen_;
+};
+
+}  // namespace allometry::analysis

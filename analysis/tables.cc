@@ -1,0 +1,263 @@
+#include "analysis/tables.h"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <set>
+
+namespace allometry::analysis {
+namespace {
+
+using common::Column;
+using common::ColumnKind;
+using common::OutputFormat;
+using common::Table;
+using common::TableValue;
+
+// The study's Table 2.
+constexpr std::array<std::pair<Axis, Axis>, 4> kShownPairs = {{{Axis::kFlops, Axis::kUpstream},
+                                                               {Axis::kFlops, Axis::kDownstream},
+                                                               {Axis::kParameters, Axis::kUpstream},
+                                                               {Axis::kUpstream, Axis::kDownstream}}};
+
+struct FlagLetter {
+  const char* flag;
+  const char* letter;
+  const char* meaning;
+};
+constexpr std::array<FlagLetter, 7> kFlagLetters = {{
+    {"one seed", "1", "one seed, so ± is the line interval"},
+    {"two sizes", "2", "two sizes"},
+    {"curved", "c", "curved: size means lie off the line by more than seeds explain"},
+    {"unequal seed sd", "u", "unequal seed sd: some sizes vary over three times as much as others"},
+    {"pooled across unequal seeds", "p", "pooled across unequal numbers of seeds"},
+    {"ranges differ", "r", "ranges differ from those of the reference"},
+    {"at chance", "g", "some scores are no better than guessing the majority"},
+}};
+
+std::string Joined(const std::vector<std::string>& parts, const char* between) {
+  std::string out;
+  for (const std::string& part : parts) out += (out.empty() ? "" : between) + part;
+  return out;
+}
+
+TableValue OrNothing(const std::optional<double>& value) { return value ? TableValue(*value) : TableValue(); }
+
+TableValue Low(const std::optional<Interval>& i) { return i ? TableValue(i->low) : TableValue(); }
+TableValue High(const std::optional<Interval>& i) { return i ? TableValue(i->high) : TableValue(); }
+TableValue Degrees(const std::optional<Interval>& i) { return i ? TableValue(i->degrees_of_freedom) : TableValue(); }
+
+std::string Letters(const SlopeEstimate& e, std::set<std::string>* seen) {
+  std::string letters;
+  for (const FlagLetter& entry : kFlagLetters) {
+    if (!e.HasFlag(entry.flag)) continue;
+    letters += entry.letter;
+    seen->insert(entry.letter);
+  }
+  return letters;
+}
+
+// "0.540±0.048 cu"; "-" when refused.
+std::string SlopeText(const Slope& slope, std::set<std::string>* seen) {
+  const SlopeEstimate& e = slope.estimate;
+  if (!e.alpha) return "-";
+  char text[64];
+  const std::optional<Interval>& shown = e.seed_interval ? e.seed_interval : e.line_interval;
+  if (shown) {
+    std::snprintf(text, sizeof text, "%.3f±%.3f", *e.alpha, (shown->high - shown->low) / 2);
+  } else {
+    std::snprintf(text, sizeof text, "%.3f±?", *e.alpha);
+  }
+  const std::string letters = Letters(e, seen);
+  return letters.empty() ? text : std::string(text) + " " + letters;
+}
+
+std::string PairTitle(Axis x, Axis y) { return std::string("α(") + AxisLetter(x) + "," + AxisLetter(y) + ")"; }
+
+std::string PairName(Axis x, Axis y) { return std::string("alpha_") + AxisName(x) + "_" + AxisName(y); }
+
+std::string Percent(double share) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g %%", 100 * share);
+  return text;
+}
+
+void AddLeftOutNotes(const std::vector<LeftOut>& left_out, Table* table) {
+  for (const LeftOut& entry : left_out) {
+    const std::string measure = entry.measure == "all" ? "" : " (" + entry.measure + ")";
+    table->notes.push_back("left out: " + entry.cell + measure + ": " + entry.reason);
+  }
+}
+
+void AddRefusedNotes(const SlopesResult& result, Table* table) {
+  for (const auto& [x, y] : kShownPairs) {
+    for (const ArchitectureSlopes& a : result.architectures) {
+      const Slope* slope = FindSlope(a, x, y);
+      if (slope && !slope->estimate.refused.empty())
+        table->notes.push_back(PairTitle(x, y) + " of " + a.architecture + ": " + slope->estimate.refused);
+    }
+  }
+}
+
+void AddSlopeNotes(const SlopesResult& result, const std::set<std::string>& letters, Table* table) {
+  const SlopesRequest& request = result.request;
+  table->notes.push_back("F " + std::string(FlopConventionName(request.flops)) + " FLOPs, P " +
+                         ParameterConventionName(request.parameters) +
+                         " parameters, U -validation loss (nats), D mean of " +
+                         (result.tasks.empty() ? "no task" : Joined(result.tasks, ", ")) + ".");
+  table->notes.push_back(std::string(TransformName(request.transform)) + "; ± is the half width of the " +
+                         Percent(request.confidence) + " seed interval: this grid under other seeds.");
+  for (const FlagLetter& entry : kFlagLetters) {
+    if (letters.contains(entry.letter)) table->notes.push_back(std::string(entry.letter) + " = " + entry.meaning);
+  }
+  AddRefusedNotes(result, table);
+  AddLeftOutNotes(result.left_out, table);
+}
+
+std::string RegionNote(const ParetoRegion& region, const char* unit) {
+  std::string text = "best from " + common::FormatQuantity(region.low) + " to " + common::FormatQuantity(region.high) +
+                     " " + unit + ": ";
+  if (region.cells == 0) return text + "no cells";
+  std::vector<std::string> parts;
+  for (const RegionBest& best : region.best) {
+    if (parts.size() < 3)
+      parts.push_back(best.architecture + " " + Percent(std::round(best.probability * 1000) / 1000));
+  }
+  return text + Joined(parts, ", ");
+}
+
+void AddParetoNotes(const ParetoResult& result, Table* table) {
+  const ParetoRequest& request = result.request;
+  table->notes.push_back(
+      "cost: " + std::string(CostName(request.cost)) +
+      (request.cost == Cost::kFlops ? " (" + std::string(FlopConventionName(request.flops)) + ")" : "") +
+      "; quality: " + (request.quality == "upstream" ? "-validation loss (nats)" : request.quality) +
+      ", mean over seeds; * = no other cell is cheaper and better.");
+  if (result.no_probability.empty()) {
+    char text[160];
+    std::snprintf(text, sizeof text,
+                  "p: probability that the expected quality is on the frontier (seed sd %.3g, %d draws).",
+                  *result.seed_sd, request.draws);
+    table->notes.push_back(text);
+    for (const ParetoRegion& region : result.regions)
+      table->notes.push_back(RegionNote(region, CostUnit(request.cost)));
+  } else {
+    table->notes.push_back("no probabilities: " + result.no_probability);
+  }
+  AddLeftOutNotes(result.left_out, table);
+}
+
+}  // namespace
+
+common::Table ToTable(const SlopesResult& result) {
+  Table table{.name = "architectures", .columns = {{"architecture", "", "", ColumnKind::kText}}};
+  for (const auto& [x, y] : kShownPairs)
+    table.columns.push_back({PairName(x, y), PairTitle(x, y), "", ColumnKind::kText});
+  std::set<std::string> letters;
+  for (const ArchitectureSlopes& architecture : result.architectures) {
+    auto& row = table.rows.emplace_back();
+    row.push_back(architecture.architecture);
+    for (const auto& [x, y] : kShownPairs) row.push_back(SlopeText(*FindSlope(architecture, x, y), &letters));
+  }
+  AddSlopeNotes(result, letters, &table);
+  return table;
+}
+
+common::Table SlopeRows(const SlopesResult& result) {
+  Table table{.name = "slopes"};
+  for (const char* name : {"architecture", "x", "y"}) table.columns.push_back({name, "", "", ColumnKind::kText});
+  for (const char* name : {"alpha", "seed_low", "seed_high", "seed_degrees_of_freedom", "line_low", "line_high",
+                           "line_degrees_of_freedom"})
+    table.columns.push_back({name, "", "", ColumnKind::kNumber});
+  for (const char* name : {"sizes", "cells"}) table.columns.push_back({name, "", "", ColumnKind::kInteger});
+  for (const char* name : {"flags", "refused", "transform", "flops", "parameters"})
+    table.columns.push_back({name, "", "", ColumnKind::kText});
+  const SlopesRequest& request = result.request;
+  for (const ArchitectureSlopes& architecture : result.architectures) {
+    for (const Slope& slope : architecture.slopes) {
+      const SlopeEstimate& e = slope.estimate;
+      table.rows.push_back({architecture.architecture, AxisName(slope.x), AxisName(slope.y), OrNothing(e.alpha),
+                            Low(e.seed_interval), High(e.seed_interval), Degrees(e.seed_interval), Low(e.line_interval),
+                            High(e.line_interval), Degrees(e.line_interval), static_cast<int64_t>(slope.points.size()),
+                            static_cast<int64_t>(slope.cells), Joined(e.flags, "; "), e.refused,
+                            TransformName(request.transform), FlopConventionName(request.flops),
+                            ParameterConventionName(request.parameters)});
+    }
+  }
+  return table;
+}
+
+common::Table ComparisonTable(const SlopesResult& result) {
+  Table table{.name = "comparisons"};
+  table.columns = {{"slope", "", "", ColumnKind::kText},
+                   {"first", "", "", ColumnKind::kText},
+                   {"second", "", "", ColumnKind::kText},
+                   {"difference", "diff", "", ColumnKind::kNumber},
+                   {"seed_low", "low", "", ColumnKind::kNumber},
+                   {"seed_high", "high", "", ColumnKind::kNumber},
+                   {"p_seeds_holm", "p (Holm)", "", ColumnKind::kNumber},
+                   {"verdict", "", "", ColumnKind::kText}};
+  std::set<std::string> reasons;
+  for (const SlopeComparison& c : result.comparisons) {
+    table.rows.push_back({PairTitle(c.x, c.y), c.first, c.second, OrNothing(c.difference), Low(c.seed_interval),
+                          High(c.seed_interval), OrNothing(c.p_seeds_holm), c.verdict});
+    if (!c.reason.empty() && reasons.insert(c.reason).second) table.notes.push_back("no verdict: " + c.reason);
+  }
+  return table;
+}
+
+common::Table ToTable(const ParetoResult& result) {
+  Table table{.name = "points"};
+  table.columns = {{"cell", "", "", ColumnKind::kText},
+                   {"cost", CostName(result.request.cost), CostUnit(result.request.cost), ColumnKind::kQuantity},
+                   {"quality", "", "", ColumnKind::kNumber, 4},
+                   {"parameters", "params", "", ColumnKind::kQuantity},
+                   {"seeds", "", "", ColumnKind::kInteger},
+                   {"on_frontier", "", "", ColumnKind::kText},
+                   {"probability", "p", "", ColumnKind::kNumber, 3},
+                   {"flags", "", "", ColumnKind::kText}};
+  table.columns[5].title = "*";
+  for (const ParetoPoint& p : result.points) {
+    table.rows.push_back({p.cell, p.cost, p.quality, OrNothing(p.parameters), p.seeds, p.on_frontier ? "*" : "",
+                          OrNothing(p.probability), p.at_chance ? "at chance" : ""});
+  }
+  AddParetoNotes(result, &table);
+  return table;
+}
+
+common::Table ParetoRows(const ParetoResult& result) {
+  Table table{.name = "points"};
+  for (const char* name : {"cell", "architecture", "size"}) table.columns.push_back({name, "", "", ColumnKind::kText});
+  for (const char* name : {"cost", "quality", "parameters"})
+    table.columns.push_back({name, "", "", ColumnKind::kNumber});
+  table.columns.push_back({"seeds", "", "", ColumnKind::kInteger});
+  for (const char* name : {"on_frontier", "at_chance"}) table.columns.push_back({name, "", "", ColumnKind::kBoolean});
+  table.columns.push_back({"region", "", "", ColumnKind::kInteger});
+  for (const char* name : {"probability", "probability_best_in_region"})
+    table.columns.push_back({name, "", "", ColumnKind::kNumber});
+  for (const char* name : {"cost_name", "quality_name"}) table.columns.push_back({name, "", "", ColumnKind::kText});
+  for (const ParetoPoint& p : result.points) {
+    std::optional<double> best;
+    if (!p.rank_probabilities.empty()) best = p.rank_probabilities.front();
+    table.rows.push_back({p.cell, p.architecture, p.size, p.cost, p.quality, OrNothing(p.parameters), p.seeds,
+                          p.on_frontier, p.at_chance, static_cast<int64_t>(p.region), OrNothing(p.probability), OrNothing(best),
+                          CostName(result.request.cost), result.request.quality});
+  }
+  return table;
+}
+
+std::string Render(const SlopesResult& result, OutputFormat format, int width) {
+  if (format == OutputFormat::kJson) return ToJson(result).dump(2) + "\n";
+  if (format == OutputFormat::kCsv) return common::Render(SlopeRows(result), format);
+  std::string out = common::Render(ToTable(result), format, width);
+  if (!result.comparisons.empty()) out += "\n" + common::Render(ComparisonTable(result), format, width);
+  return out;
+}
+
+std::string Render(const ParetoResult& result, OutputFormat format, int width) {
+  if (format == OutputFormat::kJson) return ToJson(result).dump(2) + "\n";
+  if (format == OutputFormat::kCsv) return common::Render(ParetoRows(result), format);
+  return common::Render(ToTable(result), format, width);
+}
+
+}  // namespace allometry::analysis

@@ -1,0 +1,87 @@
+#include "analysis/frontier.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+namespace allometry::analysis {
+namespace {
+
+std::vector<bool> OnFrontier(const std::vector<FrontierCell>& cells) {
+  std::vector<bool> on;
+  for (const FrontierPoint& p : FindFrontier(cells, {.draws = 0}).points) on.push_back(p.on_frontier);
+  return on;
+}
+
+TEST(Frontier, AgreesWithTheDefinitionOnRandomCellsWithTies) {
+  std::mt19937 generator(7);
+  std::uniform_int_distribution<int> small(0, 6);
+  for (int round = 0; round < 500; ++round) {
+    std::vector<FrontierCell> cells;
+    for (int i = 0; i < 12; ++i) cells.push_back({"c", double(small(generator)), {double(small(generator))}});
+    const std::vector<bool> on = OnFrontier(cells);
+    for (size_t i = 0; i < cells.size(); ++i) {
+      bool beaten = false;
+      for (const FrontierCell& other : cells) {
+        const bool no_worse = other.cost <= cells[i].cost && other.qualities[0] >= cells[i].qualities[0];
+        const bool better = other.cost < cells[i].cost || other.qualities[0] > cells[i].qualities[0];
+        beaten |= no_worse && better;
+      }
+      EXPECT_EQ(on[i], !beaten);
+    }
+  }
+}
+
+TEST(Frontier, NoConvexHull) {
+  // The middle cell lies below the line between its neighbours, and no cell beats it.
+  EXPECT_EQ(OnFrontier({{"a", 1, {0}}, {"b", 2, {0.1}}, {"c", 3, {10}}}), (std::vector<bool>{true, true, true}));
+}
+
+TEST(Frontier, ProbabilityIsOneForClearCellsAndAHalfForTwins) {
+  const auto points = FindFrontier(
+      {{"cheap", 1, {0.0, 0.01}}, {"twin", 2, {1.0, 1.01}}, {"dearer twin", 3, {1.0, 1.01}}, {"bad", 4, {-9, -9.01}}}, {}).points;
+  EXPECT_DOUBLE_EQ(*points[0].probability, 1);
+  EXPECT_DOUBLE_EQ(*points[1].probability, 1);
+  EXPECT_NEAR(*points[2].probability, 0.5, 0.02) << "on the frontier exactly when its expected quality is the higher";
+  EXPECT_DOUBLE_EQ(*points[3].probability, 0);
+}
+
+TEST(Frontier, EqualArgumentsGiveEqualDrawsAndAnotherSeedOthers) {
+  const std::vector<FrontierCell> cells{{"a", 1, {0, 0.4}}, {"b", 2, {0.1, 0.3}}, {"c", 3, {0.2, 0.5}}};
+  const auto probability = [&](uint64_t seed) { return *FindFrontier(cells, {.seed = seed}).points[1].probability; };
+  EXPECT_EQ(probability(1), probability(1));
+  EXPECT_NE(probability(1), probability(2));
+}
+
+TEST(Frontier, WithoutReplicatesThereIsNoProbabilityUnlessAnSdIsGiven) {
+  const std::vector<FrontierCell> cells{{"a", 1, {0}}, {"b", 2, {0}}};
+  EXPECT_FALSE(FindFrontier(cells, {}).points[0].probability);
+  EXPECT_NEAR(*FindFrontier(cells, {.seed_sd = 0.1}).points[1].probability, 0.5, 0.02);
+}
+
+TEST(Frontier, RanksOfARegionSumToOneAndFollowTheMeans) {
+  const Frontier found = FindFrontier({{"a", 1, {0.0, 0.2}, 0}, {"b", 2, {0.3, 0.5}, 0}, {"c", 3, {9, 9.2}, 1}}, {});
+  EXPECT_NEAR(found.points[0].rank_probabilities[0] + found.points[1].rank_probabilities[0], 1, 1e-12);
+  EXPECT_NEAR(found.points[0].rank_probabilities[0] + found.points[0].rank_probabilities[1], 1, 1e-12);
+  EXPECT_GT(found.points[1].rank_probabilities[0], 0.8);
+  EXPECT_EQ(found.points[2].rank_probabilities, std::vector<double>{1}) << "alone in its region";
+}
+
+// Two cells that differ by delta: the probability that the dearer one is better is that of a t variable with the pooled degrees of
+// freedom, here 2, whose distribution has a closed form: F(t) = 1/2 + t / (2 sqrt(2 + t^2)).
+TEST(Frontier, ProbabilityOfTwoCellsIsStudentsT) {
+  const double delta = 0.3, s = std::sqrt((0.02 + 0.02) / 2);
+  const Frontier found = FindFrontier({{"a", 1, {-0.1, 0.1}}, {"b", 2, {delta - 0.1, delta + 0.1}}}, {.draws = 200'000});
+  const double t = delta / (s * std::sqrt(2.0 / 2));
+  EXPECT_DOUBLE_EQ(found.degrees_of_freedom, 2);
+  EXPECT_NEAR(*found.seed_sd, s, 1e-12);
+  EXPECT_NEAR(*found.points[1].probability, 0.5 + t / (2 * std::sqrt(2 + t * t)), 0.004);
+}
+
+TEST(Frontier, EqualReplicatesGiveNoProbability) {
+  EXPECT_FALSE(FindFrontier({{"a", 1, {1, 1}}, {"b", 2, {2, 2}}}, {}).points[0].probability);
+}
+
+}  // namespace
+}  // namespace allometry::analysis
