@@ -38,7 +38,6 @@ CREATE TABLE runs (
   memory_bytes     INTEGER NOT NULL DEFAULT 0,
   state            TEXT NOT NULL CHECK (state IN ('pending', 'running', 'done', 'failed', 'diverged')),
   generation       INTEGER NOT NULL DEFAULT 0,
-  attempts         INTEGER NOT NULL DEFAULT 0,
   crashes          INTEGER NOT NULL DEFAULT 0,
   out_of_memory    INTEGER NOT NULL DEFAULT 0,
   preemptions      INTEGER NOT NULL DEFAULT 0,

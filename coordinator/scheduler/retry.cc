@@ -1,0 +1,49 @@
+#include "coordinator/scheduler/retry.h"
+
+#include <algorithm>
+
+namespace allometry::scheduler {
+namespace {
+
+NextTry AfterCrash(Run& run, const TestHooks& hooks) {
+  run.crashes = static_cast<uint8_t>(std::min(255, run.crashes + 1));
+  if (run.crashes > kMaxCrashes && !hooks.ignore_retry_limit) return {RunState::kFailed, 0};
+  return {RunState::kPending, BackoffMs(run.crashes)};
+}
+
+NextTry AfterPreemption(Run& run) {
+  run.preemptions = static_cast<uint8_t>(std::min(255, run.preemptions + 1));
+  return {run.preemptions > kMaxPreemptions ? RunState::kFailed : RunState::kPending, 0};
+}
+
+NextTry AfterOutOfMemory(Run& run, int64_t batch_sequences) {
+  const int64_t micro_batch = run.micro_batch > 0 ? run.micro_batch : batch_sequences;
+  run.out_of_memory = static_cast<uint8_t>(std::min(255, run.out_of_memory + 1));
+  if (run.out_of_memory > kMaxOutOfMemory || micro_batch <= 1) return {RunState::kFailed, 0};
+  run.micro_batch = static_cast<uint32_t>(micro_batch / 2);
+  return {RunState::kPending, 0};
+}
+
+}  // namespace
+
+int64_t BackoffMs(int crashes) { return crashes < 1 ? 0 : kFirstBackoffMs << std::min(crashes - 1, kMaxCrashes - 1); }
+
+NextTry DecideRetry(Run& run, const Ending& ending, const TestHooks& hooks) {
+  switch (ending.outcome) {
+    case Outcome::kDone: return {RunState::kDone, 0};
+    case Outcome::kDiverged: return {RunState::kDiverged, 0};
+    case Outcome::kConfigError:
+    case Outcome::kDataError:
+    case Outcome::kLimit: return {RunState::kFailed, 0};
+    case Outcome::kOutOfMemory: return AfterOutOfMemory(run, ending.batch_sequences);
+    case Outcome::kStopped: return ending.stop_requested ? NextTry{} : AfterPreemption(run);
+    case Outcome::kLost: return ending.progressed ? AfterPreemption(run) : AfterCrash(run, hooks);
+    case Outcome::kCrash:
+    case Outcome::kLostInput: return AfterCrash(run, hooks);
+    case Outcome::kLive:
+    case Outcome::kCancelled: break;
+  }
+  return {};
+}
+
+}  // namespace allometry::scheduler

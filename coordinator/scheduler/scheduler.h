@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "coordinator/scheduler/state.h"
+
+// The decisions of the coordinator as functions (state, event, now) -> actions: leases, dependencies, order, retries, budgets,
+// pausing, cancelling, draining. Pure: the caller persists and sends what the actions name. `now_ms` is boot time.
+namespace allometry::scheduler {
+
+// ---- Events ----
+
+struct AddSweep { Sweep sweep; };
+// A run that no sweep wants yet. run.id is the number of runs + 1; parents stand in the state already.
+struct AddRun { Run run; };
+struct AttachCells { int64_t sweep_id = 0; std::vector<int64_t> runs; };
+struct DetachCells { int64_t sweep_id = 0; std::vector<int64_t> runs; };
+struct ChangeSweep { int64_t sweep_id = 0; SweepState state = SweepState::kActive; bool kill_running = false; };
+struct ConfigureSweep { int64_t sweep_id = 0; int64_t priority = 0; const Policy* policy = nullptr; double budget_flops = 0; };
+// Failed and diverged runs, and done ones that did not keep their outputs, go back to pending.
+struct RetryRuns { std::vector<int64_t> runs; };
+
+struct WorkerJoined { Worker worker; };
+struct WorkerDisconnected { int64_t worker_id = 0; };
+// Its process is known to be gone: leases end at once.
+struct WorkerGone { int64_t worker_id = 0; };
+struct DrainWorker { int64_t worker_id = 0; bool now = false; };
+
+struct HeldLease {
+  int64_t attempt_id = 0;
+  int64_t generation = 0;
+  bool started = false;  // the trainer has said at which step it starts
+  int64_t resumed_step = 0;
+  int64_t step = 0;
+  double loss = 0;
+  double tokens_per_second = 0;
+};
+struct WorkerSynced {
+  int64_t worker_id = 0;
+  uint64_t acknowledged = 0;  // newest response applied
+  std::vector<HeldLease> held;
+  bool draining = false;
+  bool leaving = false;
+};
+struct AttemptFinished {
+  int64_t run_id = 0;
+  int64_t attempt_id = 0;
+  int64_t generation = 0;
+  Outcome outcome = Outcome::kCrash;
+  int64_t last_step = 0;
+  bool keeps_outputs = false;
+  int64_t batch_sequences = 0;  // where halving starts when the trainer chose the micro-batch itself
+  std::string message;
+};
+struct CheckpointReported { int64_t attempt_id = 0; int64_t generation = 0; int64_t step = 0; };
+// Leases that ran out, backoffs that ended, workers not heard of.
+struct Tick {};
+// Grants leases to what may run. Once per batch of events.
+struct Dispatch {};
+
+using Event = std::variant<AddSweep, AddRun, AttachCells, DetachCells, ChangeSweep, ConfigureSweep, RetryRuns, WorkerJoined,
+                           WorkerDisconnected, WorkerGone, DrainWorker, WorkerSynced, AttemptFinished, CheckpointReported,
+                           Tick, Dispatch>;
+
+// ---- Actions ----
+
+struct ClosedAttempt {
+  Lease lease;
+  Outcome outcome = Outcome::kLost;
+  std::string message;
+};
+
+struct Actions {
+  bool accepted = false;              // of AttemptFinished and CheckpointReported: the lease was the run's current one
+  bool cancelled = false;             // of AttemptFinished: the lease was current, but nobody wants the result
+  std::vector<Lease> opened;
+  std::vector<ClosedAttempt> closed;
+  std::set<int64_t> runs;             // to be written: state, counters, generation
+  std::set<int64_t> sweeps;           // to be written: spending, counts, state
+  std::set<int64_t> leases;           // attempts whose steps or marks changed
+  std::set<int64_t> workers;          // whose orders or state changed
+};
+
+Actions Step(State& state, const Event& event, int64_t now_ms);
+
+// ---- Views ----
+
+WaitReason WaitReasonOf(const State& state, const Run& run);
+double ReservedFlops(const State& state, int64_t sweep_id);
+double FlopsOfSteps(const Run& run, int64_t steps);
+// Of a run that is to run from its checkpoint to its end.
+double RestFlops(const Run& run);
+int BusySlots(const State& state, int64_t worker_id);
+bool IsWanted(const State& state, const Run& run);  // by a sweep that is not cancelled
+// Whether one connected worker could ever run it.
+bool HasFittingWorker(const State& state, const Run& run);
+std::optional<int64_t> NextWakeMs(const State& state);
+// After reading states from a store: sets blocked, queues and counts.
+void Rebuild(State& state, int64_t now_ms);
+
+}  // namespace allometry::scheduler
