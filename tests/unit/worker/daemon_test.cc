@@ -1,0 +1,408 @@
+#include <csignal>
+#include <fstream>
+
+#include "common/files.h"
+#include "common/json.h"
+#include "gtest/gtest.h"
+#include "tests/unit/worker/fake_coordinator.h"
+#include "tests/unit/worker/scratch.h"
+#include "worker/daemon/worker.h"
+
+namespace allometry::worker {
+namespace {
+
+using common::Json;
+using v1::FinishRequest;
+using v1::HeldLease;
+
+class DaemonTest : public ::testing::Test {
+ protected:
+  WorkerOptions Options() {
+    WorkerOptions options;
+    options.coordinator = server_.address();
+    options.work_directory = scratch_ / "work";
+    options.trainers["fake"] = {ALLOMETRY_SOURCE_DIR "/tests/unit/worker/fake_trainer.py"};
+    options.grace_s = 5;
+    options.threads_per_slot = 3;
+    return options;
+  }
+  void Begin(WorkerOptions options) {
+    worker_ = std::make_unique<Worker>(std::move(options));
+    const common::Status status = worker_->Start();
+    ASSERT_TRUE(status.ok()) << status.error().message;
+  }
+  v1::Assignment Assignment(int64_t attempt_id, const Json& run, int64_t run_id = 0) {
+    v1::Assignment assignment;
+    assignment.set_run_id(run_id ? run_id : attempt_id);
+    assignment.set_attempt_id(attempt_id);
+    assignment.set_generation(1);
+    auto* spec = assignment.mutable_spec();
+    spec->set_trainer("fake");
+    spec->set_run_json(run.dump());
+    spec->set_identity("identity of run " + std::to_string(assignment.run_id()));
+    spec->set_keep_outputs(true);
+    return assignment;
+  }
+  bool Finished(size_t count) {
+    return Eventually([&] { return server_.With([&](auto& s) { return s.finished.size() >= count; }); });
+  }
+  FinishRequest Last() {
+    return server_.With([](auto& s) { return s.finished.back(); });
+  }
+  bool Reaches(int64_t attempt_id, HeldLease::Phase phase, int64_t step = 0) {
+    return Eventually([&] {
+      return server_.With([&](auto& s) {
+        auto it = s.held.find(attempt_id);
+        return it != s.held.end() && it->second.phase() == phase && it->second.step() >= step;
+      });
+    });
+  }
+  // The process of the attempt's trainer, which prints its number first; 0 before.
+  pid_t TrainerPid(int64_t attempt_id) {
+    const std::string id = std::to_string(attempt_id);
+    auto text = common::ReadFile(scratch_ / ("work/runs/" + id + "/attempts/" + id + "/stdout.log"));
+    return text && text->rfind("hello from ", 0) == 0 ? static_cast<pid_t>(std::stol(text->substr(11))) : 0;
+  }
+  static bool Gone(pid_t pid) { return pid > 0 && ::kill(pid, 0) != 0; }
+
+  Scratch scratch_;
+  FakeCoordinator server_;
+  std::unique_ptr<Worker> worker_;
+};
+
+TEST_F(DaemonTest, RunsAnAttemptToItsAcceptedResult) {
+  server_.With([](auto& s) { s.failing_finishes = 2; });
+  server_.Want(Assignment(1, {{"steps", 600}, {"weight_bytes", 3'000'000}}));
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  const FinishRequest finish = Last();
+  EXPECT_EQ(finish.outcome(), FinishRequest::OUTCOME_DONE) << finish.message();
+  EXPECT_EQ(finish.exit_code(), 0);
+  EXPECT_EQ(finish.generation(), 1);
+  EXPECT_EQ(finish.last_step(), 600);
+  EXPECT_EQ(Json::parse(finish.result_json())["metrics"]["validation_loss"], 1.5);
+  const Json provenance = Json::parse(finish.provenance_json());
+  EXPECT_EQ(provenance["trainer"], "fake");
+  EXPECT_EQ(provenance["worker"]["device"], "cpu");
+  ASSERT_EQ(finish.outputs_size(), 1);
+  EXPECT_EQ(finish.outputs(0).name(), "model");
+  ASSERT_EQ(finish.outputs(0).files_size(), 2);
+  EXPECT_EQ(finish.outputs(0).files(1).path(), "weights");
+  server_.With([&](auto& s) {
+    EXPECT_EQ(s.blobs.at(finish.outputs(0).files(1).sha256()), std::string(3'000'000, 'w'));
+    EXPECT_EQ(s.metrics.size(), 1200u) << "every point of both series";
+    EXPECT_EQ(s.metrics.at({"loss", 4}), 0.25);
+    EXPECT_TRUE(std::isnan(s.metrics.at({"norm", 1})));
+    EXPECT_EQ(s.logs.at("stderr"), "a warning\n");
+    EXPECT_EQ(s.logs.at("stdout").rfind("hello from ", 0), 0u);
+    EXPECT_FALSE(s.numbers_fell);
+  });
+  EXPECT_TRUE(Eventually([&] { return !std::filesystem::exists(scratch_ / "work/runs/1/run.json"); }));
+  EXPECT_TRUE(std::filesystem::exists(scratch_ / "work/runs/1/attempts/1/stdout.log"));
+  worker_->Stop();
+  EXPECT_TRUE(worker_->Join().ok());
+  server_.With([](auto& s) { EXPECT_TRUE(s.left); });
+}
+
+TEST_F(DaemonTest, MapsExitCodesAndSendsTheReason) {
+  Begin(Options());
+  const std::map<int, FinishRequest::Outcome> outcomes{{42, FinishRequest::OUTCOME_CONFIG_ERROR},
+                                                       {43, FinishRequest::OUTCOME_DATA_ERROR},
+                                                       {44, FinishRequest::OUTCOME_DIVERGED},
+                                                       {45, FinishRequest::OUTCOME_OUT_OF_MEMORY},
+                                                       {9, FinishRequest::OUTCOME_CRASH}};
+  size_t count = 0;
+  for (const auto& [code, outcome] : outcomes) {
+    server_.Want(Assignment(static_cast<int64_t>(++count), {{"exit", code}}));
+    ASSERT_TRUE(Finished(count));
+    EXPECT_EQ(Last().outcome(), outcome) << code;
+    EXPECT_EQ(Last().exit_code(), code);
+    EXPECT_EQ(Last().message(), "exit code " + std::to_string(code) + "\na warning\nthe reason why");
+  }
+  v1::Assignment unknown = Assignment(99, {});
+  unknown.mutable_spec()->set_trainer("somebody's");
+  server_.Want(unknown);
+  ASSERT_TRUE(Finished(count + 1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_CONFIG_ERROR);
+  EXPECT_NE(Last().message().find("--trainer somebody's="), std::string::npos);
+}
+
+TEST_F(DaemonTest, FetchesInputsByHashAndGoesOnWithABrokenDownload) {
+  std::string big(3'500'000, 'x');
+  big[7] = 'y';
+  const std::string big_sha = server_.AddBlob(big), small_sha = server_.AddBlob("small");
+  const std::string corpus_sha = common::Sha256Hex("the corpus");
+  const std::string elsewhere_sha = common::Sha256Hex("below a data root");
+  std::ofstream(scratch_ / "corpus.txt") << "the corpus";
+  std::filesystem::create_directories(scratch_ / "roots/deep");
+  std::ofstream(scratch_ / "roots/deep/renamed.txt") << "below a data root";
+  v1::Assignment assignment = Assignment(1, {{"steps", 1}});
+  auto* input = assignment.mutable_spec()->add_inputs();
+  input->set_name("data");
+  for (const auto& [path, sha, bytes] : {std::tuple{"tokens.bin", big_sha, 3'500'000}, {"sub/data.json", small_sha, 5}}) {
+    auto* file = input->mutable_output()->add_files();
+    file->set_path(path);
+    file->set_sha256(sha);
+    file->set_bytes(bytes);
+  }
+  for (const auto& [path, sha, bytes] : {std::tuple{(scratch_ / "corpus.txt").string(), corpus_sha, 10},
+                                         {std::string("/no/such/file"), elsewhere_sha, 17}}) {
+    auto* file = assignment.mutable_spec()->add_files();
+    file->set_name("corpus.txt");
+    file->set_path(path);
+    file->set_sha256(sha);
+    file->set_bytes(bytes);
+  }
+  server_.With([](auto& s) { s.cut_downloads = 1; });
+  server_.Want(assignment);
+  WorkerOptions options = Options();
+  options.data_roots = {scratch_ / "roots"};
+  Begin(options);
+  ASSERT_TRUE(Finished(1));
+  const FinishRequest finish = Last();
+  ASSERT_EQ(finish.outcome(), FinishRequest::OUTCOME_DONE) << finish.message();
+  server_.With([&](auto& s) {
+    const Json about = Json::parse(s.blobs.at(finish.outputs(0).files(0).sha256()));
+    EXPECT_EQ(about["inputs"]["data"], Json({"sub", "tokens.bin"}));
+    EXPECT_EQ(about["files"][corpus_sha], "the corpus");
+    EXPECT_EQ(about["files"][elsewhere_sha], "below a data root");
+    EXPECT_EQ(about["threads"], 3);
+    ASSERT_EQ(s.download_offsets.size(), 3u);
+    EXPECT_EQ(s.download_offsets[0], 0);
+    EXPECT_EQ(s.download_offsets[1], 1 << 20) << "the second try goes on behind the first chunk";
+  });
+  EXPECT_EQ(*common::ReadFile(scratch_ / ("work/blobs/" + big_sha)), big);
+}
+
+TEST_F(DaemonTest, AnInputThatNobodyHasIsALostInput) {
+  v1::Assignment assignment = Assignment(1, {});
+  auto* file = assignment.mutable_spec()->add_files();
+  file->set_name("gone.txt");
+  file->set_sha256(common::Sha256Hex("gone"));
+  file->set_bytes(4);
+  server_.Want(assignment);
+  v1::Assignment evil = Assignment(2, {});
+  auto* input = evil.mutable_spec()->add_inputs();
+  input->set_name("data");
+  auto* place = input->mutable_output()->add_files();
+  place->set_path("../../../escape");
+  place->set_sha256(server_.AddBlob("evil"));
+  place->set_bytes(4);
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_LOST_INPUT);
+  server_.Want(evil);
+  ASSERT_TRUE(Finished(2));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_LOST_INPUT);
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "escape"));
+}
+
+TEST_F(DaemonTest, GoesOnWithABrokenUpload) {
+  server_.With([](auto& s) { s.cut_uploads = 1; });
+  v1::Assignment assignment = Assignment(1, {{"steps", 1}, {"weight_bytes", 2'500'000}});
+  server_.Want(assignment);
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  ASSERT_EQ(Last().outcome(), FinishRequest::OUTCOME_DONE) << Last().message();
+  server_.With([](auto& s) {
+    EXPECT_EQ(s.blobs.size(), 2u);
+    EXPECT_EQ(s.upload_offsets.size(), 3u) << "two files, one of them in two parts";
+    EXPECT_EQ(std::count(s.upload_offsets.begin(), s.upload_offsets.end(), 0), 2);
+  });
+}
+
+TEST_F(DaemonTest, SurvivesARestartOfTheCoordinator) {
+  server_.Want(Assignment(1, {{"forever", true}, {"pause_s", 0.02}}));
+  Begin(Options());
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 5));
+  const pid_t pid = TrainerPid(1);
+  server_.Stop();
+  server_.With([](auto& s) {
+    s.held.clear();
+    s.forget = true;
+  });
+  server_.Start();
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.registered.size() == 2; }); }));
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 10));
+  EXPECT_EQ(TrainerPid(1), pid);
+  EXPECT_FALSE(Gone(pid)) << "silence inside the lease kills nothing";
+  server_.With([](auto& s) {
+    EXPECT_EQ(s.registered[0].worker_uuid(), s.registered[1].worker_uuid());
+    EXPECT_EQ(s.registered[1].cluster_id(), "cluster-1");
+    s.desired.at(1).set_stop(true);
+  });
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_STOPPED);
+  server_.With([](auto& s) {
+    ASSERT_EQ(s.checkpoints.size(), 1u);
+    EXPECT_EQ(s.metrics.count({"loss", 1}), 1u);
+    const int64_t last = s.finished.back().last_step();
+    for (int64_t step = 1; step <= last; ++step) EXPECT_EQ(s.metrics.count({"loss", step}), 1u) << step;
+  });
+}
+
+TEST_F(DaemonTest, ATrainerEndsBeforeItsUnrenewedLeaseDoes) {
+  server_.With([](auto& s) { s.lease_ttl_ms = 3'000; });
+  server_.Want(Assignment(1, {{"forever", true}, {"pause_s", 0.02}, {"stubborn", true}}));
+  Begin(Options());
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 3));
+  const pid_t pid = TrainerPid(1);
+  server_.With([](auto& s) { s.silent = true; });
+  EXPECT_TRUE(Eventually([&] { return Gone(pid); }));
+  ASSERT_TRUE(Finished(1)) << "a unary call still gets through, and tells";
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_STOPPED);
+  EXPECT_NE(Last().message().find("lease"), std::string::npos);
+}
+
+TEST_F(DaemonTest, DropsWhatIsNoLongerWantedWithoutAWord) {
+  server_.Want(Assignment(1, {{"forever", true}, {"pause_s", 0.02}}));
+  Begin(Options());
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 3));
+  const pid_t pid = TrainerPid(1);
+  server_.With([](auto& s) { s.desired.clear(); });
+  EXPECT_TRUE(Eventually([&] { return Gone(pid); }));
+  EXPECT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.held.empty(); }); }));
+  // Another attempt of the same run on this worker goes on from the checkpoint that the first one left.
+  server_.Want(Assignment(2, {{"steps", 1}}, 1));
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().attempt_id(), 2);
+  EXPECT_GE(Last().last_step(), 3);
+}
+
+TEST_F(DaemonTest, UploadsCheckpointsAsItRunsAndResumesFromOneElsewhere) {
+  server_.With([](auto& s) { s.checkpoint_upload_interval_ms = 100; });
+  server_.Want(Assignment(1, {{"forever", true}, {"pause_s", 0.02}, {"checkpoint_every", 5}}));
+  Begin(Options());
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.checkpoints.size() >= 2; }); }));
+  worker_->Kill();
+  EXPECT_TRUE(worker_->Join().ok());
+  server_.With([](auto& s) { EXPECT_TRUE(s.finished.empty()); });
+  v1::ReportCheckpointRequest newest = server_.With([](auto& s) { return s.checkpoints.back(); });
+  ASSERT_EQ(newest.checkpoint().files_size(), 1);
+  EXPECT_EQ(newest.checkpoint().files(0).path(), "step-" + std::to_string(newest.step()) + "/state");
+
+  v1::Assignment second = Assignment(2, {{"steps", 1}}, 1);
+  *second.mutable_spec()->mutable_checkpoint() = newest.checkpoint();
+  second.mutable_spec()->set_checkpoint_step(newest.step());
+  server_.With([](auto& s) { s.desired.clear(); });
+  server_.Want(second);
+  WorkerOptions elsewhere = Options();
+  elsewhere.work_directory = scratch_ / "elsewhere";
+  Begin(elsewhere);
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DONE) << Last().message();
+  EXPECT_EQ(Last().last_step(), newest.step());
+}
+
+TEST_F(DaemonTest, ANumberReusedByAnotherRunFindsAnEmptyDirectory) {
+  server_.Want(Assignment(1, {{"steps", 3}, {"checkpoint_every", 1}, {"exit", 9}}));
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  v1::Assignment other = Assignment(2, {{"steps", 2}}, 1);
+  other.mutable_spec()->set_identity("another study's run");
+  server_.Want(other);
+  ASSERT_TRUE(Finished(2));
+  EXPECT_EQ(Last().last_step(), 2) << "not resumed from the other run's step 3";
+}
+
+TEST_F(DaemonTest, LongLogsArriveWhole) {
+  server_.Want(Assignment(1, {{"steps", 1}, {"say", "0123456789"}, {"times", 200'000}}));
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  auto text = common::ReadFile(scratch_ / "work/runs/1/attempts/1/stdout.log");
+  ASSERT_TRUE(text.ok());
+  EXPECT_GT(text->size(), 2'000'000u);
+  server_.With([&](auto& s) { EXPECT_TRUE(s.logs.at("stdout") == *text); });
+}
+
+TEST_F(DaemonTest, UsesItsSlotsAtOnceAndNoMore) {
+  for (int64_t id = 1; id <= 3; ++id) server_.Want(Assignment(id, {{"forever", true}, {"pause_s", 0.02}}));
+  WorkerOptions options = Options();
+  options.slots = 2;
+  Begin(options);
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 1));
+  ASSERT_TRUE(Reaches(2, HeldLease::PHASE_RUNNING, 1));
+  server_.With([](auto& s) {
+    EXPECT_EQ(s.held.size(), 2u);
+    s.desired.erase(1);
+  });
+  EXPECT_TRUE(Reaches(3, HeldLease::PHASE_RUNNING, 1)) << "the slot that became free is used";
+}
+
+TEST_F(DaemonTest, StopWritesCheckpointsAndReportsThem) {
+  server_.Want(Assignment(1, {{"forever", true}, {"pause_s", 0.02}}));
+  Begin(Options());
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 3));
+  worker_->Stop();
+  EXPECT_TRUE(worker_->Join().ok());
+  EXPECT_FALSE(worker_->running());
+  server_.With([](auto& s) {
+    ASSERT_EQ(s.finished.size(), 1u);
+    EXPECT_EQ(s.finished[0].outcome(), FinishRequest::OUTCOME_STOPPED);
+    EXPECT_EQ(s.finished[0].exit_code(), 40);
+    ASSERT_EQ(s.checkpoints.size(), 1u);
+    EXPECT_TRUE(s.blobs.count(s.checkpoints[0].checkpoint().files(0).sha256()));
+    EXPECT_TRUE(s.left);
+  });
+}
+
+TEST_F(DaemonTest, DrainsToTheEndOfWhatRunsAndRefusesMore) {
+  server_.Want(Assignment(1, {{"steps", 20}, {"pause_s", 0.02}}));
+  Begin(Options());
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 1));
+  worker_->RequestDrain();
+  server_.Want(Assignment(2, {{"forever", true}}));
+  EXPECT_TRUE(worker_->Join().ok());
+  server_.With([](auto& s) {
+    for (const auto& finish : s.finished) {
+      EXPECT_EQ(finish.outcome(), finish.attempt_id() == 1 ? FinishRequest::OUTCOME_DONE : FinishRequest::OUTCOME_STOPPED);
+    }
+    EXPECT_EQ(s.finished.size(), 2u);
+  });
+}
+
+TEST_F(DaemonTest, LeavesWhenIdle) {
+  WorkerOptions options = Options();
+  options.idle_timeout_s = 1;
+  std::stop_source stop;
+  EXPECT_EQ(RunWorker(options, stop.get_token()), 0);
+  server_.With([](auto& s) { EXPECT_TRUE(s.left); });
+}
+
+TEST_F(DaemonTest, AWorkDirectoryInUseIsRefused) {
+  Begin(Options());
+  Worker second(Options());
+  const common::Status status = second.Start();
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, common::ErrorCode::kFailedPrecondition);
+  EXPECT_NE(status.error().message.find("in use"), std::string::npos);
+}
+
+TEST_F(DaemonTest, AWrongTokenOrClusterEndsTheWorkerWithAReason) {
+  server_.With([](auto& s) { s.token = "secret"; });
+  WorkerOptions options = Options();
+  options.token = "wrong";
+  Begin(options);
+  EXPECT_EQ(worker_->Join().error().code, common::ErrorCode::kPermissionDenied);
+  options.token = "secret";
+  options.cluster_id = "cluster-2";
+  Begin(options);
+  EXPECT_EQ(worker_->Join().error().code, common::ErrorCode::kFailedPrecondition);
+  options.cluster_id = "cluster-1";
+  Begin(options);
+  EXPECT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.newest_number > 0; }); }));
+}
+
+TEST_F(DaemonTest, AnswersGoOnAfterARefusedResult) {
+  server_.With([](auto& s) { s.accept = false; });
+  server_.Want(Assignment(1, {{"steps", 1}}));
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  server_.With([](auto& s) { s.accept = true; });
+  server_.Want(Assignment(2, {{"steps", 1}}));
+  ASSERT_TRUE(Finished(2));
+  EXPECT_EQ(Last().attempt_id(), 2);
+}
+
+}  // namespace
+}  // namespace allometry::worker

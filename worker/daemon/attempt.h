@@ -1,0 +1,127 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "allometry/v1/worker_service.pb.h"
+#include "worker/daemon/blob_cache.h"
+#include "worker/daemon/coordinator_client.h"
+#include "worker/daemon/file_finder.h"
+#include "worker/daemon/lease.h"
+#include "worker/daemon/options.h"
+#include "worker/daemon/report_queues.h"
+#include "worker/daemon/run_directory.h"
+#include "worker/daemon/uploads.h"
+#include "worker/supervisor/event_tailer.h"
+#include "worker/supervisor/supervisor.h"
+
+namespace allometry::worker {
+
+// What all attempts of a worker share. Everything in it is thread-safe and outlives them.
+struct Services {
+  const WorkerOptions& options;
+  CoordinatorClient& client;
+  Supervisor& supervisor;
+  BlobCache& blobs;
+  FileFinder& files;
+  std::function<void(bool urgent)> changed;  // something to tell the coordinator
+  std::atomic<int64_t> worker_id{0};
+  std::atomic<int64_t> lease_ttl_ms{300'000};
+  std::atomic<int64_t> checkpoint_upload_interval_ms{900'000};
+};
+
+// One lease: fetches the inputs, runs the trainer, passes on what it tells, uploads what it leaves, finishes. A thread of its
+// own does the work; the public functions are thread-safe and never block on it.
+class Attempt {
+ public:
+  // `device`: "cpu" or what the trainer calls it; `refuse`: give the lease back as stopped without running anything.
+  Attempt(Services& services, const v1::Assignment& assignment, int slot, std::string device, bool refuse);
+  ~Attempt();  // waits for the thread
+
+  void RequestStop();  // checkpoint, finish as stopped
+  void Drop();         // stop with a checkpoint on this machine; nobody wants to hear of it
+  void Abandon();      // at once
+  bool ended() const { return ended_; }
+
+  int64_t run_id() const { return run_id_; }
+  int64_t attempt_id() const { return attempt_id_; }
+  int64_t generation() const { return generation_; }
+  int slot() const { return slot_; }  // -1: holds none
+
+  // What a message tells of this attempt. `room_bytes` shrinks by what metrics and logs take.
+  void Report(uint64_t number, v1::SyncRequest* request, int64_t* room_bytes);
+  // A message that was sent at `sent_ms`, and all before it, took effect.
+  void Acknowledge(uint64_t number, int64_t sent_ms);
+  void Rewind();         // the stream broke
+  bool HasPending();     // something waits that no message carries yet
+  bool Backlogged();     // so much of it that messages should follow one another without pause
+
+ private:
+  using Outcome = v1::FinishRequest;
+  struct CheckpointUpload {
+    int64_t step = -1;
+    std::future<bool> done;
+  };
+
+  void RunThread();
+  Outcome Execute();
+  Outcome Ended(Outcome::Outcome outcome, const std::string& message) const;
+  common::Result<TrainerSpec> PrepareTrainer(Outcome::Outcome* on_error);
+  common::Status FetchInputs(common::Json* execution);
+  common::Status FetchRawFiles(common::Json* files);
+  common::Status PlaceOutput(const v1::Output& output, const std::filesystem::path& target);
+  common::Status FetchCheckpoint(common::Json* execution);
+  common::Json BaseExecution() const;
+  bool WaitForLease();
+  ProcessEnd Supervise(Supervisor::TrainerId id);
+  void ActOnStops(Supervisor::TrainerId id);
+  void TailEvents(bool to_the_end);
+  void OnEvent(int64_t offset, const common::Json& event);
+  void StartCheckpointUpload(bool at_stop);
+  bool UploadCheckpoint(const LocalCheckpoint& checkpoint);
+  void Deliver(Outcome finish);
+  common::Status UploadOutputs(Outcome* finish);
+  void DrainReports();
+  void SendFinish(Outcome finish);
+  void SetPhase(v1::HeldLease::Phase phase);
+  bool Wanted() const { return !dropped_; }
+  bool Going() const { return !dropped_ && !stop_; }
+  Alive WhileWanted() const;
+
+  Services& services_;
+  const v1::RunSpec spec_;
+  const int64_t run_id_, attempt_id_, generation_;
+  const int slot_;
+  const std::string device_;
+  const bool refuse_;
+  const RunDirectory directory_;
+
+  std::atomic<bool> stop_{false}, dropped_{false}, abandoned_{false}, ended_{false};
+
+  // The thread's own.
+  EventTailer tailer_;
+  bool stop_sent_ = false, kill_sent_ = false, lease_lost_ = false;
+  common::Json result_, provenance_ = common::Json::object();
+  bool has_result_ = false;
+  LocalCheckpoint newest_;
+  int64_t uploaded_step_ = -1, next_upload_ms_ = 0;
+  CheckpointUpload upload_;
+  std::vector<Package> packages_;
+
+  std::mutex mutex_;
+  v1::HeldLease held_;           // guarded by mutex_
+  MetricQueue metrics_;          // guarded by mutex_
+  LogQueue stdout_, stderr_;     // guarded by mutex_
+  LeaseClock lease_;             // guarded by mutex_
+  uint64_t first_number_ = 0;    // guarded by mutex_; first message that named the lease
+  std::thread thread_;
+};
+
+}  // namespace allometry::worker

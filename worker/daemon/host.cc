@@ -1,0 +1,85 @@
+#include "worker/daemon/host.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <thread>
+
+#include "common/files.h"
+#include "common/version.h"
+#include "worker/supervisor/event_tailer.h"
+
+namespace allometry::worker {
+
+using common::Json;
+
+namespace {
+
+std::string CpuModel() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "";
+}
+
+std::string DescribeDevice(const Json& device) {
+  const std::string model = TextOr(device, "model", TextOr(device, "description", ""));
+  return TextOr(device, "name", "") + (model.empty() ? "" : " " + model);
+}
+
+}  // namespace
+
+std::string HostName() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+int64_t MemoryBytes() { return int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE); }
+
+Json HostFacts(const WorkerOptions& options) {
+  struct utsname kernel{};
+  ::uname(&kernel);
+  return {{"name", options.name},
+          {"version", common::kVersion},
+          {"commit", common::kCommit},
+          {"compiler", common::kCompiler},
+          {"host", HostName()},
+          {"kernel", std::string(kernel.sysname) + " " + kernel.release},
+          {"cpu", CpuModel()},
+          {"cores", std::thread::hardware_concurrency()}};
+}
+
+std::vector<Device> ProbeDevices(const WorkerOptions& options, Supervisor& supervisor) {
+  auto builtin = options.trainers.find("builtin");
+  if (!options.use_devices || builtin == options.trainers.end()) return {};
+  TrainerSpec spec;
+  spec.command = builtin->second;
+  spec.command.push_back("--probe");
+  spec.run_directory = options.work_directory;
+  spec.stdout_path = options.work_directory / "probe.json";
+  spec.stderr_path = options.work_directory / "probe.log";
+  spec.limit_seconds = 120;
+  auto id = supervisor.Start(spec);
+  if (!id) {
+    spdlog::warn("cannot ask the built-in trainer for devices: {}", id.error().message);
+    return {};
+  }
+  const ProcessEnd end = supervisor.Wait(*id);
+  auto report = common::ReadJsonFile(spec.stdout_path);
+  if (end.exit_code != 0 || !report || !report->is_object() || !report->contains("devices")) {
+    spdlog::warn("the built-in trainer's --probe gave no devices: {}", DescribeEnd(end, true));
+    return {};
+  }
+  std::vector<Device> devices;
+  for (const auto& device : (*report)["devices"]) {
+    const std::string name = device.is_object() ? TextOr(device, "name", "") : "";
+    if (!name.empty() && name != "cpu") devices.push_back({name, DescribeDevice(device)});
+  }
+  return devices;
+}
+
+}  // namespace allometry::worker

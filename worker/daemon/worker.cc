@@ -1,0 +1,479 @@
+#include "worker/daemon/worker.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "common/clock.h"
+#include "common/files.h"
+#include "common/ids.h"
+#include "common/version.h"
+#include "worker/daemon/attempt.h"
+#include "worker/daemon/host.h"
+#include "worker/daemon/reconcile.h"
+#include "worker/daemon/retry.h"
+
+namespace allometry::worker {
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr int kProtocol = 1;
+constexpr int64_t kMessageRoomBytes = 1 << 20;  // metrics and logs of one Sync message
+constexpr int64_t kUrgentPauseMs = 20, kNewsPauseMs = 500;
+constexpr size_t kMaxUnacknowledged = 16;
+constexpr size_t kMaxEnded = 10'000;
+constexpr int64_t kUnusedBlobSeconds = 7 * 24 * 3600;
+
+common::Error MakeRegisterError(const common::Error& error, const std::string& coordinator) {
+  return {error.code, "cannot register with " + coordinator + ": " + error.message};
+}
+
+}  // namespace
+
+class Worker::Impl {
+ public:
+  explicit Impl(WorkerOptions options) : options_(std::move(options)) {}
+
+  common::Status Start();
+  void RequestDrain();
+  void Stop();
+  void Kill();
+  common::Status Join();
+  bool running() const { return running_; }
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+  using Stream = CoordinatorClient::SyncStream;
+
+  void FillDefaults();
+  void LinkThread();
+  bool Register();
+  v1::RegisterRequest RegisterMessage() const;
+  bool Session();  // one stream, to its end; false when the coordinator never answered on it
+  void ReadResponses(Stream* stream);
+  void OnResponse(const v1::SyncResponse& response);
+  void ApplyDesired(const v1::SyncResponse& response);
+  void StartAttempt(const v1::Assignment& assignment, bool refuse);
+  v1::SyncRequest NextMessage(bool leaving);
+  bool SendDue(int64_t now_ms) const;
+  bool Stalled(int64_t now_ms) const;
+  bool WantsToLeave() const;
+  bool Over() const { return killed_ || fatal_ || (WantsToLeave() && attempts_.empty()); }
+  void Tick(Lock& lock, int64_t ms);
+  void ReapEnded(Lock& lock);
+  void GiveUpStoppingIfAlone(Lock& lock);
+  void KillLocked();
+  int FreeSlots() const;
+  void Leave(Stream* stream, Lock& lock);
+
+  WorkerOptions options_;
+  const std::string uuid_ = common::RandomUuid();
+  std::optional<common::FileLock> directory_lock_;
+  std::unique_ptr<CoordinatorClient> client_;
+  std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<BlobCache> blobs_;
+  std::unique_ptr<FileFinder> files_;
+  std::unique_ptr<Services> services_;
+  std::vector<Device> devices_;  // one a slot; empty: CPU slots
+  std::atomic<bool> running_{false};
+
+  std::mutex mutex_;  // guards what follows; taken before an attempt's own
+  std::condition_variable wake_;
+  std::map<int64_t, std::shared_ptr<Attempt>> attempts_;  // by attempt id
+  std::set<int64_t> ended_;
+  std::vector<bool> slot_busy_;
+  SentLedger ledger_;
+  uint64_t next_number_ = 1, last_applied_ = 0;
+  bool registered_ = false, stream_over_ = false, answered_ = false;
+  bool urgent_ = false, news_ = false;
+  bool draining_ = false, stopping_ = false, killed_ = false, fatal_ = false;
+  int64_t renew_interval_ms_ = 10'000;
+  int64_t last_sent_ms_ = 0, last_heard_ms_ = 0, stop_requested_ms_ = 0, idle_since_ms_ = 0;
+  common::Status ending_;
+  std::thread thread_;
+};
+
+void Worker::Impl::FillDefaults() {
+  std::error_code ec;
+  options_.work_directory = fs::absolute(options_.work_directory, ec).lexically_normal();
+  if (options_.name.empty()) options_.name = HostName() + ":" + std::to_string(::getpid());
+  options_.slots = std::max(1, options_.slots);
+  // Trainers run in another directory: a program given by a relative path must not be looked for there.
+  for (auto& [name, command] : options_.trainers) {
+    for (auto& word : command) {
+      if (word.find('/') != std::string::npos && fs::exists(word, ec)) word = fs::absolute(word, ec).string();
+    }
+  }
+}
+
+common::Status Worker::Impl::Start() {
+  FillDefaults();
+  if (options_.trainers.empty())
+    return common::InvalidArgument("the worker allows no trainer; give it --trainer name=command");
+  ALLO_RETURN_IF_ERROR(common::MakeDirectories(options_.work_directory / "blobs"));
+  ALLO_RETURN_IF_ERROR(common::MakeDirectories(options_.work_directory / "runs"));
+  auto lock = common::FileLock::Acquire(options_.work_directory / "worker.lock");
+  if (!lock)
+    return common::Error{lock.error().code, "the work directory '" + options_.work_directory.string() +
+                                                "' is in use: " + lock.error().message +
+                                                "; stop that worker or give this one another directory"};
+  directory_lock_ = std::move(*lock);
+  ALLO_ASSIGN_OR_RETURN(client_, CoordinatorClient::Create(options_));
+  supervisor_ = std::make_unique<Supervisor>();
+  blobs_ = std::make_unique<BlobCache>(options_.work_directory / "blobs", *client_);
+  blobs_->RemoveUnused(kUnusedBlobSeconds);
+  files_ = std::make_unique<FileFinder>(options_.data_roots);
+  devices_ = ProbeDevices(options_, *supervisor_);
+  slot_busy_.assign(devices_.empty() ? static_cast<size_t>(options_.slots) : devices_.size(), false);
+  if (options_.threads_per_slot <= 0)
+    options_.threads_per_slot =
+        std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / static_cast<int>(slot_busy_.size()));
+  auto changed = [this](bool urgent) {
+    std::lock_guard guard(mutex_);
+    (urgent ? urgent_ : news_) = true;
+    if (urgent) wake_.notify_all();
+  };
+  services_.reset(new Services{options_, *client_, *supervisor_, *blobs_, *files_, changed});
+  idle_since_ms_ = common::BootMillis();
+  running_ = true;
+  thread_ = std::thread([this] { LinkThread(); });
+  return common::Ok();
+}
+
+void Worker::Impl::RequestDrain() {
+  std::lock_guard lock(mutex_);
+  draining_ = urgent_ = true;
+  wake_.notify_all();
+}
+
+void Worker::Impl::Stop() {
+  std::lock_guard lock(mutex_);
+  if (stopping_) return;
+  stopping_ = urgent_ = true;
+  stop_requested_ms_ = common::BootMillis();
+  for (auto& [id, attempt] : attempts_) attempt->RequestStop();
+  wake_.notify_all();
+}
+
+void Worker::Impl::Kill() {
+  std::lock_guard lock(mutex_);
+  KillLocked();
+}
+
+void Worker::Impl::KillLocked() {
+  killed_ = true;
+  for (auto& [id, attempt] : attempts_) attempt->Abandon();
+  if (client_) client_->CancelAll();
+  wake_.notify_all();
+}
+
+common::Status Worker::Impl::Join() {
+  if (thread_.joinable()) thread_.join();
+  return ending_;
+}
+
+bool Worker::Impl::WantsToLeave() const {
+  const bool idle_too_long = options_.idle_timeout_s > 0 && attempts_.empty() &&
+                             common::BootMillis() - idle_since_ms_ >= options_.idle_timeout_s * 1000;
+  return draining_ || stopping_ || idle_too_long;
+}
+
+void Worker::Impl::LinkThread() {
+  Backoff backoff;
+  for (;;) {
+    {
+      Lock lock(mutex_);
+      if (Over()) break;
+    }
+    const bool registered = registered_ || Register();
+    if (registered && Session()) backoff.Reset();
+    Lock lock(mutex_);
+    const int64_t until_ms = common::BootMillis() + backoff.NextMs();
+    while (!Over() && common::BootMillis() < until_ms) Tick(lock, until_ms - common::BootMillis());
+  }
+  Lock lock(mutex_);
+  for (auto& [id, attempt] : attempts_) attempt->Abandon();
+  while (!attempts_.empty()) Tick(lock, 50);
+  lock.unlock();
+  services_.reset();
+  supervisor_.reset();
+  directory_lock_.reset();
+  running_ = false;
+}
+
+// Waits for news or so long, and clears away attempts that have ended. Called with the lock held.
+void Worker::Impl::Tick(Lock& lock, int64_t ms) {
+  wake_.wait_for(lock, milliseconds(std::clamp<int64_t>(ms, 1, 200)));
+  ReapEnded(lock);
+  GiveUpStoppingIfAlone(lock);
+}
+
+void Worker::Impl::ReapEnded(Lock& lock) {
+  std::vector<std::shared_ptr<Attempt>> gone;
+  for (auto it = attempts_.begin(); it != attempts_.end();) {
+    if (!it->second->ended()) {
+      ++it;
+      continue;
+    }
+    if (it->second->slot() >= 0) slot_busy_[static_cast<size_t>(it->second->slot())] = false;
+    ended_.insert(it->first);
+    if (ended_.size() > kMaxEnded) ended_.erase(ended_.begin());  // ids count up: the oldest
+    gone.push_back(std::move(it->second));
+    it = attempts_.erase(it);
+    idle_since_ms_ = common::BootMillis();
+    urgent_ = true;
+  }
+  if (gone.empty()) return;
+  // Their threads may want the lock for a last word before they can be joined.
+  lock.unlock();
+  gone.clear();
+  lock.lock();
+}
+
+// A worker that was told to stop does not wait for a coordinator that may never come back.
+void Worker::Impl::GiveUpStoppingIfAlone(Lock&) {
+  const int64_t now_ms = common::BootMillis();
+  if (!stopping_ || killed_ || attempts_.empty()) return;
+  const int64_t patience_ms = options_.grace_s * 1000 + 5'000;
+  if (now_ms - stop_requested_ms_ < patience_ms || now_ms - last_heard_ms_ < patience_ms) return;
+  spdlog::warn("the coordinator is out of reach: leaving with {} attempts unreported", attempts_.size());
+  KillLocked();
+}
+
+v1::RegisterRequest Worker::Impl::RegisterMessage() const {
+  v1::RegisterRequest request;
+  request.set_worker_uuid(uuid_);
+  request.set_name(options_.name);
+  request.set_cluster_id(options_.cluster_id);
+  request.set_protocol_min(kProtocol);
+  request.set_protocol_max(kProtocol);
+  request.set_version(common::kVersion);
+  request.set_host(HostName());
+  request.set_slots(static_cast<int32_t>(slot_busy_.size()));
+  request.set_threads_per_slot(options_.threads_per_slot);
+  request.set_memory_bytes(MemoryBytes());
+  for (const auto& device : devices_) request.add_devices(device.description);
+  for (const auto& [name, command] : options_.trainers) request.add_trainers(name);
+  request.set_provenance_json(HostFacts(options_).dump());
+  return request;
+}
+
+bool Worker::Impl::Register() {
+  auto answer = client_->Register(RegisterMessage());
+  Lock lock(mutex_);
+  if (!answer) {
+    const bool final = !WorthRetrying(answer.error());
+    if (final && !killed_) {
+      ending_ = MakeRegisterError(answer.error(), options_.coordinator);
+      fatal_ = true;
+    } else if (!killed_) {
+      spdlog::debug("{}", MakeRegisterError(answer.error(), options_.coordinator).message);
+    }
+    return false;
+  }
+  registered_ = true;
+  last_heard_ms_ = common::BootMillis();
+  options_.cluster_id = answer->cluster_id();  // whoever answers here later must be the same
+  services_->worker_id = answer->worker_id();
+  if (answer->lease_ttl_ms() > 0) services_->lease_ttl_ms = answer->lease_ttl_ms();
+  if (answer->checkpoint_upload_interval_ms() > 0)
+    services_->checkpoint_upload_interval_ms = answer->checkpoint_upload_interval_ms();
+  if (answer->renew_interval_ms() > 0) renew_interval_ms_ = answer->renew_interval_ms();
+  spdlog::info("registered with {} as worker {} ({} slots)", options_.coordinator, answer->worker_id(),
+               slot_busy_.size());
+  return true;
+}
+
+bool Worker::Impl::SendDue(int64_t now_ms) const {
+  if (ledger_.waiting() >= kMaxUnacknowledged) return false;
+  const int64_t since_ms = now_ms - last_sent_ms_;
+  return (urgent_ && since_ms >= kUrgentPauseMs) || (news_ && since_ms >= kNewsPauseMs) ||
+         since_ms >= renew_interval_ms_;
+}
+
+bool Worker::Impl::Stalled(int64_t now_ms) const {
+  const auto oldest_ms = ledger_.OldestWaiting();
+  return oldest_ms && now_ms - std::max(*oldest_ms, last_heard_ms_) > std::max<int64_t>(3 * renew_interval_ms_, 2'000);
+}
+
+v1::SyncRequest Worker::Impl::NextMessage(bool leaving) {
+  v1::SyncRequest request;
+  request.set_worker_id(services_->worker_id);
+  request.set_worker_uuid(uuid_);
+  request.set_number(next_number_++);
+  request.set_acknowledged(last_applied_);
+  int64_t room_bytes = kMessageRoomBytes;
+  bool more = false;
+  for (auto& [id, attempt] : attempts_) {
+    if (attempt->ended()) continue;
+    attempt->Report(request.number(), &request, &room_bytes);
+    more |= attempt->HasPending();
+  }
+  request.set_draining(draining_ || stopping_);
+  request.set_leaving(leaving);
+  request.set_free_slots(FreeSlots());
+  urgent_ = false;
+  news_ = more;
+  last_sent_ms_ = common::BootMillis();
+  ledger_.Sent(request.number(), last_sent_ms_);
+  return request;
+}
+
+bool Worker::Impl::Session() {
+  CoordinatorClient::Call call(*client_);
+  auto stream = client_->OpenSync(call);
+  Lock lock(mutex_);
+  ledger_ = SentLedger();
+  last_applied_ = 0;
+  stream_over_ = answered_ = false;
+  urgent_ = true;
+  last_sent_ms_ = 0;
+  lock.unlock();
+  std::thread reader([this, &stream] { ReadResponses(stream.get()); });
+  lock.lock();
+  while (!stream_over_ && !killed_ && !fatal_) {
+    const int64_t now_ms = common::BootMillis();
+    if (Over()) {
+      Leave(stream.get(), lock);
+      break;
+    }
+    if (Stalled(now_ms)) {
+      spdlog::warn("no answer from {}: connecting anew", options_.coordinator);
+      break;
+    }
+    if (!SendDue(now_ms)) {
+      Tick(lock, urgent_ ? kUrgentPauseMs : 50);
+      continue;
+    }
+    const v1::SyncRequest request = NextMessage(false);
+    lock.unlock();
+    const bool written = stream->Write(request);
+    lock.lock();
+    if (!written) break;
+  }
+  lock.unlock();
+  call.context.TryCancel();
+  reader.join();
+  const auto status = stream->Finish();
+  lock.lock();
+  for (auto& [id, attempt] : attempts_) attempt->Rewind();
+  if (!answered_) spdlog::debug("stream to {} ended: {}", options_.coordinator, status.error_message());
+  const auto refused = status.error_code();
+  if (refused == grpc::StatusCode::UNAUTHENTICATED || refused == grpc::StatusCode::PERMISSION_DENIED ||
+      refused == grpc::StatusCode::NOT_FOUND || refused == grpc::StatusCode::FAILED_PRECONDITION)
+    registered_ = false;  // Register says what is wrong, or mends it
+  return answered_;
+}
+
+// The last message: nothing held, about to go. Waits a little for its answer.
+void Worker::Impl::Leave(Stream* stream, Lock& lock) {
+  const v1::SyncRequest request = NextMessage(true);
+  lock.unlock();
+  stream->Write(request);
+  stream->WritesDone();
+  lock.lock();
+  wake_.wait_for(lock, milliseconds(2'000), [this] { return stream_over_ || killed_ || ledger_.waiting() == 0; });
+}
+
+void Worker::Impl::ReadResponses(Stream* stream) {
+  v1::SyncResponse response;
+  while (stream->Read(&response)) OnResponse(response);
+  std::lock_guard lock(mutex_);
+  stream_over_ = true;
+  wake_.notify_all();
+}
+
+void Worker::Impl::OnResponse(const v1::SyncResponse& response) {
+  std::lock_guard lock(mutex_);
+  if (stream_over_ || killed_ || response.number() <= last_applied_) return;
+  last_applied_ = response.number();
+  answered_ = true;
+  last_heard_ms_ = common::BootMillis();
+  if (response.reregister()) {
+    registered_ = false;
+    stream_over_ = true;
+    wake_.notify_all();
+    return;
+  }
+  if (const auto sent_ms = ledger_.Acknowledge(response.acknowledged())) {
+    for (auto& [id, attempt] : attempts_) {
+      attempt->Acknowledge(response.acknowledged(), *sent_ms);
+      news_ |= attempt->HasPending();
+      urgent_ |= attempt->Backlogged();
+    }
+  }
+  draining_ |= response.drain();
+  ApplyDesired(response);
+  wake_.notify_all();
+}
+
+void Worker::Impl::ApplyDesired(const v1::SyncResponse& response) {
+  std::vector<HeldAttempt> held;
+  std::vector<WantedAttempt> wanted;
+  std::map<int64_t, const v1::Assignment*> by_id;
+  for (const auto& [id, attempt] : attempts_) held.push_back({id, attempt->run_id(), attempt->generation()});
+  for (const auto& assignment : response.desired()) {
+    by_id[assignment.attempt_id()] = &assignment;
+    wanted.push_back({assignment.attempt_id(), assignment.run_id(), assignment.generation(), assignment.stop(),
+                      assignment.has_spec()});
+  }
+  const Changes changes = Compare(held, wanted, ended_, FreeSlots(), !WantsToLeave());
+  for (int64_t id : changes.stop) attempts_.at(id)->RequestStop();
+  for (int64_t id : changes.drop) attempts_.at(id)->Drop();
+  for (int64_t id : changes.start) StartAttempt(*by_id.at(id), /*refuse=*/false);
+  for (int64_t id : changes.refuse) StartAttempt(*by_id.at(id), /*refuse=*/true);
+}
+
+void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {
+  int slot = -1;
+  if (!refuse) {
+    slot = static_cast<int>(std::find(slot_busy_.begin(), slot_busy_.end(), false) - slot_busy_.begin());
+    slot_busy_[static_cast<size_t>(slot)] = true;
+  }
+  const std::string device = devices_.empty() || slot < 0 ? "cpu" : devices_[static_cast<size_t>(slot)].name;
+  attempts_[assignment.attempt_id()] = std::make_shared<Attempt>(*services_, assignment, slot, device, refuse);
+  urgent_ = true;
+}
+
+int Worker::Impl::FreeSlots() const {
+  return static_cast<int>(std::count(slot_busy_.begin(), slot_busy_.end(), false));
+}
+
+Worker::Worker(WorkerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+
+Worker::~Worker() {
+  impl_->Kill();
+  (void)impl_->Join();
+}
+
+common::Status Worker::Start() { return impl_->Start(); }
+void Worker::RequestDrain() { impl_->RequestDrain(); }
+void Worker::Stop() { impl_->Stop(); }
+void Worker::Kill() { impl_->Kill(); }
+common::Status Worker::Join() { return impl_->Join(); }
+bool Worker::running() const { return impl_->running(); }
+
+int RunWorker(const WorkerOptions& options, std::stop_token stop) {
+  Worker worker(options);
+  common::Status status = worker.Start();
+  if (status.ok()) {
+    std::stop_callback on_stop(stop, [&] { worker.Stop(); });
+    status = worker.Join();
+  }
+  if (!status.ok()) spdlog::error("{}", status.error().message);
+  return status.ok() ? 0 : common::ExitCodeOf(status.error().code);
+}
+
+}  // namespace allometry::worker
