@@ -59,8 +59,9 @@ Record FromJson(const Json& json) {
   if (json.contains("state")) ReadState(json, "state", &r.state);
   if (json.contains("finetune_state") && !json["finetune_state"].is_null())
     ReadState(json, "finetune_state", &r.finetune_state.emplace());
-  for (const auto& [name, value] : json.value("metrics", Json::object()).items()) r.metrics[name] = NumberFrom(value);
-  for (const auto& [task, value] : json.value("scores", Json::object()).items()) r.scores[task] = ScoreFromJson(value);
+  const Json metrics = json.value("metrics", Json::object()), scores = json.value("scores", Json::object());
+  for (const auto& [name, value] : metrics.items()) r.metrics[name] = NumberFrom(value);
+  for (const auto& [task, value] : scores.items()) r.scores[task] = ScoreFromJson(value);
   r.tags = json.value("tags", std::map<std::string, std::string>());
   if (json.contains("excluded") && !json["excluded"].is_null()) r.excluded = json["excluded"].get<std::string>();
   return r;

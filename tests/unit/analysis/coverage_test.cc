@@ -15,9 +15,9 @@ constexpr double kSlope = 0.5;
 struct Truth {
   int sizes = 4;
   int seeds = 2;
-  double bend = 0;               // quadratic term of the truth
-  std::vector<double> sds{1};    // of seeds, cycled over sizes
-  double size_sd = 0;            // of each size's deviation from the line
+  double bend = 0;             // quadratic term of the truth
+  std::vector<double> sds{1};  // of seeds, cycled over sizes
+  double size_sd = 0;          // of each size's deviation from the line
 };
 
 // Expected slope of the size means' line under a bent truth: linear part plus bend times the regression of x^2 on x.
@@ -70,8 +70,9 @@ TEST(Coverage, WelchSeedIntervalWithUnequalSds) {
   ExpectBetween(Coverage({.sizes = 3, .seeds = 5, .sds = {1, 2, 4}}, Seed), 0.93, 0.985);
 }
 
-// With two seeds nothing can tell the sizes' spreads apart, and pooling undercovers: about 90 % when the spread shrinks fourfold
-// from size to size, less when it all sits in one end, where the slope's leverage is. Flagged as "unequal seed sd".
+// With two seeds nothing can tell the sizes' spreads apart, and pooling undercovers: about 90 % when the spread shrinks
+// fourfold from size to size, less when it all sits in one end, where the slope's leverage is. Flagged as "unequal seed
+// sd".
 TEST(Coverage, TwoSeedsAtARatioOfFourFallShort) {
   ExpectBetween(Coverage({.sizes = 4, .sds = {4, 2.52, 1.59, 1}}, Seed), 0.88, 0.93);
   ExpectBetween(Coverage({.sizes = 4, .sds = {4, 1, 1, 1}}, Seed), 0.80, 0.88);

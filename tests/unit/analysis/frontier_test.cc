@@ -39,8 +39,12 @@ TEST(Frontier, NoConvexHull) {
 }
 
 TEST(Frontier, ProbabilityIsOneForClearCellsAndAHalfForTwins) {
-  const auto points = FindFrontier(
-      {{"cheap", 1, {0.0, 0.01}}, {"twin", 2, {1.0, 1.01}}, {"dearer twin", 3, {1.0, 1.01}}, {"bad", 4, {-9, -9.01}}}, {}).points;
+  const auto points = FindFrontier({{"cheap", 1, {0.0, 0.01}},
+                                    {"twin", 2, {1.0, 1.01}},
+                                    {"dearer twin", 3, {1.0, 1.01}},
+                                    {"bad", 4, {-9, -9.01}}},
+                                   {})
+                          .points;
   EXPECT_DOUBLE_EQ(*points[0].probability, 1);
   EXPECT_DOUBLE_EQ(*points[1].probability, 1);
   EXPECT_NEAR(*points[2].probability, 0.5, 0.02) << "on the frontier exactly when its expected quality is the higher";
@@ -68,11 +72,12 @@ TEST(Frontier, RanksOfARegionSumToOneAndFollowTheMeans) {
   EXPECT_EQ(found.points[2].rank_probabilities, std::vector<double>{1}) << "alone in its region";
 }
 
-// Two cells that differ by delta: the probability that the dearer one is better is that of a t variable with the pooled degrees of
-// freedom, here 2, whose distribution has a closed form: F(t) = 1/2 + t / (2 sqrt(2 + t^2)).
+// Two cells that differ by delta: the probability that the dearer one is better is that of a t variable with the pooled
+// degrees of freedom, here 2, whose distribution has a closed form: F(t) = 1/2 + t / (2 sqrt(2 + t^2)).
 TEST(Frontier, ProbabilityOfTwoCellsIsStudentsT) {
   const double delta = 0.3, s = std::sqrt((0.02 + 0.02) / 2);
-  const Frontier found = FindFrontier({{"a", 1, {-0.1, 0.1}}, {"b", 2, {delta - 0.1, delta + 0.1}}}, {.draws = 200'000});
+  const Frontier found =
+      FindFrontier({{"a", 1, {-0.1, 0.1}}, {"b", 2, {delta - 0.1, delta + 0.1}}}, {.draws = 200'000});
   const double t = delta / (s * std::sqrt(2.0 / 2));
   EXPECT_DOUBLE_EQ(found.degrees_of_freedom, 2);
   EXPECT_NEAR(*found.seed_sd, s, 1e-12);

@@ -98,8 +98,7 @@ TEST(Line, UnequalNumbersOfSeedsArePooledAndFlagged) {
 
 // Where x varies between seeds the variance is that of the linearised slope: compare with finite differences.
 TEST(Line, RandomXUsesTheDeltaMethod) {
-  const std::vector<SizeSamples> sizes{
-      {{1.0, 1.3}, {2.0, 2.4}}, {{2.1, 1.8}, {2.9, 3.3}}, {{3.0, 3.4}, {5.1, 4.5}}};
+  const std::vector<SizeSamples> sizes{{{1.0, 1.3}, {2.0, 2.4}}, {{2.1, 1.8}, {2.9, 3.3}}, {{3.0, 3.4}, {5.1, 4.5}}};
   const SlopeEstimate e = EstimateSlope(sizes, kConfidence);
   double xx = 0, xy = 0, yy = 0;
   for (const SizeSamples& s : sizes) {
@@ -124,8 +123,7 @@ TEST(Line, RandomXUsesTheDeltaMethod) {
 
 TEST(Difference, EqualVariancesAddTheirDegreesOfFreedom) {
   const std::vector<SizeSamples> a{At(0, {-0.1, 0.1}), At(1, {1.9, 2.1})}, b{At(0, {-0.1, 0.1}), At(1, {0.9, 1.1})};
-  const SlopeDifference d =
-      Difference(EstimateSlope(a, kConfidence), EstimateSlope(b, kConfidence), kConfidence);
+  const SlopeDifference d = Difference(EstimateSlope(a, kConfidence), EstimateSlope(b, kConfidence), kConfidence);
   EXPECT_NEAR(d.difference, 1.0, 1e-12);
   EXPECT_NEAR(d.interval->degrees_of_freedom, 4, 1e-9);
   // v = 0.02 a size, two sizes of two seeds: each slope has variance 0.02.

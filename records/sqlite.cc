@@ -1,0 +1,354 @@
+#include "records/sqlite.h"
+
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+
+#include "common/ids.h"
+#include "common/json.h"
+#include "sql/migrations.h"
+
+namespace allometry::records {
+namespace {
+
+using common::Json;
+using common::Result;
+using common::Status;
+namespace fs = std::filesystem;
+
+constexpr int kBusyTimeoutMs = 5000;
+constexpr int64_t kCellsPerPage = 500;  // a few milliseconds
+
+struct CloseDatabase {
+  void operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
+};
+struct Finalize {
+  void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
+};
+using Handle = std::unique_ptr<sqlite3, CloseDatabase>;
+
+common::Error ReadError(sqlite3* handle, int code) {
+  const std::string reason = handle ? sqlite3_errmsg(handle) : sqlite3_errstr(code);
+  if (code == SQLITE_NOTADB) return common::FailedPrecondition("not a database of this program: " + reason);
+  return common::Unavailable("cannot read the database: " + reason);
+}
+
+class Statement {
+ public:
+  // The SQL is the program's own: a mistake in it throws, unless the file is what is wrong.
+  static Result<Statement> Prepare(sqlite3* handle, const char* sql) {
+    sqlite3_stmt* statement = nullptr;
+    const int code = sqlite3_prepare_v2(handle, sql, -1, &statement, nullptr);
+    if (code == SQLITE_ERROR) throw std::logic_error(std::string("bad SQL: ") + sqlite3_errmsg(handle) + " in " + sql);
+    if (code != SQLITE_OK) return ReadError(handle, code);
+    return Statement(handle, statement);
+  }
+
+  void Reset() { sqlite3_reset(statement_.get()); }
+  void Bind(int index, int64_t value) { sqlite3_bind_int64(statement_.get(), index, value); }
+  void Bind(int index, const std::string& value) {
+    sqlite3_bind_text(statement_.get(), index, value.data(), static_cast<int>(value.size()), SQLITE_TRANSIENT);
+  }
+  // true: there is a row.
+  Result<bool> Step() {
+    const int code = sqlite3_step(statement_.get());
+    if (code == SQLITE_ROW) return true;
+    if (code == SQLITE_DONE) return false;
+    return ReadError(handle_, code);
+  }
+  int64_t Int(int column) const { return sqlite3_column_int64(statement_.get(), column); }
+  bool IsNull(int column) const { return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL; }
+  std::string Text(int column) const {
+    const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement_.get(), column));
+    return bytes ? std::string(bytes, static_cast<size_t>(sqlite3_column_bytes(statement_.get(), column))) : "";
+  }
+  Json JsonAt(int column) const { return IsNull(column) ? Json() : Json::parse(Text(column)); }
+
+ private:
+  Statement(sqlite3* handle, sqlite3_stmt* statement) : handle_(handle), statement_(statement) {}
+  sqlite3* handle_;
+  std::unique_ptr<sqlite3_stmt, Finalize> statement_;
+};
+
+Result<Handle> OpenUri(const std::string& uri) {
+  sqlite3* raw = nullptr;
+  const int code =
+      sqlite3_open_v2(uri.c_str(), &raw, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr);
+  Handle handle(raw);
+  if (code != SQLITE_OK) return ReadError(raw, code);
+  sqlite3_busy_timeout(raw, kBusyTimeoutMs);
+  return handle;
+}
+
+// A path as SQLite's URI; what has a meaning there is escaped.
+std::string UriOf(const fs::path& path) {
+  std::string uri = "file:";
+  for (char c : fs::absolute(path).string()) {
+    if (c == '?')
+      uri += "%3f";
+    else if (c == '#')
+      uri += "%23";
+    else if (c == '%')
+      uri += "%25";
+    else
+      uri += c;
+  }
+  return uri;
+}
+
+Result<int64_t> UserVersion(sqlite3* handle) {
+  ALLO_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(handle, "PRAGMA user_version"));
+  ALLO_ASSIGN_OR_RETURN(const bool row, statement.Step());
+  return row ? statement.Int(0) : 0;
+}
+
+Status CheckVersion(sqlite3* handle, const fs::path& path) {
+  ALLO_ASSIGN_OR_RETURN(const int64_t version, UserVersion(handle));
+  const auto newest = static_cast<int64_t>(sql::kMigrations.size());
+  if (version == 0) return common::FailedPrecondition("'" + path.string() + "' is not a database of this program");
+  if (version <= newest) return common::Ok();
+  return common::FailedPrecondition("'" + path.string() + "' has schema " + std::to_string(version) +
+                                    ", and this program knows schemas up to " + std::to_string(newest) +
+                                    ": use a newer program");
+}
+
+// A database in WAL mode wants its shared-memory file even from readers. In a folder that cannot be written there is
+// none, and then, without a log that holds anything, the file itself is all there is and may be read as it stands.
+bool MayReadAsItStands(const fs::path& path) {
+  std::error_code error;
+  fs::path log = path;
+  log += "-wal";
+  const auto bytes = fs::file_size(log, error);
+  return error || bytes == 0;
+}
+
+Result<Handle> Open(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return common::NotFound("there is no database '" + path.string() + "'");
+  ALLO_ASSIGN_OR_RETURN(Handle handle, OpenUri(UriOf(path)));
+  if (!UserVersion(handle.get()) && sqlite3_errcode(handle.get()) == SQLITE_CANTOPEN && MayReadAsItStands(path)) {
+    ALLO_ASSIGN_OR_RETURN(handle, OpenUri(UriOf(path) + "?immutable=1"));
+  }
+  ALLO_RETURN_IF_ERROR(CheckVersion(handle.get(), path));
+  return handle;
+}
+
+struct SweepRow {
+  int64_t id = 0;
+  std::string name;
+  std::map<std::string, std::string> tags;
+};
+
+Result<std::vector<SweepRow>> AllSweeps(sqlite3* handle) {
+  ALLO_ASSIGN_OR_RETURN(Statement rows, Statement::Prepare(handle,
+                                                           "SELECT sweep_id, name, tags_json FROM sweeps "
+                                                           "WHERE state <> 'expanding' ORDER BY sweep_id"));
+  std::vector<SweepRow> sweeps;
+  for (;;) {
+    ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
+    if (!row) return sweeps;
+    sweeps.push_back({rows.Int(0), rows.Text(1), rows.JsonAt(2).get<std::map<std::string, std::string>>()});
+  }
+}
+
+Result<std::vector<SweepRow>> WantedSweeps(sqlite3* handle, const std::vector<std::string>& names) {
+  ALLO_ASSIGN_OR_RETURN(std::vector<SweepRow> sweeps, AllSweeps(handle));
+  if (names.empty()) return sweeps;
+  std::vector<SweepRow> wanted;
+  for (const std::string& name : names) {
+    const auto found = std::ranges::find(sweeps, name, &SweepRow::name);
+    if (found == sweeps.end()) {
+      std::vector<std::string> known;
+      for (const SweepRow& sweep : sweeps) known.push_back(sweep.name);
+      const std::string near = common::NearestName(name, known);
+      return common::NotFound("there is no sweep '" + name + "'" +
+                              (near.empty() ? "" : " (did you mean '" + near + "'?)"));
+    }
+    if (std::ranges::find(wanted, name, &SweepRow::name) == wanted.end()) wanted.push_back(*found);
+  }
+  return wanted;
+}
+
+CellState StateOf(const std::string& run_state) {
+  if (run_state == "done") return CellState::kDone;
+  if (run_state == "failed") return CellState::kFailed;
+  if (run_state == "diverged") return CellState::kDiverged;
+  return CellState::kUnfinished;
+}
+
+// Numbers of a JSON object; non-finite ones are written as words.
+void AddNumbers(const Json& object, bool positive_only, std::map<std::string, double>* metrics) {
+  if (!object.is_object()) return;
+  for (const auto& [name, value] : object.items()) {
+    double number = std::numeric_limits<double>::quiet_NaN();
+    if (value.is_number())
+      number = value.get<double>();
+    else if (value == "inf")
+      number = std::numeric_limits<double>::infinity();
+    else if (value == "-inf")
+      number = -std::numeric_limits<double>::infinity();
+    else if (value != "nan")
+      continue;
+    if (!positive_only || number > 0) (*metrics)[name] = number;
+  }
+}
+
+std::string Field(const Json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : "";
+}
+
+// What times depend on: the GPU's model, or the CPU's with the number of threads.
+std::string DeviceOf(const Json& provenance) {
+  const std::string gpu = Field(provenance, "gpu");
+  if (!gpu.empty()) return gpu;
+  std::string cpu = Field(provenance, "cpu");
+  if (cpu.empty() && provenance.is_object() && provenance.contains("worker")) cpu = Field(provenance["worker"], "cpu");
+  if (provenance.is_object() && provenance.contains("threads") && provenance["threads"].is_number_integer())
+    cpu += " (threads: " + provenance["threads"].dump() + ")";
+  return cpu;
+}
+
+Score ScoreOf(const Json& json) {
+  std::map<std::string, double> numbers;
+  AddNumbers(json, false, &numbers);
+  return {numbers["value"], numbers["standard_error"], numbers["majority"], json.value("examples", int64_t{0}),
+          json.value("at_chance", false)};
+}
+
+// Scores of one fine-tuning cell. Several metrics of one task: their mean, with the larger standard error.
+void AddScores(const Json& list, std::map<std::string, Score>* scores) {
+  if (!list.is_array()) return;
+  std::map<std::string, std::vector<Score>> by_task;
+  for (const Json& entry : list) {
+    const std::string task = Field(entry, "task");
+    if (!task.empty()) by_task[task].push_back(ScoreOf(entry));
+  }
+  for (const auto& [task, all] : by_task) {
+    Score mean = all.front();
+    mean.value = mean.majority = 0;
+    for (const Score& score : all) {
+      mean.value += score.value / static_cast<double>(all.size());
+      mean.majority += score.majority / static_cast<double>(all.size());
+      mean.standard_error = std::max(mean.standard_error, score.standard_error);
+      mean.at_chance = mean.at_chance && score.at_chance;
+    }
+    (*scores)[task] = mean;
+  }
+}
+
+// Reads the pages of one database.
+class Loader {
+ public:
+  static Result<Loader> Prepare(sqlite3* handle) {
+    ALLO_ASSIGN_OR_RETURN(Statement cells, Statement::Prepare(handle, R"sql(
+      SELECT k.position, p.cell, p.architecture, p.size, p.seed, p.tags_json, p.run_id, p.state, p.error, p.costs_json,
+             p.metrics_json, a.provenance_json
+      FROM cells k
+      JOIN pretrain_cells p ON p.sweep_id = k.sweep_id AND p.cell = k.name
+      JOIN runs r ON r.run_id = p.run_id
+      LEFT JOIN attempts a ON a.attempt_id = r.accepted_attempt
+      WHERE k.sweep_id = ?1 AND (k.position, k.name) > (?2, ?3) ORDER BY k.position, k.name LIMIT ?4)sql"));
+    ALLO_ASSIGN_OR_RETURN(Statement finetunings, Statement::Prepare(handle, R"sql(
+      SELECT state, error, scores_json FROM finetune_cells WHERE sweep_id = ?1 AND pretrain_run_id = ?2 ORDER BY cell)sql"));
+    return Loader(handle, std::move(cells), std::move(finetunings));
+  }
+
+  Status LoadSweep(const SweepRow& sweep, Table* table) {
+    int64_t position = std::numeric_limits<int64_t>::min();
+    std::string name;
+    for (;;) {
+      const size_t before = table->size();
+      if (Status status = LoadPage(sweep, &position, &name, table); !status) return status;
+      if (table->size() - before < kCellsPerPage) return common::Ok();
+    }
+  }
+
+ private:
+  Loader(sqlite3* handle, Statement cells, Statement finetunings)
+      : handle_(handle), cells_(std::move(cells)), finetunings_(std::move(finetunings)) {}
+
+  // One transaction: a cell and its fine-tuning belong to the same moment.
+  Status LoadPage(const SweepRow& sweep, int64_t* position, std::string* name, Table* table) {
+    const int code = sqlite3_exec(handle_, "BEGIN", nullptr, nullptr, nullptr);
+    if (code != SQLITE_OK) return ReadError(handle_, code);
+    Status status = ReadCells(sweep, position, name, table);
+    cells_.Reset();
+    finetunings_.Reset();
+    sqlite3_exec(handle_, "COMMIT", nullptr, nullptr, nullptr);
+    return status;
+  }
+
+  Status ReadCells(const SweepRow& sweep, int64_t* position, std::string* name, Table* table) {
+    cells_.Bind(1, sweep.id);
+    cells_.Bind(2, *position);
+    cells_.Bind(3, *name);
+    cells_.Bind(4, kCellsPerPage);
+    for (;;) {
+      ALLO_ASSIGN_OR_RETURN(const bool row, cells_.Step());
+      if (!row) return common::Ok();
+      *position = cells_.Int(0);
+      *name = cells_.Text(1);
+      Record record = CellOf(sweep);
+      ALLO_RETURN_IF_ERROR(AddFinetunings(sweep.id, cells_.Int(6), &record));
+      table->push_back(std::move(record));
+    }
+  }
+
+  Record CellOf(const SweepRow& sweep) const {
+    Record record;
+    record.sweep = sweep.name;
+    record.cell = cells_.Text(1);
+    record.architecture = cells_.Text(2);
+    record.size = cells_.Text(3);
+    record.seed = static_cast<uint64_t>(cells_.Int(4));
+    record.tags = cells_.JsonAt(5).get<std::map<std::string, std::string>>();
+    record.tags.insert(sweep.tags.begin(), sweep.tags.end());  // a cell's own tag is kept
+    record.state = StateOf(cells_.Text(7));
+    record.reason = record.state == CellState::kUnfinished ? cells_.Text(7) : cells_.Text(8);
+    AddNumbers(cells_.JsonAt(10), false, &record.metrics);
+    AddNumbers(cells_.JsonAt(9), true, &record.metrics);  // zero: not known
+    record.device = DeviceOf(cells_.JsonAt(11));
+    return record;
+  }
+
+  Status AddFinetunings(int64_t sweep_id, int64_t run_id, Record* record) {
+    finetunings_.Reset();
+    finetunings_.Bind(1, sweep_id);
+    finetunings_.Bind(2, run_id);
+    for (;;) {
+      ALLO_ASSIGN_OR_RETURN(const bool row, finetunings_.Step());
+      if (!row) return common::Ok();
+      const CellState state = StateOf(finetunings_.Text(0));
+      // Of several fine-tunings the one that is not done says why scores are missing.
+      if (!record->finetune_state || state != CellState::kDone) {
+        record->finetune_state = state;
+        record->finetune_reason = state == CellState::kUnfinished ? finetunings_.Text(0) : finetunings_.Text(1);
+      }
+      AddScores(finetunings_.JsonAt(2), &record->scores);
+    }
+  }
+
+  sqlite3* handle_;
+  Statement cells_, finetunings_;
+};
+
+}  // namespace
+
+Result<Table> LoadSqlite(const fs::path& database, const std::vector<std::string>& sweeps) {
+  ALLO_ASSIGN_OR_RETURN(Handle handle, Open(database));
+  ALLO_ASSIGN_OR_RETURN(const std::vector<SweepRow> wanted, WantedSweeps(handle.get(), sweeps));
+  ALLO_ASSIGN_OR_RETURN(Loader loader, Loader::Prepare(handle.get()));
+  Table table;
+  try {
+    for (const SweepRow& sweep : wanted) ALLO_RETURN_IF_ERROR(loader.LoadSweep(sweep, &table));
+  } catch (const Json::exception& error) {
+    return common::DataLoss("'" + database.string() +
+                            "' holds text that is not the JSON it should be: " + error.what());
+  }
+  return table;
+}
+
+}  // namespace allometry::records
