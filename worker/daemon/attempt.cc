@@ -20,21 +20,29 @@ using v1::HeldLease;
 namespace {
 
 constexpr int64_t kTickMs = 50;
-constexpr size_t kPointsAMessage = 20'000;     // 16 bytes each: well below gRPC's 4 MiB
+constexpr size_t kPointsAMessage = 20'000;  // 16 bytes each: well below gRPC's 4 MiB
 constexpr int64_t kPointBytes = 20;
 constexpr size_t kLogBytesAMessage = 256 << 10;
 constexpr size_t kPointsInFinish = 20'000;
 
 FinishRequest::Outcome OutcomeOf(ExitClass exit_class) {
   switch (exit_class) {
-    case ExitClass::kDone: return FinishRequest::OUTCOME_DONE;
-    case ExitClass::kStopped: return FinishRequest::OUTCOME_STOPPED;
-    case ExitClass::kConfigError: return FinishRequest::OUTCOME_CONFIG_ERROR;
-    case ExitClass::kDataError: return FinishRequest::OUTCOME_DATA_ERROR;
-    case ExitClass::kDiverged: return FinishRequest::OUTCOME_DIVERGED;
-    case ExitClass::kOutOfMemory: return FinishRequest::OUTCOME_OUT_OF_MEMORY;
-    case ExitClass::kCrash: return FinishRequest::OUTCOME_CRASH;
-    case ExitClass::kLimit: return FinishRequest::OUTCOME_LIMIT;
+    case ExitClass::kDone:
+      return FinishRequest::OUTCOME_DONE;
+    case ExitClass::kStopped:
+      return FinishRequest::OUTCOME_STOPPED;
+    case ExitClass::kConfigError:
+      return FinishRequest::OUTCOME_CONFIG_ERROR;
+    case ExitClass::kDataError:
+      return FinishRequest::OUTCOME_DATA_ERROR;
+    case ExitClass::kDiverged:
+      return FinishRequest::OUTCOME_DIVERGED;
+    case ExitClass::kOutOfMemory:
+      return FinishRequest::OUTCOME_OUT_OF_MEMORY;
+    case ExitClass::kCrash:
+      return FinishRequest::OUTCOME_CRASH;
+    case ExitClass::kLimit:
+      return FinishRequest::OUTCOME_LIMIT;
   }
   return FinishRequest::OUTCOME_CRASH;
 }
@@ -54,11 +62,18 @@ std::string Utf8(const std::string& text) {
 }  // namespace
 
 Attempt::Attempt(Services& services, const v1::Assignment& assignment, int slot, std::string device, bool refuse)
-    : services_(services), spec_(assignment.spec()), run_id_(assignment.run_id()),
-      attempt_id_(assignment.attempt_id()), generation_(assignment.generation()), slot_(slot),
-      device_(std::move(device)), refuse_(refuse),
-      directory_(services.options.work_directory, run_id_, attempt_id_), tailer_(directory_.events_path()),
-      metrics_(attempt_id_), stdout_(attempt_id_, "stdout", directory_.stdout_path()),
+    : services_(services),
+      spec_(assignment.spec()),
+      run_id_(assignment.run_id()),
+      attempt_id_(assignment.attempt_id()),
+      generation_(assignment.generation()),
+      slot_(slot),
+      device_(std::move(device)),
+      refuse_(refuse),
+      directory_(services.options.work_directory, run_id_, attempt_id_),
+      tailer_(directory_.events_path()),
+      metrics_(attempt_id_),
+      stdout_(attempt_id_, "stdout", directory_.stdout_path()),
       stderr_(attempt_id_, "stderr", directory_.stderr_path()) {
   held_.set_run_id(run_id_);
   held_.set_attempt_id(attempt_id_);
@@ -85,8 +100,8 @@ void Attempt::Report(uint64_t number, v1::SyncRequest* request, int64_t* room_by
   if (first_number_ == 0) first_number_ = number;
   if (*room_bytes <= 0) return;
   const auto room_points = static_cast<size_t>(*room_bytes / kPointBytes);
-  *room_bytes -= kPointBytes * static_cast<int64_t>(
-                     metrics_.Collect(number, std::min(kPointsAMessage, room_points), request->mutable_metrics()));
+  *room_bytes -= kPointBytes * static_cast<int64_t>(metrics_.Collect(number, std::min(kPointsAMessage, room_points),
+                                                                     request->mutable_metrics()));
   for (LogQueue* log : {&stderr_, &stdout_}) {
     if (*room_bytes <= 0) return;
     const size_t most = std::min(kLogBytesAMessage, static_cast<size_t>(*room_bytes));
@@ -282,10 +297,12 @@ common::Status Attempt::FetchCheckpoint(Json* execution) {
 bool Attempt::WaitForLease() {
   const LeaseTimings timings = TimingsFor(services_.lease_ttl_ms, services_.options.grace_s * 1000);
   services_.changed(true);
-  return SleepWhile(INT32_MAX, [&] {
-           std::lock_guard lock(mutex_);
-           return Going() && lease_.ActionAt(common::BootMillis(), timings) != LeaseAction::kRun;
-         }) || Going();
+  return SleepWhile(INT32_MAX,
+                    [&] {
+                      std::lock_guard lock(mutex_);
+                      return Going() && lease_.ActionAt(common::BootMillis(), timings) != LeaseAction::kRun;
+                    }) ||
+         Going();
 }
 
 ProcessEnd Attempt::Supervise(Supervisor::TrainerId id) {
@@ -307,13 +324,15 @@ void Attempt::ActOnStops(Supervisor::TrainerId id) {
   LeaseAction action;
   {
     std::lock_guard lock(mutex_);
-    action = lease_.ActionAt(common::BootMillis(), TimingsFor(services_.lease_ttl_ms, services_.options.grace_s * 1000));
+    action =
+        lease_.ActionAt(common::BootMillis(), TimingsFor(services_.lease_ttl_ms, services_.options.grace_s * 1000));
   }
   const bool lease_ends = action == LeaseAction::kTerminate || action == LeaseAction::kKill;
   if ((lease_ends || stop_ || dropped_) && !stop_sent_) {
     stop_sent_ = true;
     lease_lost_ = lease_ends;
-    if (lease_ends) spdlog::warn("run {} attempt {}: the lease ends unrenewed, stopping the trainer", run_id_, attempt_id_);
+    if (lease_ends)
+      spdlog::warn("run {} attempt {}: the lease ends unrenewed, stopping the trainer", run_id_, attempt_id_);
     services_.supervisor.Stop(id);
     SetPhase(HeldLease::PHASE_STOPPING);
   }
@@ -323,7 +342,8 @@ void Attempt::ActOnStops(Supervisor::TrainerId id) {
   }
 }
 
-// While the queue is full the file itself is the queue. At the trainer's end all is read: what counts stands at the end.
+// While the queue is full the file itself is the queue. At the trainer's end all is read: what counts stands at the
+// end.
 void Attempt::TailEvents(bool to_the_end) {
   for (;;) {
     if (!to_the_end) {

@@ -37,8 +37,8 @@ struct Services {
   std::atomic<int64_t> checkpoint_upload_interval_ms{900'000};
 };
 
-// One lease: fetches the inputs, runs the trainer, passes on what it tells, uploads what it leaves, finishes. A thread of its
-// own does the work; the public functions are thread-safe and never block on it.
+// One lease: fetches the inputs, runs the trainer, passes on what it tells, uploads what it leaves, finishes. A thread
+// of its own does the work; the public functions are thread-safe and never block on it.
 class Attempt {
  public:
   // `device`: "cpu" or what the trainer calls it; `refuse`: give the lease back as stopped without running anything.
@@ -59,9 +59,9 @@ class Attempt {
   void Report(uint64_t number, v1::SyncRequest* request, int64_t* room_bytes);
   // A message that was sent at `sent_ms`, and all before it, took effect.
   void Acknowledge(uint64_t number, int64_t sent_ms);
-  void Rewind();         // the stream broke
-  bool HasPending();     // something waits that no message carries yet
-  bool Backlogged();     // so much of it that messages should follow one another without pause
+  void Rewind();      // the stream broke
+  bool HasPending();  // something waits that no message carries yet
+  bool Backlogged();  // so much of it that messages should follow one another without pause
 
  private:
   using Outcome = v1::FinishRequest;
@@ -116,11 +116,11 @@ class Attempt {
   std::vector<Package> packages_;
 
   std::mutex mutex_;
-  v1::HeldLease held_;           // guarded by mutex_
-  MetricQueue metrics_;          // guarded by mutex_
-  LogQueue stdout_, stderr_;     // guarded by mutex_
-  LeaseClock lease_;             // guarded by mutex_
-  uint64_t first_number_ = 0;    // guarded by mutex_; first message that named the lease
+  v1::HeldLease held_;         // guarded by mutex_
+  MetricQueue metrics_;        // guarded by mutex_
+  LogQueue stdout_, stderr_;   // guarded by mutex_
+  LeaseClock lease_;           // guarded by mutex_
+  uint64_t first_number_ = 0;  // guarded by mutex_; first message that named the lease
   std::thread thread_;
 };
 

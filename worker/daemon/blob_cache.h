@@ -20,8 +20,8 @@ bool IsSha256(const std::string& text);
 // A place below a folder: relative, without "..", "." or empty parts.
 bool IsSafeRelativePath(const std::string& path);
 
-// Verified files by their SHA-256 in one folder, read-only. What is in it under its name is complete. Thread-safe; the folder
-// belongs to one process.
+// Verified files by their SHA-256 in one folder, read-only. What is in it under its name is complete. Thread-safe; the
+// folder belongs to one process.
 class BlobCache {
  public:
   BlobCache(std::filesystem::path folder, CoordinatorClient& client) : folder_(std::move(folder)), client_(client) {}

@@ -74,14 +74,16 @@ void CoordinatorClient::CancelAll() {
 common::Result<v1::RegisterResponse> CoordinatorClient::Register(const v1::RegisterRequest& request) {
   Call call(*this, kUnaryTimeoutMs);
   v1::RegisterResponse response;
-  if (auto status = stub_->Register(&call.context, request, &response); !status.ok()) return Answer(status, "Register").error();
+  if (auto status = stub_->Register(&call.context, request, &response); !status.ok())
+    return Answer(status, "Register").error();
   return response;
 }
 
 common::Result<v1::FinishResponse> CoordinatorClient::Finish(const v1::FinishRequest& request) {
   Call call(*this, kUnaryTimeoutMs);
   v1::FinishResponse response;
-  if (auto status = stub_->Finish(&call.context, request, &response); !status.ok()) return Answer(status, "Finish").error();
+  if (auto status = stub_->Finish(&call.context, request, &response); !status.ok())
+    return Answer(status, "Finish").error();
   return response;
 }
 
@@ -103,8 +105,7 @@ common::Result<v1::StatBlobsResponse> CoordinatorClient::StatBlobs(const v1::Sta
 }
 
 common::Status CoordinatorClient::UploadBlob(const std::filesystem::path& path, const std::string& sha256,
-                                             int64_t offset, int64_t total_bytes,
-                                             const std::function<bool()>& alive) {
+                                             int64_t offset, int64_t total_bytes, const std::function<bool()>& alive) {
   std::ifstream file(path, std::ios::binary);
   file.seekg(offset);
   if (!file) return common::NotFound("cannot read '" + path.string() + "' to upload it");
@@ -148,8 +149,10 @@ common::Status CoordinatorClient::DownloadBlob(const std::string& sha256, int64_
   while (sunk.ok() && reader->Read(&chunk)) {
     if (!alive()) sunk = common::Unavailable("the download was given up");
     // Chunks name their place; a gap would put bytes where they do not belong.
-    else if (chunk.offset() != offset) sunk = common::DataLoss("a chunk of blob " + sha256 + " is out of place");
-    else sunk = sink(chunk.data());
+    else if (chunk.offset() != offset)
+      sunk = common::DataLoss("a chunk of blob " + sha256 + " is out of place");
+    else
+      sunk = sink(chunk.data());
     offset += static_cast<int64_t>(chunk.data().size());
   }
   if (!sunk.ok()) {

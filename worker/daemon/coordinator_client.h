@@ -17,8 +17,8 @@
 
 namespace allometry::worker {
 
-// Whether the same call may succeed later without anything changed: lost connections, deadlines, a full disk, a server's
-// broken moment.
+// Whether the same call may succeed later without anything changed: lost connections, deadlines, a full disk, a
+// server's broken moment.
 bool WorthRetrying(const common::Error& error);
 
 // The calls of WorkerService, blocking, with deadlines, the token and cancelling. Thread-safe.

@@ -8,7 +8,8 @@ namespace allometry::worker {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kMaxVisited = 200'000;  // a data root is a data folder; a whole file system by mistake must not hang a worker
+constexpr int kMaxVisited =
+    200'000;  // a data root is a data folder; a whole file system by mistake must not hang a worker
 
 // Regular files of the given size below the roots, those of the given name first.
 std::vector<fs::path> Candidates(const std::vector<fs::path>& roots, const std::string& name, int64_t bytes) {

@@ -12,9 +12,9 @@
 
 namespace allometry::worker {
 
-// Finds a raw file on this machine by its content: first where the submitter saw it, then by name below the data roots, then
-// by size alone. A path counts only when bytes and SHA-256 agree. Hashes are remembered by (path, modification time, size),
-// so that a large corpus is read once in a process. Thread-safe.
+// Finds a raw file on this machine by its content: first where the submitter saw it, then by name below the data roots,
+// then by size alone. A path counts only when bytes and SHA-256 agree. Hashes are remembered by (path, modification
+// time, size), so that a large corpus is read once in a process. Thread-safe.
 class FileFinder {
  public:
   explicit FileFinder(std::vector<std::filesystem::path> roots) : roots_(std::move(roots)) {}

@@ -26,9 +26,11 @@ std::string CpuModel() {
   return "";
 }
 
-std::string DescribeDevice(const Json& device) {
-  const std::string model = TextOr(device, "model", TextOr(device, "description", ""));
-  return TextOr(device, "name", "") + (model.empty() ? "" : " " + model);
+// `{"device": "cuda:0", "name": "NVIDIA H100"}`, or the device's own name alone under "name".
+Device DeviceOf(const Json& entry) {
+  const std::string model = TextOr(entry, "name", "");
+  const std::string name = TextOr(entry, "device", model);
+  return {name, name == model || model.empty() ? name : name + " " + model};
 }
 
 }  // namespace
@@ -41,16 +43,12 @@ std::string HostName() {
 int64_t MemoryBytes() { return int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE); }
 
 Json HostFacts(const WorkerOptions& options) {
-  struct utsname kernel{};
+  struct utsname kernel {};
   ::uname(&kernel);
-  return {{"name", options.name},
-          {"version", common::kVersion},
-          {"commit", common::kCommit},
-          {"compiler", common::kCompiler},
-          {"host", HostName()},
-          {"kernel", std::string(kernel.sysname) + " " + kernel.release},
-          {"cpu", CpuModel()},
-          {"cores", std::thread::hardware_concurrency()}};
+  return {{"name", options.name},      {"version", common::kVersion},
+          {"commit", common::kCommit}, {"compiler", common::kCompiler},
+          {"host", HostName()},        {"kernel", std::string(kernel.sysname) + " " + kernel.release},
+          {"cpu", CpuModel()},         {"cores", std::thread::hardware_concurrency()}};
 }
 
 std::vector<Device> ProbeDevices(const WorkerOptions& options, Supervisor& supervisor) {
@@ -76,8 +74,8 @@ std::vector<Device> ProbeDevices(const WorkerOptions& options, Supervisor& super
   }
   std::vector<Device> devices;
   for (const auto& device : (*report)["devices"]) {
-    const std::string name = device.is_object() ? TextOr(device, "name", "") : "";
-    if (!name.empty() && name != "cpu") devices.push_back({name, DescribeDevice(device)});
+    const Device found = device.is_object() ? DeviceOf(device) : Device{};
+    if (!found.name.empty() && found.name != "cpu") devices.push_back(found);
   }
   return devices;
 }

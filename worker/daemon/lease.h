@@ -21,8 +21,8 @@ LeaseTimings TimingsFor(int64_t ttl_ms, int64_t grace_ms);
 
 enum class LeaseAction { kWait, kRun, kTerminate, kKill };
 
-// One lease as its holder may count on it: from the *sending* of the newest acknowledged message that named it, since the
-// coordinator cannot have renewed it earlier. Before the first such message nothing may run (kWait).
+// One lease as its holder may count on it: from the *sending* of the newest acknowledged message that named it, since
+// the coordinator cannot have renewed it earlier. Before the first such message nothing may run (kWait).
 class LeaseClock {
  public:
   void Renew(int64_t sent_ms);  // older messages change nothing

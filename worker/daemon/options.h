@@ -9,21 +9,21 @@
 namespace allometry::worker {
 
 struct WorkerOptions {
-  std::string coordinator;              // "host:port"
-  std::string token;                    // sent as "authorization: Bearer <token>"; empty: none
-  std::string ca_file;                  // PEM file of the authorities to trust: TLS; empty: no TLS
-  std::string name;                     // for people; empty: "host:pid"
-  std::filesystem::path work_directory; // runs, blobs, logs; one worker at a time
-  int slots = 1;                        // attempts at once; with GPUs there is one slot each instead
-  int threads_per_slot = 0;             // 0: cores / slots
+  std::string coordinator;               // "host:port"
+  std::string token;                     // sent as "authorization: Bearer <token>"; empty: none
+  std::string ca_file;                   // PEM file of the authorities to trust: TLS; empty: no TLS
+  std::string name;                      // for people; empty: the host and a mark of the work directory
+  std::filesystem::path work_directory;  // runs, blobs, logs; one worker at a time
+  int slots = 1;                         // attempts at once; with GPUs there is one slot each instead
+  int threads_per_slot = 0;              // 0: cores / slots
   // What this machine allows to be executed: name in sweep files -> command line. "builtin" is allo-trainer.
   std::map<std::string, std::vector<std::string>> trainers;
   std::vector<std::filesystem::path> data_roots;  // searched for raw files by name, size and hash
-  int64_t idle_timeout_s = 0;           // leave after so long without an attempt; 0: stay
-  std::string cluster_id;               // refuse any other cluster; empty: the first one met
-  int64_t grace_s = 30;                 // from SIGTERM to SIGKILL
-  int64_t checkpoint_interval_s = 30;   // asked of trainers
-  bool use_devices = true;              // ask the built-in trainer for GPUs; false: CPU only
+  int64_t idle_timeout_s = 0;                     // leave after so long without an attempt; 0: stay
+  std::string cluster_id;                         // refuse any other cluster; empty: the first one met
+  int64_t grace_s = 30;                           // from SIGTERM to SIGKILL
+  int64_t checkpoint_interval_s = 30;             // asked of trainers
+  bool use_devices = true;                        // ask the built-in trainer for GPUs; false: CPU only
 };
 
 }  // namespace allometry::worker

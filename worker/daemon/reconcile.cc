@@ -5,36 +5,41 @@
 namespace allometry::worker {
 
 Changes Compare(const std::vector<HeldAttempt>& held, const std::vector<WantedAttempt>& wanted,
-                const std::set<int64_t>& ended, int free_slots, bool taking_new) {
+                const std::set<int64_t>& ended, bool taking_new) {
   Changes changes;
-  std::map<int64_t, const HeldAttempt*> held_by_id;
-  std::set<int64_t> busy_runs, kept;
-  for (const auto& attempt : held) {
-    held_by_id[attempt.attempt_id] = &attempt;
-    busy_runs.insert(attempt.run_id);
-  }
+  std::map<int64_t, int64_t> held_generations;
+  std::set<int64_t> kept;
+  for (const auto& attempt : held) held_generations[attempt.attempt_id] = attempt.generation;
   for (const auto& attempt : wanted) {
-    auto it = held_by_id.find(attempt.attempt_id);
-    if (it != held_by_id.end()) {
-      if (it->second->generation != attempt.generation) continue;  // another lease: ours is gone
-      kept.insert(attempt.attempt_id);
-      if (attempt.stop) changes.stop.push_back(attempt.attempt_id);
+    const int64_t id = attempt.attempt_id;
+    auto it = held_generations.find(id);
+    if (it != held_generations.end()) {
+      if (it->second != attempt.generation) continue;  // another lease: ours is gone
+      kept.insert(id);
+      if (attempt.stop) changes.stop.push_back(id);
+    } else if (ended.count(id)) {
       continue;
-    }
-    if (ended.count(attempt.attempt_id) || busy_runs.count(attempt.run_id)) continue;
-    if (attempt.stop || !taking_new) {
-      changes.refuse.push_back(attempt.attempt_id);
-      busy_runs.insert(attempt.run_id);
-    } else if (attempt.has_spec && free_slots > 0) {
-      --free_slots;
-      changes.start.push_back(attempt.attempt_id);
-      busy_runs.insert(attempt.run_id);
+    } else if (attempt.stop || !taking_new) {
+      changes.refuse.push_back(id);
+    } else if (attempt.has_spec) {
+      changes.take.push_back(id);
     }
   }
   for (const auto& attempt : held) {
     if (!kept.count(attempt.attempt_id)) changes.drop.push_back(attempt.attempt_id);
   }
   return changes;
+}
+
+std::vector<int64_t> Startable(const std::vector<HeldAttempt>& waiting, std::set<int64_t> busy_runs, int free_slots) {
+  std::vector<int64_t> start;
+  for (const auto& attempt : waiting) {
+    if (free_slots <= 0) break;
+    if (!busy_runs.insert(attempt.run_id).second) continue;
+    start.push_back(attempt.attempt_id);
+    --free_slots;
+  }
+  return start;
 }
 
 }  // namespace allometry::worker

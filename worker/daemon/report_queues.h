@@ -11,12 +11,13 @@
 
 namespace allometry::worker {
 
-// Both queues hold what an attempt still has to tell, in the order it came: Collect marks what goes into message `number`,
-// Acknowledge forgets what messages up to a number carried, Rewind (the stream broke) makes all unacknowledged go out
-// again. Not thread-safe.
+// Both queues hold what an attempt still has to tell, in the order it came: Collect marks what goes into message
+// `number`, Acknowledge forgets what messages up to a number carried, Rewind (the stream broke) makes all
+// unacknowledged go out again. Not thread-safe.
 
-// Metric points, as chunks of one series each. A chunk's sequence is the byte offset of its first event plus the place of
-// the series in that event: unlike the bare offset it is unique in the attempt, since a line is longer than its series are many.
+// Metric points, as chunks of one series each. A chunk's sequence is the byte offset of its first event plus the place
+// of the series in that event: unlike the bare offset it is unique in the attempt, since a line is longer than its
+// series are many.
 class MetricQueue {
  public:
   static constexpr size_t kMaxPoints = 100'000;  // beyond it the event file itself is the queue

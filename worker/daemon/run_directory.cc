@@ -74,8 +74,8 @@ common::Status RunDirectory::WriteRunJson(const std::string& run_json, const com
   auto parsed = common::ParseJson(run_json, "the assignment's run object");
   if (!parsed) return parsed.error();
   if (!parsed->is_object()) return common::InvalidArgument("the assignment's run object is no JSON object");
-  return common::WriteFileAtomically(path_ / "run.json", "{\"contract_version\":1,\"run\":" + run_json +
-                                                             ",\"execution\":" + execution.dump() + "}\n");
+  return common::WriteFileAtomically(
+      path_ / "run.json", "{\"contract_version\":1,\"run\":" + run_json + ",\"execution\":" + execution.dump() + "}\n");
 }
 
 void RunDirectory::Clean() const {
@@ -83,7 +83,8 @@ void RunDirectory::Clean() const {
   for (const auto& entry : fs::directory_iterator(path_, ec)) {
     if (entry.path().filename() != "attempts") fs::remove_all(entry.path(), ec);
   }
-  for (const auto& entry : fs::directory_iterator(path_ / "attempts", ec)) fs::remove(entry.path() / "events.jsonl", ec);
+  for (const auto& entry : fs::directory_iterator(path_ / "attempts", ec))
+    fs::remove(entry.path() / "events.jsonl", ec);
 }
 
 }  // namespace allometry::worker

@@ -26,7 +26,8 @@ common::Status AddFile(const fs::path& path, const std::string& name, Package* p
   return common::Ok();
 }
 
-common::Status UploadOne(CoordinatorClient& client, const fs::path& path, const std::string& sha256, const Alive& alive) {
+common::Status UploadOne(CoordinatorClient& client, const fs::path& path, const std::string& sha256,
+                         const Alive& alive) {
   std::error_code ec;
   const auto total_bytes = static_cast<int64_t>(fs::file_size(path, ec));
   if (ec) return common::NotFound("cannot upload '" + path.string() + "': " + ec.message());
@@ -58,7 +59,8 @@ common::Result<Package> PackFiles(const std::string& name, const fs::path& root,
   }
   std::vector<std::string> names;
   for (fs::recursive_directory_iterator it(root, ec), end; !ec && it != end; it.increment(ec)) {
-    if (std::error_code file_ec; it->is_regular_file(file_ec)) names.push_back(it->path().lexically_relative(root).generic_string());
+    if (std::error_code file_ec; it->is_regular_file(file_ec))
+      names.push_back(it->path().lexically_relative(root).generic_string());
   }
   if (ec || names.empty())
     return common::NotFound("'" + root.string() + "' " + (ec ? "cannot be read: " + ec.message() : "holds no files"));

@@ -1,7 +1,6 @@
 #include "worker/daemon/worker.h"
 
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +16,7 @@
 #include "common/clock.h"
 #include "common/files.h"
 #include "common/ids.h"
+#include "common/sha256.h"
 #include "common/version.h"
 #include "worker/daemon/attempt.h"
 #include "worker/daemon/host.h"
@@ -65,12 +65,16 @@ class Worker::Impl {
   void ReadResponses(Stream* stream);
   void OnResponse(const v1::SyncResponse& response);
   void ApplyDesired(const v1::SyncResponse& response);
+  std::vector<HeldAttempt> Held() const;
   void StartAttempt(const v1::Assignment& assignment, bool refuse);
+  void Refuse(int64_t waiting_id);
+  void StartWaiting();
   v1::SyncRequest NextMessage(bool leaving);
   bool SendDue(int64_t now_ms) const;
   bool Stalled(int64_t now_ms) const;
   bool WantsToLeave() const;
-  bool Over() const { return killed_ || fatal_ || (WantsToLeave() && attempts_.empty()); }
+  bool HoldsNothing() const { return attempts_.empty() && waiting_.empty(); }
+  bool Over() const { return killed_ || fatal_ || (WantsToLeave() && HoldsNothing()); }
   void Tick(Lock& lock, int64_t ms);
   void ReapEnded(Lock& lock);
   void GiveUpStoppingIfAlone(Lock& lock);
@@ -92,6 +96,7 @@ class Worker::Impl {
   std::mutex mutex_;  // guards what follows; taken before an attempt's own
   std::condition_variable wake_;
   std::map<int64_t, std::shared_ptr<Attempt>> attempts_;  // by attempt id
+  std::map<int64_t, v1::Assignment> waiting_;  // leases held until a slot, and their run's directory, are free
   std::set<int64_t> ended_;
   std::vector<bool> slot_busy_;
   SentLedger ledger_;
@@ -108,7 +113,9 @@ class Worker::Impl {
 void Worker::Impl::FillDefaults() {
   std::error_code ec;
   options_.work_directory = fs::absolute(options_.work_directory, ec).lexically_normal();
-  if (options_.name.empty()) options_.name = HostName() + ":" + std::to_string(::getpid());
+  // The same name after a restart lets the coordinator see at once that the process before this one is gone.
+  if (options_.name.empty())
+    options_.name = HostName() + ":" + common::Sha256Hex(options_.work_directory.string()).substr(0, 6);
   options_.slots = std::max(1, options_.slots);
   // Trainers run in another directory: a program given by a relative path must not be looked for there.
   for (auto& [name, command] : options_.trainers) {
@@ -174,6 +181,7 @@ void Worker::Impl::Kill() {
 
 void Worker::Impl::KillLocked() {
   killed_ = true;
+  waiting_.clear();
   for (auto& [id, attempt] : attempts_) attempt->Abandon();
   if (client_) client_->CancelAll();
   wake_.notify_all();
@@ -185,7 +193,7 @@ common::Status Worker::Impl::Join() {
 }
 
 bool Worker::Impl::WantsToLeave() const {
-  const bool idle_too_long = options_.idle_timeout_s > 0 && attempts_.empty() &&
+  const bool idle_too_long = options_.idle_timeout_s > 0 && HoldsNothing() &&
                              common::BootMillis() - idle_since_ms_ >= options_.idle_timeout_s * 1000;
   return draining_ || stopping_ || idle_too_long;
 }
@@ -217,6 +225,7 @@ void Worker::Impl::LinkThread() {
 void Worker::Impl::Tick(Lock& lock, int64_t ms) {
   wake_.wait_for(lock, milliseconds(std::clamp<int64_t>(ms, 1, 200)));
   ReapEnded(lock);
+  StartWaiting();
   GiveUpStoppingIfAlone(lock);
 }
 
@@ -245,7 +254,7 @@ void Worker::Impl::ReapEnded(Lock& lock) {
 // A worker that was told to stop does not wait for a coordinator that may never come back.
 void Worker::Impl::GiveUpStoppingIfAlone(Lock&) {
   const int64_t now_ms = common::BootMillis();
-  if (!stopping_ || killed_ || attempts_.empty()) return;
+  if (!stopping_ || killed_ || HoldsNothing()) return;
   const int64_t patience_ms = options_.grace_s * 1000 + 5'000;
   if (now_ms - stop_requested_ms_ < patience_ms || now_ms - last_heard_ms_ < patience_ms) return;
   spdlog::warn("the coordinator is out of reach: leaving with {} attempts unreported", attempts_.size());
@@ -320,6 +329,13 @@ v1::SyncRequest Worker::Impl::NextMessage(bool leaving) {
     if (attempt->ended()) continue;
     attempt->Report(request.number(), &request, &room_bytes);
     more |= attempt->HasPending();
+  }
+  for (const auto& [id, assignment] : waiting_) {
+    auto* held = request.add_held();
+    held->set_run_id(assignment.run_id());
+    held->set_attempt_id(id);
+    held->set_generation(assignment.generation());
+    held->set_phase(v1::HeldLease::PHASE_FETCHING);
   }
   request.set_draining(draining_ || stopping_);
   request.set_leaving(leaving);
@@ -419,21 +435,51 @@ void Worker::Impl::OnResponse(const v1::SyncResponse& response) {
   wake_.notify_all();
 }
 
-void Worker::Impl::ApplyDesired(const v1::SyncResponse& response) {
+std::vector<HeldAttempt> Worker::Impl::Held() const {
   std::vector<HeldAttempt> held;
+  for (const auto& [id, attempt] : attempts_) held.push_back({id, attempt->run_id(), attempt->generation()});
+  for (const auto& [id, assignment] : waiting_) held.push_back({id, assignment.run_id(), assignment.generation()});
+  return held;
+}
+
+void Worker::Impl::ApplyDesired(const v1::SyncResponse& response) {
   std::vector<WantedAttempt> wanted;
   std::map<int64_t, const v1::Assignment*> by_id;
-  for (const auto& [id, attempt] : attempts_) held.push_back({id, attempt->run_id(), attempt->generation()});
   for (const auto& assignment : response.desired()) {
     by_id[assignment.attempt_id()] = &assignment;
     wanted.push_back({assignment.attempt_id(), assignment.run_id(), assignment.generation(), assignment.stop(),
                       assignment.has_spec()});
   }
-  const Changes changes = Compare(held, wanted, ended_, FreeSlots(), !WantsToLeave());
-  for (int64_t id : changes.stop) attempts_.at(id)->RequestStop();
-  for (int64_t id : changes.drop) attempts_.at(id)->Drop();
-  for (int64_t id : changes.start) StartAttempt(*by_id.at(id), /*refuse=*/false);
+  const Changes changes = Compare(Held(), wanted, ended_, !WantsToLeave());
+  for (int64_t id : changes.stop) waiting_.count(id) ? Refuse(id) : attempts_.at(id)->RequestStop();
+  for (int64_t id : changes.drop) {
+    if (waiting_.erase(id) == 0) attempts_.at(id)->Drop();
+  }
+  for (int64_t id : changes.take) waiting_[id] = *by_id.at(id);
   for (int64_t id : changes.refuse) StartAttempt(*by_id.at(id), /*refuse=*/true);
+  urgent_ |= !changes.take.empty();
+  StartWaiting();
+}
+
+void Worker::Impl::Refuse(int64_t waiting_id) {
+  StartAttempt(waiting_.at(waiting_id), /*refuse=*/true);
+  waiting_.erase(waiting_id);
+}
+
+void Worker::Impl::StartWaiting() {
+  if (waiting_.empty()) return;
+  std::vector<HeldAttempt> waiting;
+  std::set<int64_t> busy_runs;
+  for (const auto& [id, assignment] : waiting_) waiting.push_back({id, assignment.run_id(), assignment.generation()});
+  for (const auto& [id, attempt] : attempts_) busy_runs.insert(attempt->run_id());
+  if (WantsToLeave()) {
+    for (const auto& attempt : waiting) Refuse(attempt.attempt_id);
+    return;
+  }
+  for (int64_t id : Startable(waiting, busy_runs, FreeSlots())) {
+    StartAttempt(waiting_.at(id), /*refuse=*/false);
+    waiting_.erase(id);
+  }
 }
 
 void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {

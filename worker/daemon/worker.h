@@ -8,8 +8,8 @@
 
 namespace allometry::worker {
 
-// A worker: registers with the coordinator, takes leases, runs trainers, reports. Works the same as a process of its own and
-// inside another program. Thread-safe. Signals are the caller's business.
+// A worker: registers with the coordinator, takes leases, runs trainers, reports. Works the same as a process of its
+// own and inside another program. Thread-safe. Signals are the caller's business.
 class Worker {
  public:
   explicit Worker(WorkerOptions options);
@@ -17,8 +17,8 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Locks the work directory (kFailedPrecondition when another worker has it), asks for devices, starts. The coordinator need
-  // not be there yet.
+  // Locks the work directory (kFailedPrecondition when another worker has it), asks for devices, starts. The
+  // coordinator need not be there yet.
   common::Status Start();
   // Running attempts go on to their end, no new ones come, then the worker leaves.
   void RequestDrain();
@@ -27,8 +27,8 @@ class Worker {
   void Stop();
   // Trainers die now; what they did since their last checkpoint is lost.
   void Kill();
-  // Waits until the worker has left: after the above, its idle timeout, a drain from the coordinator, or an error that no
-  // trying again mends (wrong token, another cluster).
+  // Waits until the worker has left: after the above, its idle timeout, a drain from the coordinator, or an error that
+  // no trying again mends (wrong token, another cluster).
   common::Status Join();
   bool running() const;
 

@@ -18,7 +18,9 @@ common::Result<CappedLog> CappedLog::Create(const std::filesystem::path& path, i
 }
 
 CappedLog::CappedLog(CappedLog&& other) noexcept
-    : fd_(other.fd_), room_bytes_(other.room_bytes_), beyond_bytes_(other.beyond_bytes_),
+    : fd_(other.fd_),
+      room_bytes_(other.room_bytes_),
+      beyond_bytes_(other.beyond_bytes_),
       tail_(std::move(other.tail_)) {
   other.fd_ = -1;
 }

@@ -10,8 +10,8 @@
 namespace allometry::worker {
 
 // A log file that cannot fill a disk: the first `cap_bytes` are written as they come; of what follows only the last
-// 64 KiB are kept in memory and appended by Finish() behind a line that says how much is missing. The file only grows, so
-// that a reader may follow it by offset. Not thread-safe.
+// 64 KiB are kept in memory and appended by Finish() behind a line that says how much is missing. The file only grows,
+// so that a reader may follow it by offset. Not thread-safe.
 class CappedLog {
  public:
   static constexpr size_t kTailBytes = 64 << 10;

@@ -34,10 +34,10 @@ class EventTailer {
   void Drop(const std::string& reason);
 
   std::filesystem::path path_;
-  int64_t read_offset_ = 0;   // bytes read from the file
-  int64_t line_offset_ = 0;   // where line_ starts
-  std::string line_;          // the unfinished line, at most kMaxLineBytes of it
-  bool skipping_ = false;     // inside a line that is too long
+  int64_t read_offset_ = 0;  // bytes read from the file
+  int64_t line_offset_ = 0;  // where line_ starts
+  std::string line_;         // the unfinished line, at most kMaxLineBytes of it
+  bool skipping_ = false;    // inside a line that is too long
   int64_t dropped_lines_ = 0;
   std::string dropped_reason_;
 };

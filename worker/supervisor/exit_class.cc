@@ -23,14 +23,22 @@ std::string WhatHappened(const ProcessEnd& end, bool has_result) {
 
 const char* ExitClassName(ExitClass exit_class) {
   switch (exit_class) {
-    case ExitClass::kDone: return "done";
-    case ExitClass::kStopped: return "stopped";
-    case ExitClass::kConfigError: return "configuration error";
-    case ExitClass::kDataError: return "data error";
-    case ExitClass::kDiverged: return "diverged";
-    case ExitClass::kOutOfMemory: return "out of memory";
-    case ExitClass::kCrash: return "crash";
-    case ExitClass::kLimit: return "limit";
+    case ExitClass::kDone:
+      return "done";
+    case ExitClass::kStopped:
+      return "stopped";
+    case ExitClass::kConfigError:
+      return "configuration error";
+    case ExitClass::kDataError:
+      return "data error";
+    case ExitClass::kDiverged:
+      return "diverged";
+    case ExitClass::kOutOfMemory:
+      return "out of memory";
+    case ExitClass::kCrash:
+      return "crash";
+    case ExitClass::kLimit:
+      return "limit";
   }
   return "unknown";
 }
@@ -39,12 +47,18 @@ ExitClass Classify(const ProcessEnd& end, bool has_result) {
   if (end.exit_code == 0 && has_result) return ExitClass::kDone;
   if (end.cause == StopCause::kTimeLimit || end.cause == StopCause::kMemoryLimit) return ExitClass::kLimit;
   switch (end.exit_code) {
-    case 40: return ExitClass::kStopped;
-    case 42: return ExitClass::kConfigError;
-    case 43: return ExitClass::kDataError;
-    case 44: return ExitClass::kDiverged;
-    case 45: return ExitClass::kOutOfMemory;
-    default: break;
+    case 40:
+      return ExitClass::kStopped;
+    case 42:
+      return ExitClass::kConfigError;
+    case 43:
+      return ExitClass::kDataError;
+    case 44:
+      return ExitClass::kDiverged;
+    case 45:
+      return ExitClass::kOutOfMemory;
+    default:
+      break;
   }
   if (end.cause == StopCause::kRequest && DiedOfStopSignal(end)) return ExitClass::kStopped;
   return ExitClass::kCrash;

@@ -18,16 +18,17 @@ struct ProcessEnd {
   int exit_code = -1;  // -1 when a signal ended it
   int signal = 0;      // 0 when it exited
   StopCause cause = StopCause::kNone;
-  double seconds = 0;            // from start to end, CLOCK_MONOTONIC
-  int64_t peak_rss_bytes = 0;    // of the whole process group, sampled; 0 for runs shorter than one sample
-  std::string stderr_tail;       // last lines of standard error, at most 4 KiB
+  double seconds = 0;          // from start to end, CLOCK_MONOTONIC
+  int64_t peak_rss_bytes = 0;  // of the whole process group, sampled; 0 for runs shorter than one sample
+  std::string stderr_tail;     // last lines of standard error, at most 4 KiB
 };
 
-// `has_result`: the event file holds a `result` event. A finished result wins over a limit that fired meanwhile; a trainer
-// without a SIGTERM handler that dies of our signal was stopped, it did not crash.
+// `has_result`: the event file holds a `result` event. A finished result wins over a limit that fired meanwhile; a
+// trainer without a SIGTERM handler that dies of our signal was stopped, it did not crash.
 ExitClass Classify(const ProcessEnd& end, bool has_result);
 
-// One sentence for people: "exit code 3", "killed by signal 9", "time limit reached", with the last stderr lines behind.
+// One sentence for people: "exit code 3", "killed by signal 9", "time limit reached", with the last stderr lines
+// behind.
 std::string DescribeEnd(const ProcessEnd& end, bool has_result);
 
 }  // namespace allometry::worker

@@ -166,8 +166,9 @@ common::Result<pid_t> SpawnInGroup(const SpawnRequest& request) {
   int error_pipe[2];
   if (::pipe2(error_pipe, O_CLOEXEC) != 0) return SpawnError(request, errno);
   const int null_fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  const ChildPlan plan{program.c_str(), argv.data(), envp.data(), request.directory.c_str(), ::getpid(), null_fd,
-                       request.stdout_fd, request.stderr_fd, error_pipe[1]};
+  const ChildPlan plan{program.c_str(),           argv.data(),       envp.data(),
+                       request.directory.c_str(), ::getpid(),        null_fd,
+                       request.stdout_fd,         request.stderr_fd, error_pipe[1]};
   const pid_t pid = ForkChild(plan);
   int error = pid < 0 ? errno : 0;
   ::close(error_pipe[1]);

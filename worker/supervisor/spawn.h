@@ -20,9 +20,9 @@ struct SpawnRequest {
   int stderr_fd = -1;
 };
 
-// Starts a process as the leader of its own group, with standard input from /dev/null, default signals, no core files and no
-// other open descriptor of ours. It gets SIGKILL when the *calling thread* ends, so call this from a thread that lives as
-// long as the program. Returns after exec succeeded, or says what failed.
+// Starts a process as the leader of its own group, with standard input from /dev/null, default signals, no core files
+// and no other open descriptor of ours. It gets SIGKILL when the *calling thread* ends, so call this from a thread that
+// lives as long as the program. Returns after exec succeeded, or says what failed.
 common::Result<pid_t> SpawnInGroup(const SpawnRequest& request);
 
 // Resident bytes of all processes of the group, from /proc; shared pages count once per process.

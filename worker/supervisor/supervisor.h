@@ -22,14 +22,14 @@
 namespace allometry::worker {
 
 struct TrainerSpec {
-  std::vector<std::string> command;        // complete, with arguments
-  std::filesystem::path run_directory;     // its working directory
+  std::vector<std::string> command;     // complete, with arguments
+  std::filesystem::path run_directory;  // its working directory
   std::vector<std::pair<std::string, std::string>> environment;
-  std::filesystem::path stdout_path;       // log files, overwritten
+  std::filesystem::path stdout_path;  // log files, overwritten
   std::filesystem::path stderr_path;
-  int64_t log_cap_bytes = 16 << 20;        // of each
-  int64_t limit_seconds = 0;               // 0 = none: SIGTERM, then SIGKILL after the grace period
-  int64_t limit_memory_bytes = 0;          // 0 = none: resident bytes of the group, SIGKILL at once
+  int64_t log_cap_bytes = 16 << 20;  // of each
+  int64_t limit_seconds = 0;         // 0 = none: SIGTERM, then SIGKILL after the grace period
+  int64_t limit_memory_bytes = 0;    // 0 = none: resident bytes of the group, SIGKILL at once
   int64_t grace_ms = 30'000;
 };
 
@@ -73,10 +73,10 @@ class Supervisor {
 
   std::mutex mutex_;
   std::condition_variable ended_;
-  std::deque<std::function<void()>> posted_;         // guarded by mutex_
-  std::map<TrainerId, ProcessEnd> ends_;             // guarded by mutex_
-  std::map<TrainerId, pid_t> pids_;                  // guarded by mutex_; running ones
-  bool quit_ = false;                                // guarded by mutex_
+  std::deque<std::function<void()>> posted_;              // guarded by mutex_
+  std::map<TrainerId, ProcessEnd> ends_;                  // guarded by mutex_
+  std::map<TrainerId, pid_t> pids_;                       // guarded by mutex_; running ones
+  bool quit_ = false;                                     // guarded by mutex_
   std::map<TrainerId, std::unique_ptr<Child>> children_;  // the thread's own
   TrainerId next_id_ = 1;                                 // the thread's own
   int wake_fd_ = -1;

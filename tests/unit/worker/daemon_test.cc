@@ -139,7 +139,8 @@ TEST_F(DaemonTest, FetchesInputsByHashAndGoesOnWithABrokenDownload) {
   v1::Assignment assignment = Assignment(1, {{"steps", 1}});
   auto* input = assignment.mutable_spec()->add_inputs();
   input->set_name("data");
-  for (const auto& [path, sha, bytes] : {std::tuple{"tokens.bin", big_sha, 3'500'000}, {"sub/data.json", small_sha, 5}}) {
+  for (const auto& [path, sha, bytes] :
+       {std::tuple{"tokens.bin", big_sha, 3'500'000}, {"sub/data.json", small_sha, 5}}) {
     auto* file = input->mutable_output()->add_files();
     file->set_path(path);
     file->set_sha256(sha);
@@ -322,10 +323,9 @@ TEST_F(DaemonTest, UsesItsSlotsAtOnceAndNoMore) {
   Begin(options);
   ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 1));
   ASSERT_TRUE(Reaches(2, HeldLease::PHASE_RUNNING, 1));
-  server_.With([](auto& s) {
-    EXPECT_EQ(s.held.size(), 2u);
-    s.desired.erase(1);
-  });
+  ASSERT_TRUE(Reaches(3, HeldLease::PHASE_FETCHING)) << "held all the same: else it would count as lost";
+  EXPECT_EQ(TrainerPid(3), 0);
+  server_.With([](auto& s) { s.desired.erase(1); });
   EXPECT_TRUE(Reaches(3, HeldLease::PHASE_RUNNING, 1)) << "the slot that became free is used";
 }
 
@@ -355,7 +355,8 @@ TEST_F(DaemonTest, DrainsToTheEndOfWhatRunsAndRefusesMore) {
   EXPECT_TRUE(worker_->Join().ok());
   server_.With([](auto& s) {
     for (const auto& finish : s.finished) {
-      EXPECT_EQ(finish.outcome(), finish.attempt_id() == 1 ? FinishRequest::OUTCOME_DONE : FinishRequest::OUTCOME_STOPPED);
+      EXPECT_EQ(finish.outcome(),
+                finish.attempt_id() == 1 ? FinishRequest::OUTCOME_DONE : FinishRequest::OUTCOME_STOPPED);
     }
     EXPECT_EQ(s.finished.size(), 2u);
   });
@@ -391,6 +392,43 @@ TEST_F(DaemonTest, AWrongTokenOrClusterEndsTheWorkerWithAReason) {
   options.cluster_id = "cluster-1";
   Begin(options);
   EXPECT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.newest_number > 0; }); }));
+}
+
+TEST_F(DaemonTest, GpusAreSlotsAndTheProbeTellsThem) {
+  const auto probe = scratch_ / "probe.sh";
+  std::ofstream(probe) << "#!/bin/sh\necho '{\"devices\":[{\"device\":\"cpu\",\"name\":\"Some CPU\"},"
+                          "{\"device\":\"cuda:0\",\"name\":\"GPU A\"},{\"device\":\"cuda:1\",\"name\":\"GPU B\"}]}'\n";
+  std::filesystem::permissions(probe, std::filesystem::perms::owner_all);
+  WorkerOptions options = Options();
+  options.trainers["builtin"] = {probe.string()};
+  for (int64_t id = 1; id <= 2; ++id) server_.Want(Assignment(id, {{"forever", true}, {"pause_s", 0.02}}));
+  Begin(options);
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 1));
+  ASSERT_TRUE(Reaches(2, HeldLease::PHASE_RUNNING, 1));
+  server_.With([](auto& s) {
+    ASSERT_EQ(s.registered[0].devices_size(), 2);
+    EXPECT_EQ(s.registered[0].devices(1), "cuda:1 GPU B");
+    EXPECT_EQ(s.registered[0].slots(), 2);
+    EXPECT_EQ(s.held.at(1).device(), "cuda:0");
+    EXPECT_EQ(s.held.at(2).device(), "cuda:1");
+  });
+}
+
+TEST_F(DaemonTest, ANewAttemptOfARunWaitsForTheOldOnesEnd) {
+  server_.Want(Assignment(1, {{"forever", true}, {"pause_s", 0.02}}));
+  WorkerOptions options = Options();
+  options.slots = 2;
+  Begin(options);
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 3));
+  const pid_t pid = TrainerPid(1);
+  server_.With([&](auto& s) {
+    s.desired.clear();
+    s.desired[2] = Assignment(2, {{"steps", 1}}, 1);
+  });
+  ASSERT_TRUE(Finished(1));
+  EXPECT_TRUE(Gone(pid));
+  EXPECT_EQ(Last().attempt_id(), 2);
+  EXPECT_GE(Last().last_step(), 3) << "resumed from what the old one left";
 }
 
 TEST_F(DaemonTest, AnswersGoOnAfterARefusedResult) {

@@ -19,7 +19,9 @@ class EventTailerTest : public ::testing::Test {
  protected:
   void Append(const std::string& text) { std::ofstream(path_, std::ios::app | std::ios::binary) << text; }
   void Poll() {
-    while (tailer_.Poll([&](int64_t offset, const common::Json& event) { seen_.push_back({offset, event["event"]}); })) {
+    while (tailer_.Poll([&](int64_t offset, const common::Json& event) {
+      seen_.push_back({offset, event["event"]});
+    })) {
     }
   }
   Scratch scratch_;

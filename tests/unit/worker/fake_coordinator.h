@@ -14,7 +14,8 @@
 
 namespace allometry::worker {
 
-// A coordinator's worker side in memory, with faults to switch on. What it knows survives Stop and Start, as a database would.
+// A coordinator's worker side in memory, with faults to switch on. What it knows survives Stop and Start, as a database
+// would.
 class FakeCoordinator : public v1::WorkerService::Service {
  public:
   FakeCoordinator() { Start(); }
@@ -68,7 +69,7 @@ class FakeCoordinator : public v1::WorkerService::Service {
   std::vector<v1::RegisterRequest> registered;
   std::vector<v1::FinishRequest> finished;
   std::vector<v1::ReportCheckpointRequest> checkpoints;
-  std::map<int64_t, v1::HeldLease> held;  // newest by attempt id
+  std::map<int64_t, v1::HeldLease> held;                      // newest by attempt id
   std::map<std::pair<std::string, int64_t>, double> metrics;  // (series, step)
   std::map<std::string, std::string> logs;                    // by stream
   std::vector<int64_t> download_offsets, upload_offsets;
@@ -95,7 +96,8 @@ class FakeCoordinator : public v1::WorkerService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status Sync(grpc::ServerContext*, grpc::ServerReaderWriter<v1::SyncResponse, v1::SyncRequest>* stream) override {
+  grpc::Status Sync(grpc::ServerContext*,
+                    grpc::ServerReaderWriter<v1::SyncResponse, v1::SyncRequest>* stream) override {
     v1::SyncRequest request;
     for (uint64_t number = 1; stream->Read(&request); ++number) {
       v1::SyncResponse response;

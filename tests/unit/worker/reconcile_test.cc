@@ -14,71 +14,71 @@ using ::testing::IsEmpty;
 
 WantedAttempt New(int64_t attempt_id, int64_t run_id) { return {attempt_id, run_id, 1, false, true}; }
 
-TEST(Compare, StartsWhatIsNewWhileSlotsAreFree) {
-  const Changes changes = Compare({}, {New(1, 10), New(2, 20), New(3, 30)}, {}, 2, true);
-  EXPECT_THAT(changes.start, ElementsAre(1, 2));
+TEST(Compare, TakesWhatIsNewInOrder) {
+  const Changes changes = Compare({}, {New(2, 20), New(1, 10)}, {}, true);
+  EXPECT_THAT(changes.take, ElementsAre(2, 1));
   EXPECT_THAT(changes.refuse, IsEmpty());
 }
 
 TEST(Compare, DropsWhatIsGoneAndWhatHasAnotherGeneration) {
   const std::vector<HeldAttempt> held{{1, 10, 1}, {2, 20, 1}, {3, 30, 1}};
-  const Changes changes = Compare(held, {{2, 20, 1}, {3, 30, 2, false, true}}, {}, 5, true);
+  const Changes changes = Compare(held, {{2, 20, 1}, {3, 30, 2, false, true}}, {}, true);
   EXPECT_THAT(changes.drop, ElementsAre(1, 3));
-  EXPECT_THAT(changes.start, IsEmpty()) << "the run of attempt 3 is still busy";
+  EXPECT_THAT(changes.take, IsEmpty());
 }
 
 TEST(Compare, StopsWhatIsToStopAndHandsBackWhatItNeverHad) {
-  const Changes changes = Compare({{1, 10, 1}}, {{1, 10, 1, true}, {2, 20, 1, true, true}}, {}, 5, true);
+  const Changes changes = Compare({{1, 10, 1}}, {{1, 10, 1, true}, {2, 20, 1, true, true}}, {}, true);
   EXPECT_THAT(changes.stop, ElementsAre(1));
   EXPECT_THAT(changes.refuse, ElementsAre(2));
   EXPECT_THAT(changes.drop, IsEmpty());
 }
 
 TEST(Compare, AMessageThatCrossedAnEndRevivesNothing) {
-  EXPECT_THAT(Compare({}, {New(1, 10)}, {1}, 5, true).start, IsEmpty());
-  EXPECT_THAT(Compare({}, {{2, 20, 1, false, false}}, {}, 5, true).start, IsEmpty()) << "no spec to start it by";
-}
-
-TEST(Compare, ANewAttemptOfABusyRunWaitsForItsDirectory) {
-  const Changes changes = Compare({{1, 10, 1}}, {New(2, 10)}, {}, 5, true);
-  EXPECT_THAT(changes.drop, ElementsAre(1));
-  EXPECT_THAT(changes.start, IsEmpty());
+  EXPECT_THAT(Compare({}, {New(1, 10)}, {1}, true).take, IsEmpty());
+  EXPECT_THAT(Compare({}, {New(1, 10)}, {1}, false).refuse, IsEmpty());
+  EXPECT_THAT(Compare({}, {{2, 20, 1, false, false}}, {}, true).take, IsEmpty()) << "no spec to start it by";
 }
 
 TEST(Compare, ADrainingWorkerGivesNewOnesBack) {
-  const Changes changes = Compare({{1, 10, 1}}, {{1, 10, 1}, New(2, 20)}, {}, 5, false);
-  EXPECT_THAT(changes.start, IsEmpty());
+  const Changes changes = Compare({{1, 10, 1}}, {{1, 10, 1}, New(2, 20)}, {}, false);
+  EXPECT_THAT(changes.take, IsEmpty());
   EXPECT_THAT(changes.refuse, ElementsAre(2));
   EXPECT_THAT(changes.drop, IsEmpty());
 }
 
-TEST(Compare, RandomSetsConvergeAndNeverShareARunOrExceedSlots) {
+// Applying the changes leaves exactly what is wanted, and applying them again changes nothing.
+TEST(Compare, RandomSetsConvergeInOneStep) {
   std::mt19937 random(7);
   for (int round = 0; round < 2000; ++round) {
     std::vector<HeldAttempt> held;
     std::vector<WantedAttempt> wanted;
-    std::set<int64_t> ended;
+    std::set<int64_t> ended, expected;
     for (int64_t id = 1; id <= 8; ++id) {
-      const auto run = static_cast<int64_t>(random() % 6);
-      bool run_held = false;
-      for (const auto& attempt : held) run_held |= attempt.run_id == run;
-      const bool is_held = random() % 3 == 0 && !run_held;
-      if (is_held) held.push_back({id, run, 1});
-      else if (random() % 5 == 0) ended.insert(id);
-      if (random() % 2) wanted.push_back({id, run, 1, random() % 4 == 0, random() % 4 != 0});
+      if (random() % 3 == 0)
+        held.push_back({id, id, 1});
+      else if (random() % 5 == 0)
+        ended.insert(id);
+      if (random() % 2) wanted.push_back(New(id, id));
+      if (!wanted.empty() && wanted.back().attempt_id == id && !ended.count(id)) expected.insert(id);
     }
-    const int free_slots = static_cast<int>(random() % 3);
-    const Changes changes = Compare(held, wanted, ended, free_slots, true);
-    EXPECT_LE(static_cast<int>(changes.start.size()), free_slots);
-    std::multiset<int64_t> runs;
-    for (const auto& attempt : held) runs.insert(attempt.run_id);
-    for (const auto& attempt : wanted) {
-      const bool started = std::count(changes.start.begin(), changes.start.end(), attempt.attempt_id) > 0;
-      if (started) runs.insert(attempt.run_id);
-      EXPECT_FALSE(started && ended.count(attempt.attempt_id));
-    }
-    for (int64_t run : runs) EXPECT_EQ(runs.count(run), 1u);
+    Changes changes = Compare(held, wanted, ended, true);
+    std::erase_if(held, [&](const HeldAttempt& a) { return std::ranges::count(changes.drop, a.attempt_id) > 0; });
+    for (int64_t id : changes.take) held.push_back({id, id, 1});
+    std::set<int64_t> now;
+    for (const auto& attempt : held) EXPECT_TRUE(now.insert(attempt.attempt_id).second);
+    EXPECT_EQ(now, expected);
+    changes = Compare(held, wanted, ended, true);
+    EXPECT_THAT(changes.take, IsEmpty());
+    EXPECT_THAT(changes.drop, IsEmpty());
   }
+}
+
+TEST(Startable, OneASlotAndNoneOfABusyRun) {
+  const std::vector<HeldAttempt> waiting{{1, 10, 1}, {2, 20, 1}, {3, 20, 1}, {4, 40, 1}, {5, 50, 1}};
+  EXPECT_THAT(Startable(waiting, {10}, 2), ElementsAre(2, 4));
+  EXPECT_THAT(Startable(waiting, {10, 20}, 5), ElementsAre(4, 5));
+  EXPECT_THAT(Startable(waiting, {}, 0), IsEmpty());
 }
 
 }  // namespace

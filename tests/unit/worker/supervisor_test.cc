@@ -1,8 +1,9 @@
 #include "worker/supervisor/supervisor.h"
 
+#include <sys/wait.h>
+
 #include <csignal>
 #include <fstream>
-#include <sys/wait.h>
 
 #include "common/files.h"
 #include "gtest/gtest.h"
@@ -181,7 +182,8 @@ TEST(SupervisorLifetime, ATrainerDiesWithItsWorker) {
   ASSERT_GE(worker, 0);
   if (worker == 0) {
     Supervisor supervisor;
-    TrainerSpec spec{{"/bin/sh", "-c", "echo $$ > trainer; exec sleep 1000"}, scratch.path(), {}, scratch / "o", scratch / "e"};
+    TrainerSpec spec{
+        {"/bin/sh", "-c", "echo $$ > trainer; exec sleep 1000"}, scratch.path(), {}, scratch / "o", scratch / "e"};
     if (!supervisor.Start(spec)) ::_exit(1);
     for (;;) ::pause();
   }
