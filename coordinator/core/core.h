@@ -76,7 +76,8 @@ class Core {
   // A second registration under the uuid of the first gives the same id. A new process under the name and host of one that is
   // not connected takes its place: the old one's leases end at once.
   void Register(v1::RegisterRequest request, Reply<v1::RegisterResponse> reply);
-  // The reply is the answer to this message; orders in between come through the outbox, in the same numbering.
+  // The reply is the answer to this message; orders in between come through the outbox, in the same numbering. After an error
+  // the owner closes the stream, and the worker sends again what was not acknowledged.
   void Sync(v1::SyncRequest request, Reply<v1::SyncResponse> reply);
   // The worker's stream ended. Leases go on; no orders are sent until it syncs again.
   void Disconnected(int64_t worker_id);
@@ -98,9 +99,10 @@ class Core {
   common::Result<v1::Sweep> Get(const std::string& sweep);
   common::Result<v1::ListResponse> List(const v1::ListRequest& request);
   common::Result<v1::ExplainResponse> Explain(const v1::ExplainRequest& request);
+  // blob_bytes and free_disk_bytes are the owner's to fill in.
   v1::StatusResponse Status();
   v1::ListWorkersResponse ListWorkers();
-  const std::string& cluster_id() const;
+  const std::string& cluster_id() const { return cluster_id_; }
   // Whether an output, a checkpoint or an unfinished run names the blob. For collection.
   common::Result<bool> NamesBlob(const std::string& sha256);
   // "<sweep>/<cell>" and an attempt id (0 = the newest) to what logs are kept under.
@@ -124,6 +126,7 @@ class Core {
   store::Store& store() { return *store_; }
 
  private:
+  static constexpr int64_t kReloadIntervalMs = 1'000;
   struct Queued;
   struct Batch;
   struct Submission;
@@ -131,66 +134,94 @@ class Core {
 
   Core(std::unique_ptr<store::Store> store, CoreOptions options, Outbox* outbox);
   common::Status Load();
+  scheduler::Worker WorkerOf(const store::WorkerRow& row, scheduler::State& state, int64_t now_ms);
   void Enqueue(std::function<void(Batch&)> apply, std::function<void(const common::Error&)> fail);
   template <typename Response, typename Handler>
   void EnqueueCall(Reply<Response> reply, Handler handler);
+  void ChangeState(Reply<v1::Sweep> reply, std::function<common::Result<int64_t>(Batch&)> handler);
 
   // core_batch.cc
-  void RunSubmission(Batch& batch);
   void Merge(Batch& batch, scheduler::Actions actions);
+  void Merge(Batch& batch, scheduler::Actions actions, const store::AttemptEnd& end);
   void Persist(Batch& batch);
   void PersistAttempts(Batch& batch);
+  void InheritPrecision(int64_t run_id);
+  void PersistSweep(Batch& batch, int64_t sweep_id);
+  void PersistWorker(Batch& batch, int64_t worker_id);
   void RecordEvents(Batch& batch);
   void Deliver(Batch& batch);
-  void SendChangedOrders(const Batch& batch);
-  void NotifyWatches(const Batch& batch);
-  void FailBatch(Batch& batch, const common::Error& error);
+  void CountBatch(size_t events);
+  common::Status FailQueue(Batch& batch, const common::Error& error);
+  common::Status FailBatch(Batch& batch, const common::Error& error);
 
   // core_sweeps.cc
-  common::Result<v1::SubmitResponse> ContinueSweep(Batch& batch, const v1::SubmitRequest& request, int64_t sweep_id,
-                                                   const std::string& content_hash, const std::vector<Cell>& cells);
+  void ApplySubmit(Batch& batch, const v1::SubmitRequest& request, std::shared_ptr<Submission> submission);
+  void ReplyToSubmission(Batch& batch, std::shared_ptr<Submission> submission, int64_t sweep_id);
+  void ContinueSweep(Batch& batch, std::shared_ptr<Submission> submission, int64_t sweep_id, bool repeated);
+  void UpdateSweep(Batch& batch, std::shared_ptr<Submission> submission, int64_t sweep_id);
   void BeginSubmission(Batch& batch, std::shared_ptr<Submission> submission);
+  void RunSubmission(Batch& batch);
   void AddCells(Batch& batch, Submission& submission, size_t count);
-  void CompleteSubmission(Batch& batch, Submission& submission);
   int64_t AddRun(Batch& batch, Submission& submission, const Cell& cell);
+  void CompleteSubmission(Batch& batch, std::shared_ptr<Submission> submission);
   common::Result<v1::CancelResponse> ApplyCancel(Batch& batch, const v1::CancelRequest& request);
   common::Result<v1::RetryResponse> ApplyRetry(Batch& batch, const v1::RetryRequest& request);
-  common::Result<v1::Sweep> ApplyPause(Batch& batch, const std::string& sweep, bool paused, bool kill_running);
+  common::Result<int64_t> ApplyPause(Batch& batch, const std::string& sweep, bool paused, bool kill_running);
   common::Result<std::vector<int64_t>> RunsOfCells(int64_t sweep_id, const std::string& sweep,
                                                    const google::protobuf::RepeatedPtrField<std::string>& names);
+  std::vector<int64_t> WithDescendants(int64_t sweep_id, std::vector<int64_t> runs) const;
+  void CollectRetries(const scheduler::Run& run, std::set<int64_t>* retries) const;
 
   // core_workers.cc
   common::Result<v1::RegisterResponse> ApplyRegister(Batch& batch, const v1::RegisterRequest& request);
+  void ReplaceWorker(Batch& batch, const v1::RegisterRequest& request);
   common::Result<v1::DrainWorkerResponse> ApplyDrain(Batch& batch, const v1::DrainWorkerRequest& request);
   bool ApplySync(Batch& batch, const v1::SyncRequest& request);
+  void FixPrecision(const v1::HeldLease& held);
+  template <typename Message>
+  void KeepMetricsAndLogs(const Message& message, int64_t worker_id);
   common::Result<v1::FinishResponse> ApplyFinish(Batch& batch, v1::FinishRequest request);
+  v1::FinishResponse AnswerOfClosed(const v1::FinishRequest& request);
+  bool IsCurrent(int64_t attempt_id, int64_t generation) const;
+  int64_t BatchSequencesOf(int64_t run_id);
   common::Result<v1::ReportCheckpointResponse> ApplyCheckpoint(Batch& batch, const v1::ReportCheckpointRequest& request);
-  common::Status RequireBlobs(const google::protobuf::RepeatedPtrField<v1::Output>& outputs) const;
-  void AcceptResult(Batch& batch, const v1::FinishRequest& request);
+  bool KeepCheckpoint(Batch& batch, int64_t attempt_id, int64_t generation, int64_t step, const v1::Output& checkpoint);
+  template <typename Outputs>
+  common::Status RequireBlobs(const Outputs& outputs) const;
+  void AcceptResult(const v1::FinishRequest& request);
   common::Result<v1::SyncResponse> OrdersFor(int64_t worker_id);
-  common::Result<v1::RunSpec> SpecOf(const scheduler::Lease& lease);
+  v1::RunSpec SpecOf(const scheduler::Lease& lease);
+
+  // core_watch.cc
+  void RestartWatch(Watch& watch);
+  void MarkWatches(int64_t sweep_id, int64_t run_id);
+  void NotifyWatch(int64_t watch_id, Watch& watch);
+  void TakeFromPage(Watch& watch, const std::string& sweep, v1::WatchEvent* event);
+  void TakeDirty(Watch& watch, const std::string& sweep, v1::WatchEvent* event);
 
   // core_reads.cc
   common::Result<int64_t> SweepIdOf(const std::string& name) const;
-  v1::Sweep SweepMessage(int64_t sweep_id);
+  v1::Sweep SweepMessage(int64_t sweep_id) const;
   v1::CellStatus CellMessage(const store::CellRow& row, const std::string& sweep, bool with_results);
   v1::WorkerInfo WorkerMessage(const store::WorkerRow& row) const;
   common::Result<v1::ListResponse> ListCells(const v1::ListRequest& request);
-  common::Result<std::pair<std::string, store::CellRow>> FindCell(const std::string& cell);
-  common::Result<store::SweepRow*> SweepRowOf(const std::string& name);
-  std::string ExplainText(const v1::CellStatus& cell, const std::vector<v1::CellStatus>& parents) const;
+  common::Result<store::CellRow> FindCell(const std::string& cell);
+  std::string WorkerName(int64_t worker_id) const;
+  std::string ExplainText(const v1::CellStatus& cell, const v1::ExplainResponse& response) const;
 
   std::unique_ptr<store::Store> store_;
   CoreOptions options_;
   Outbox* outbox_;
   std::string cluster_id_;
   int64_t started_unix_ms_ = 0;
-  std::string storage_error_;
+  std::string storage_error_;  // why writes fail now
+  bool loaded_ = false;        // false: the state could not be read back after a failed batch
 
   scheduler::State state_;
   std::map<int64_t, store::SweepRow> sweeps_;
   std::map<std::string, int64_t> sweep_ids_;
   std::map<int64_t, store::WorkerRow> workers_;
+  std::set<int64_t> precision_known_;  // live attempts whose precision is stored
 
   // What a worker's stream has seen; forgotten at a restart.
   struct Session {

@@ -54,6 +54,7 @@ class Store {
   void PutCell(const CellRow& row);
   void SetWanted(int64_t sweep_id, int64_t run_id, bool wanted);
   std::vector<std::pair<std::string, int64_t>> CellNames(int64_t sweep_id, bool wanted_only);  // name, run
+  int64_t LastPosition(int64_t sweep_id);
   std::vector<CellRow> CellsAfter(int64_t sweep_id, int64_t position, int64_t limit);
   std::optional<CellRow> CellByName(int64_t sweep_id, const std::string& name);
   std::optional<CellRow> CellOfRun(int64_t sweep_id, int64_t run_id);

@@ -76,6 +76,11 @@ std::vector<CellRow> Store::CellsAfter(int64_t sweep_id, int64_t position, int64
   return rows;
 }
 
+int64_t Store::LastPosition(int64_t sweep_id) {
+  Query q = (*db_)("SELECT COALESCE(MAX(position), 0) FROM cells WHERE sweep_id = ?", sweep_id);
+  return q.Next() ? q.Int(0) : 0;
+}
+
 std::optional<CellRow> Store::CellByName(int64_t sweep_id, const std::string& name) {
   return FirstCell((*db_)(CELL_COLUMNS "WHERE c.sweep_id = ? AND c.name = ?", sweep_id, name));
 }

@@ -1,0 +1,376 @@
+#include <algorithm>
+
+#include "common/json.h"
+#include "coordinator/core/core_internal.h"
+
+// Registration, sync, results and checkpoints.
+namespace allometry::coordinator {
+namespace {
+
+using common::Json;
+using common::Result;
+using scheduler::Outcome;
+
+constexpr int kProtocol = 1;
+constexpr int kMaxSlots = 4'096;
+
+Outcome OutcomeOf(v1::FinishRequest::Outcome outcome) {
+  switch (outcome) {
+    case v1::FinishRequest::OUTCOME_DONE: return Outcome::kDone;
+    case v1::FinishRequest::OUTCOME_STOPPED: return Outcome::kStopped;
+    case v1::FinishRequest::OUTCOME_CONFIG_ERROR: return Outcome::kConfigError;
+    case v1::FinishRequest::OUTCOME_DATA_ERROR: return Outcome::kDataError;
+    case v1::FinishRequest::OUTCOME_DIVERGED: return Outcome::kDiverged;
+    case v1::FinishRequest::OUTCOME_OUT_OF_MEMORY: return Outcome::kOutOfMemory;
+    case v1::FinishRequest::OUTCOME_LIMIT: return Outcome::kLimit;
+    case v1::FinishRequest::OUTCOME_LOST_INPUT: return Outcome::kLostInput;
+    default: return Outcome::kCrash;
+  }
+}
+
+template <typename Strings>
+std::string StringsJson(const Strings& strings) {
+  return Json(std::vector<std::string>(strings.begin(), strings.end())).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+store::WorkerRow RowOf(const v1::RegisterRequest& request, int64_t worker_id, int64_t unix_ms) {
+  store::WorkerRow row;
+  row.worker_id = worker_id;
+  row.worker_uuid = request.worker_uuid();
+  row.name = request.name().empty() ? "worker-" + std::to_string(worker_id) : request.name();
+  row.host = request.host();
+  row.state = "lost";  // until its first sync
+  row.slots = std::clamp(request.slots(), 0, kMaxSlots);
+  row.threads_per_slot = request.threads_per_slot();
+  row.memory_bytes = std::max<int64_t>(0, request.memory_bytes());
+  row.devices_json = StringsJson(request.devices());
+  row.trainers_json = StringsJson(request.trainers());
+  row.version = request.version();
+  row.provenance_json = request.provenance_json().empty() ? "{}" : request.provenance_json();
+  row.registered_unix_ms = row.last_seen_unix_ms = unix_ms;
+  return row;
+}
+
+scheduler::WorkerSynced ReportOf(const v1::SyncRequest& request) {
+  scheduler::WorkerSynced report;
+  report.worker_id = request.worker_id();
+  report.acknowledged = request.acknowledged();
+  report.draining = request.draining();
+  report.leaving = request.leaving();
+  for (const v1::HeldLease& held : request.held())
+    report.held.push_back({held.attempt_id(), held.generation(), !held.precision().empty() || held.step() > 0,
+                           held.resumed_step(), held.step(), held.loss(), held.tokens_per_second()});
+  return report;
+}
+
+std::vector<store::FileRow> FilesOf(const v1::Output& output) {
+  std::vector<store::FileRow> files;
+  for (const v1::BlobFile& file : output.files()) files.push_back({output.name(), file.path(), file.sha256(), file.bytes()});
+  return files;
+}
+
+v1::Output OutputOf(const std::string& name, const std::vector<store::FileRow>& files) {
+  v1::Output output;
+  output.set_name(name);
+  for (const store::FileRow& row : files) {
+    v1::BlobFile* file = output.add_files();
+    file->set_path(row.path);
+    file->set_sha256(row.sha256);
+    file->set_bytes(row.bytes);
+  }
+  return output;
+}
+
+const v1::Output* CheckpointIn(const v1::FinishRequest& request) {
+  for (const v1::Output& output : request.outputs())
+    if (output.name() == "checkpoint") return &output;
+  return nullptr;
+}
+
+std::string MemberOr(const Json& object, const char* key, const char* otherwise) {
+  const auto member = object.find(key);
+  return member == object.end() ? otherwise : member->dump();
+}
+
+// A done run without a readable result is what the trainer contract calls a crash.
+void CheckResult(v1::FinishRequest* request) {
+  if (request->outcome() != v1::FinishRequest::OUTCOME_DONE) return;
+  if (Json::parse(request->result_json(), nullptr, false).is_object()) return;
+  request->set_outcome(v1::FinishRequest::OUTCOME_CRASH);
+  request->set_message("the result is not a JSON object");
+}
+
+store::AttemptEnd EndOf(const v1::FinishRequest& request, bool accepted) {
+  return {accepted, request.exit_code(), request.signal(), request.device_seconds(),
+          request.provenance_json().empty() ? "{}" : request.provenance_json()};
+}
+
+}  // namespace
+
+Result<v1::RegisterResponse> Core::ApplyRegister(Batch& batch, const v1::RegisterRequest& request) {
+  if (request.worker_uuid().empty()) return common::InvalidArgument("a worker registers with a worker_uuid");
+  if (!request.cluster_id().empty() && request.cluster_id() != cluster_id_)
+    return common::FailedPrecondition("this is cluster " + cluster_id_ + ", the worker belongs to " + request.cluster_id() +
+                                      ": check the address, or start the worker without its cluster id");
+  if (request.protocol_min() > kProtocol || request.protocol_max() < kProtocol)
+    return common::FailedPrecondition("the coordinator speaks worker protocol " + std::to_string(kProtocol) + ", the worker " +
+                                      std::to_string(request.protocol_min()) + " to " +
+                                      std::to_string(request.protocol_max()) + ": update the older of the two");
+  const auto known = std::ranges::find_if(
+      workers_, [&](const auto& entry) { return entry.second.worker_uuid == request.worker_uuid(); });
+  int64_t worker_id = 0;
+  if (known == workers_.end()) {
+    ReplaceWorker(batch, request);
+    worker_id = store_->NextWorkerId();
+  } else {
+    worker_id = known->first;
+  }
+  store::WorkerRow row = RowOf(request, worker_id, batch.unix_ms);
+  if (known != workers_.end()) row.state = known->second.state;
+  store_->PutWorker(row);
+  const auto before = state_.workers.find(worker_id);
+  scheduler::Worker worker = WorkerOf(row, state_, batch.boot_ms);
+  worker.connected = before != state_.workers.end() && before->second.connected;
+  workers_[worker_id] = std::move(row);
+  Merge(batch, Step(state_, scheduler::WorkerJoined{std::move(worker)}, batch.boot_ms));
+
+  v1::RegisterResponse response;
+  response.set_worker_id(worker_id);
+  response.set_cluster_id(cluster_id_);
+  response.set_protocol(kProtocol);
+  response.set_lease_ttl_ms(options_.lease_ttl_ms);
+  response.set_renew_interval_ms(options_.renew_interval_ms);
+  response.set_checkpoint_upload_interval_ms(options_.checkpoint_upload_interval_ms);
+  return response;
+}
+
+// A process under the name and host of one that has gone: what the old one held is free at once, not a lease later.
+void Core::ReplaceWorker(Batch& batch, const v1::RegisterRequest& request) {
+  if (request.name().empty()) return;
+  for (const auto& [id, row] : workers_) {
+    const auto worker = state_.workers.find(id);
+    if (row.name != request.name() || row.host != request.host() || worker == state_.workers.end()) continue;
+    if (worker->second.connected) continue;
+    batch.removed_workers.insert(id);
+    sessions_.erase(id);
+    Merge(batch, Step(state_, scheduler::WorkerGone{id}, batch.boot_ms));
+  }
+}
+
+Result<v1::DrainWorkerResponse> Core::ApplyDrain(Batch& batch, const v1::DrainWorkerRequest& request) {
+  for (const auto& [id, row] : workers_) {
+    if (!state_.workers.contains(id) || (row.name != request.worker() && std::to_string(id) != request.worker())) continue;
+    Merge(batch, Step(state_, scheduler::DrainWorker{id, request.now()}, batch.boot_ms));
+    v1::DrainWorkerResponse response;
+    *response.mutable_worker() = WorkerMessage(row);
+    return response;
+  }
+  return common::NotFound("no worker '" + request.worker() + "': `allo workers list` names them");
+}
+
+template <typename Message>
+void Core::KeepMetricsAndLogs(const Message& message, int64_t worker_id) {
+  int64_t checked = 0;
+  auto is_its_own = [&](int64_t attempt_id) {
+    if (attempt_id != checked && !store_->AttemptIsOf(attempt_id, worker_id)) return false;
+    checked = attempt_id;
+    return true;
+  };
+  for (const v1::MetricChunk& chunk : message.metrics())
+    if (chunk.steps_size() == chunk.values_size() && is_its_own(chunk.attempt_id()))
+      store_->AddMetrics(chunk.attempt_id(), chunk.sequence(), chunk.series(), {chunk.steps().begin(), chunk.steps().end()},
+                         {chunk.values().begin(), chunk.values().end()});
+  for (const v1::LogPart& part : message.logs())
+    if (!part.data().empty() && is_its_own(part.attempt_id()))
+      store_->AddLog(part.attempt_id(), part.stream(), part.offset(), part.data());
+}
+
+bool Core::IsCurrent(int64_t attempt_id, int64_t generation) const {
+  const auto lease = state_.leases.find(attempt_id);
+  return lease != state_.leases.end() && (lease->second.generation == generation || options_.hooks.skip_generation_check);
+}
+
+void Core::FixPrecision(const v1::HeldLease& held) {
+  if (held.precision().empty() || !IsCurrent(held.attempt_id(), held.generation())) return;
+  if (precision_known_.insert(held.attempt_id()).second)
+    store_->SetPrecision(state_.leases.at(held.attempt_id()).run_id, held.precision());
+}
+
+bool Core::ApplySync(Batch& batch, const v1::SyncRequest& request) {
+  const auto row = workers_.find(request.worker_id());
+  if (row == workers_.end() || row->second.worker_uuid != request.worker_uuid() ||
+      !state_.workers.contains(request.worker_id()))
+    return false;
+  Session& session = sessions_[request.worker_id()];
+  batch.answered_workers.insert(request.worker_id());
+  row->second.last_seen_unix_ms = batch.unix_ms;
+  // A message that was doubled or overtaken says nothing new.
+  if (request.number() <= session.last_request) return true;
+  session.last_request = request.number();
+  session.connected = !request.leaving();
+  KeepMetricsAndLogs(request, request.worker_id());
+  for (const v1::HeldLease& held : request.held()) {
+    FixPrecision(held);
+    if (IsCurrent(held.attempt_id(), held.generation()))
+      batch.progressed_runs.insert(state_.leases.at(held.attempt_id()).run_id);
+  }
+  Merge(batch, Step(state_, ReportOf(request), batch.boot_ms));
+  if (request.leaving()) batch.removed_workers.insert(request.worker_id());
+  return true;
+}
+
+template <typename Outputs>
+common::Status Core::RequireBlobs(const Outputs& outputs) const {
+  for (const v1::Output& output : outputs)
+    for (const v1::BlobFile& file : output.files())
+      if (!options_.has_blob(file.sha256()))
+        return common::FailedPrecondition("blob " + file.sha256() + " of output '" + output.name() +
+                                          "' is not here: upload it, then try again");
+  return common::Ok();
+}
+
+// The stored answer to an attempt that has ended.
+v1::FinishResponse Core::AnswerOfClosed(const v1::FinishRequest& request) {
+  v1::FinishResponse response;
+  const auto attempt = store_->Attempt(request.attempt_id());
+  const bool same = attempt && attempt->run_id == request.run_id() && attempt->generation == request.generation();
+  response.set_accepted(same && attempt->accepted);
+  if (!same) response.set_reason("there is no such attempt");
+  else if (!attempt->accepted) response.set_reason("the attempt ended as '" + attempt->outcome + "': " + attempt->message);
+  return response;
+}
+
+int64_t Core::BatchSequencesOf(int64_t run_id) {
+  const Json run = Json::parse(store_->TextOf(run_id).run_json, nullptr, false);
+  if (!run.is_object()) return 0;
+  const auto member = run.find("batch_sequences");
+  return member != run.end() && member->is_number_integer() ? member->get<int64_t>() : 0;
+}
+
+Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest request) {
+  KeepMetricsAndLogs(request, request.worker_id());
+  if (!IsCurrent(request.attempt_id(), request.generation())) return AnswerOfClosed(request);
+  const int64_t run_id = state_.leases.at(request.attempt_id()).run_id;
+  if (run_id != request.run_id()) return common::InvalidArgument("the attempt is not one of that run");
+  CheckResult(&request);
+  ALLO_RETURN_IF_ERROR(RequireBlobs(request.outputs()));
+  const Outcome outcome = OutcomeOf(request.outcome());
+  const Json provenance = Json::parse(request.provenance_json(), nullptr, false);
+  if (provenance.is_object() && provenance.contains("precision") && provenance["precision"].is_string())
+    store_->SetPrecision(run_id, provenance["precision"].get<std::string>());
+  if (const v1::Output* checkpoint = CheckpointIn(request); checkpoint != nullptr && outcome != Outcome::kDone)
+    KeepCheckpoint(batch, request.attempt_id(), request.generation(), request.last_step(), *checkpoint);
+
+  scheduler::AttemptFinished finished;
+  finished.run_id = run_id;
+  finished.attempt_id = request.attempt_id();
+  finished.generation = request.generation();
+  finished.outcome = outcome;
+  finished.last_step = request.last_step();
+  finished.keeps_outputs = std::ranges::any_of(request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint"; });
+  finished.message = request.message();
+  if (outcome == Outcome::kOutOfMemory) finished.batch_sequences = BatchSequencesOf(run_id);
+  scheduler::Actions actions = Step(state_, finished, batch.boot_ms);
+  const bool accepted = actions.accepted;
+  if (accepted && outcome == Outcome::kDone) AcceptResult(request);
+  v1::FinishResponse response;
+  response.set_accepted(accepted);
+  if (!accepted) response.set_reason("the run was cancelled");
+  Merge(batch, std::move(actions), EndOf(request, accepted));
+  return response;
+}
+
+void Core::AcceptResult(const v1::FinishRequest& request) {
+  const Json result = Json::parse(request.result_json(), nullptr, false);
+  store::ResultRow row;
+  row.run_id = request.run_id();
+  row.attempt_id = request.attempt_id();
+  row.event = last_event_ + 1;  // of this batch, or earlier than its own: never later
+  row.metrics_json = MemberOr(result, "metrics", "{}");
+  row.scores_json = MemberOr(result, "scores", "[]");
+  row.report_json = MemberOr(result, "report", "{}");
+  store_->PutResult(row);
+  std::vector<store::FileRow> files;
+  for (const v1::Output& output : request.outputs())
+    if (output.name() != "checkpoint") std::ranges::move(FilesOf(output), std::back_inserter(files));
+  store_->PutOutputs(request.run_id(), files);
+  store_->PutCheckpoint(request.run_id(), {});
+  store_->SetAcceptedAttempt(request.run_id(), request.attempt_id());
+}
+
+bool Core::KeepCheckpoint(Batch& batch, int64_t attempt_id, int64_t generation, int64_t step, const v1::Output& checkpoint) {
+  if (!IsCurrent(attempt_id, generation)) return false;
+  const scheduler::Run& run = *state_.FindRun(state_.leases.at(attempt_id).run_id);
+  const int64_t before = run.checkpoint_step;
+  Merge(batch, Step(state_, scheduler::CheckpointReported{attempt_id, generation, step}, batch.boot_ms));
+  if (run.checkpoint_step > before) store_->PutCheckpoint(run.id, FilesOf(checkpoint));
+  return true;
+}
+
+Result<v1::ReportCheckpointResponse> Core::ApplyCheckpoint(Batch& batch, const v1::ReportCheckpointRequest& request) {
+  v1::ReportCheckpointResponse response;
+  if (!IsCurrent(request.attempt_id(), request.generation())) return response;
+  ALLO_RETURN_IF_ERROR(RequireBlobs(std::vector<v1::Output>{request.checkpoint()}));
+  response.set_accepted(
+      KeepCheckpoint(batch, request.attempt_id(), request.generation(), request.step(), request.checkpoint()));
+  return response;
+}
+
+Result<v1::SyncResponse> Core::OrdersFor(int64_t worker_id) {
+  Session& session = sessions_[worker_id];
+  v1::SyncResponse response;
+  response.set_number(response_base_ + ++session.last_response);
+  response.set_acknowledged(session.last_request);
+  const auto worker = state_.workers.find(worker_id);
+  response.set_drain(worker != state_.workers.end() && worker->second.draining);
+  for (auto& [id, lease] : state_.leases) {
+    if (lease.worker_id != worker_id) continue;
+    v1::Assignment* assignment = response.add_desired();
+    assignment->set_run_id(lease.run_id);
+    assignment->set_attempt_id(lease.attempt_id);
+    assignment->set_generation(lease.generation);
+    assignment->set_stop(lease.stop);
+    if (!lease.seen) *assignment->mutable_spec() = SpecOf(lease);
+    if (lease.ordered_in == 0) lease.ordered_in = response.number();
+  }
+  ALLO_RETURN_IF_ERROR(store_->TakeError());
+  return response;
+}
+
+v1::RunSpec Core::SpecOf(const scheduler::Lease& lease) {
+  const scheduler::Run& run = *state_.FindRun(lease.run_id);
+  const store::SweepRow& sweep = sweeps_.at(lease.sweep_id);
+  const store::RunText text = store_->TextOf(run.id);
+  v1::RunSpec spec;
+  spec.set_kind(static_cast<v1::RunKind>(run.kind));
+  spec.set_trainer(state_.trainers[run.trainer]);
+  spec.set_run_json(text.run_json);
+  spec.set_cell(store_->AnyCellName(run.id, lease.sweep_id));
+  spec.set_identity(text.identity);
+  for (const store::ParentRow& parent : store_->ParentsOf(run.id)) {
+    v1::Input* input = spec.add_inputs();
+    input->set_name(parent.input_name);
+    *input->mutable_output() = OutputOf(parent.input_name, store_->OutputsOf(parent.parent_id, parent.input_name));
+  }
+  for (const store::FileRow& row : store_->RawFilesOf(run.id)) {
+    v1::ManifestFile* file = spec.add_files();
+    file->set_role(row.name);
+    file->set_name(row.path);
+    file->set_bytes(row.bytes);
+    file->set_sha256(row.sha256);
+    file->set_path(row.hint);
+  }
+  spec.set_precision(text.precision.empty() ? "auto" : text.precision);
+  spec.set_micro_batch(run.micro_batch);
+  spec.set_limit_seconds(sweep.limit_seconds);
+  spec.set_limit_memory_bytes(sweep.limit_memory_bytes);
+  spec.set_threads(sweep.limit_threads);
+  if (run.checkpoint_step > 0) {
+    *spec.mutable_checkpoint() = OutputOf("checkpoint", store_->CheckpointOf(run.id));
+    spec.set_checkpoint_step(run.checkpoint_step);
+  }
+  spec.set_keep_outputs(run.kind == scheduler::Kind::kPrepare || !run.children.empty());
+  return spec;
+}
+
+}  // namespace allometry::coordinator
