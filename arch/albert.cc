@@ -10,12 +10,6 @@ namespace {
 
 constexpr int64_t kDefaultFactor = -1;  // min(128, d_model / 2)
 
-// Width of the factorised embedding; 0 = not factorised.
-int64_t Factor(const Shape& shape, const common::Json& options) {
-  const int64_t factor = options.at("factor").get<int64_t>();
-  return factor == kDefaultFactor ? std::min<int64_t>(128, shape.d_model / 2) : factor;
-}
-
 // Embedding V x e with its projection e x d; the head goes back the same way unless the output has a table of its own.
 void AddFactorisedEmbedding(const Shape& shape, int64_t factor, bool untied, Inventory* inventory) {
   const Lengths n = inventory->lengths();
@@ -58,7 +52,7 @@ class AlbertArchitecture final : public InventoryArchitecture {
  protected:
   Inventory Take(const Shape& shape, const common::Json& options, Lengths n) const override {
     Inventory inventory(n);
-    const int64_t factor = Factor(shape, options);
+    const int64_t factor = AlbertFactor(shape, options);
     const bool untied = options.at("untied_softmax").get<bool>();
     if (factor > 0) AddFactorisedEmbedding(shape, factor, untied, &inventory);
     else if (untied) AddUntiedEmbedding(shape, &inventory);
@@ -76,6 +70,11 @@ class AlbertArchitecture final : public InventoryArchitecture {
 };
 
 }  // namespace
+
+int64_t AlbertFactor(const Shape& shape, const common::Json& options) {
+  const int64_t factor = options.at("factor").get<int64_t>();
+  return factor == kDefaultFactor ? std::min<int64_t>(128, shape.d_model / 2) : factor;
+}
 
 const Architecture& Albert() {
   static const AlbertArchitecture instance;

@@ -1,6 +1,9 @@
 #include <map>
 #include <stdexcept>
 
+#include "worker/trainer/models/albert.h"
+#include "worker/trainer/models/glu.h"
+#include "worker/trainer/models/lconv.h"
 #include "worker/trainer/models/model.h"
 #include "worker/trainer/models/transformer.h"
 
@@ -12,7 +15,8 @@ at::Tensor ShiftRight(const at::Tensor& targets_bt) {
 
 std::shared_ptr<Model> MakeModel(const ModelSpec& spec, uint64_t seed) {
   using Factory = std::shared_ptr<Model> (*)(const ModelSpec&, uint64_t);
-  static const std::map<std::string, Factory> factories{{"transformer", &MakeTransformer}};
+  static const std::map<std::string, Factory> factories{
+      {"transformer", &MakeTransformer}, {"albert", &MakeAlbert}, {"glu", &MakeGlu}, {"lconv", &MakeLconv}};
   const auto found = factories.find(spec.architecture);
   if (found == factories.end()) {
     std::string known;

@@ -1,0 +1,235 @@
+// Hand-written backward passes against differences of their forward passes in float64, and the CPU loops against ATen.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/nn/module.h>
+
+#include <functional>
+
+#include "tests/unit/models/model_cases.h"
+#include "worker/trainer/layers/attention.h"
+#include "worker/trainer/layers/cross_entropy.h"
+#include "worker/trainer/layers/feed_forward.h"
+#include "worker/trainer/layers/light_convolution.h"
+#include "worker/trainer/layers/ops.h"
+#include "worker/trainer/layers/position_bias.h"
+
+namespace allometry::trainer {
+namespace {
+
+using Function = std::function<at::Tensor()>;  // a scalar; dropout masks are equal in every call
+
+double Evaluate(const Function& f) {
+  at::manual_seed(5);
+  return f().item<double>();
+}
+
+at::Tensor Leaf(at::IntArrayRef sizes) { return at::randn(sizes, at::kDouble).requires_grad_(true); }
+
+// A fixed weighting makes a scalar of any output, so that no error cancels.
+at::Tensor Weighted(const at::Tensor& y) {
+  const at::Tensor weights = at::sin(at::arange(1, y.numel() + 1, y.options().requires_grad(false)) * 1.7);
+  return (y * weights.view(y.sizes())).sum();
+}
+
+void ExpectGradients(const Function& f, const std::vector<at::Tensor>& inputs, const std::string& name) {
+  at::manual_seed(5);
+  for (const at::Tensor& input : inputs) input.mutable_grad() = at::Tensor();
+  f().backward();
+  constexpr double kStep = 1e-5;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    ASSERT_TRUE(inputs[i].grad().defined()) << name << " input " << i;
+    double* value = inputs[i].data_ptr<double>();
+    const at::Tensor gradient = inputs[i].grad().contiguous();
+    for (int64_t j = 0; j < inputs[i].numel(); ++j) {
+      const double before = value[j];
+      value[j] = before + kStep;
+      const double above = Evaluate(f);
+      value[j] = before - kStep;
+      const double below = Evaluate(f);
+      value[j] = before;
+      const double numeric = (above - below) / (2 * kStep);
+      ASSERT_NEAR(gradient.data_ptr<double>()[j], numeric, 1e-6 * std::max(1.0, std::abs(numeric)))
+          << name << " input " << i << " element " << j;
+    }
+  }
+}
+
+// Gradients in the CPU's loops, in ATen's operators, and with dropout.
+void ExpectSublayerGradients(const std::function<std::shared_ptr<Sublayer>(double dropout)>& make,
+                             const StackContext& context, std::vector<at::Tensor> extra, const std::string& name) {
+  for (double dropout : {0.0, 0.3})
+    for (bool aten : {false, true}) {
+      at::manual_seed(1);
+      const auto layer = make(dropout);
+      layer->Initialise(at::globalContext().defaultGenerator(at::kCPU));
+      layer->to(at::kDouble);
+      std::vector<at::Tensor> inputs = extra;
+      for (const at::Tensor& p : layer->parameters()) {
+        at::NoGradGuard no_grad;
+        p.add_(at::randn_like(p), 0.1);
+        inputs.push_back(p);
+      }
+      const at::Tensor x = Leaf({2, 5, 12});
+      inputs.push_back(x);
+      const Function f = [&] {
+        StackContext own = context;
+        if (!own.memory_bsd.defined()) own.bias_hqk = layer->PositionBias(5, true);
+        return Weighted(layer->forward(x, own));
+      };
+      if (aten) {
+        ops::ForceAten force;
+        ExpectGradients(f, inputs, name + " aten");
+      } else {
+        ExpectGradients(f, inputs, name);
+      }
+    }
+}
+
+const arch::Shape kShape{1, 1, 12, 20, 2, 3, 30};
+
+TEST(LayerGradients, SelfAttention) {
+  StackContext context;
+  context.mask_bs = PaddingMask(Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2), at::kDouble);
+  ExpectSublayerGradients(
+      [](double p) { return std::make_shared<AttentionSublayer>(kShape, false, true, p); }, context, {}, "self");
+}
+
+TEST(LayerGradients, CrossAttention) {
+  StackContext context;
+  context.memory_bsd = Leaf({2, 4, 12});
+  context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
+  ExpectSublayerGradients([](double p) { return std::make_shared<AttentionSublayer>(kShape, true, false, p); },
+                          context, {context.memory_bsd}, "cross");
+}
+
+TEST(LayerGradients, FeedForward) {
+  ExpectSublayerGradients([](double p) { return std::make_shared<FeedForwardSublayer>(12, 20, p); }, {}, {}, "relu");
+}
+
+TEST(LayerGradients, GatedFeedForward) {
+  for (Activation act : {Activation::kSigmoid, Activation::kGelu, Activation::kSilu, Activation::kRelu})
+    ExpectSublayerGradients([&](double p) { return std::make_shared<GatedFeedForwardSublayer>(12, 20, act, p); }, {},
+                            {}, "gate " + std::to_string(static_cast<int>(act)));
+}
+
+TEST(LayerGradients, LightConvolution) {
+  StackContext context;
+  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
+  for (bool causal : {false, true})
+    ExpectSublayerGradients(
+        [&](double p) { return std::make_shared<LightConvolutionSublayer>(12, causal ? 12 : 3, causal, p); }, context,
+        {}, "convolution");
+}
+
+TEST(LayerGradients, NormAndPositionBias) {
+  RmsNorm norm(19);
+  norm.to(at::kDouble);
+  const at::Tensor x = Leaf({3, 19}), table = Leaf({kRelativeBuckets, 3});
+  ExpectGradients([&] { return Weighted(norm.forward(x)); }, {x, norm.weight()}, "norm");
+  for (bool causal : {false, true})
+    ExpectGradients(
+        [&] { return Weighted(PositionBias(table, 40, causal).masked_fill(at::ones({40, 40}).triu(1) != 0, 0)); },
+        {table}, "bias");
+}
+
+TEST(LayerGradients, CrossEntropy) {
+  const at::Tensor hidden = Leaf({7, 6}), table = Leaf({21, 6});
+  const at::Tensor targets = at::tensor({4, 0, 20, 1, 7, 0, 19}, at::kLong);
+  ExpectGradients([&] { return LinearCrossEntropySum(hidden, table, targets); }, {hidden, table}, "cross-entropy");
+  const at::Tensor reference = at::cross_entropy_loss(at::linear(hidden, table), targets, {}, at::Reduction::Sum, 0);
+  EXPECT_NEAR(LinearCrossEntropySum(hidden, table, targets).item<double>(), reference.item<double>(), 1e-10);
+  const at::Tensor rows = LinearCrossEntropyRows(hidden, table, targets);
+  EXPECT_NEAR(rows.sum().item<double>(), reference.item<double>(), 1e-10);
+  EXPECT_EQ(rows[1].item<double>(), 0);
+}
+
+TEST(LinearCrossEntropy, RefusesTargetsOutsideTheVocabulary) {
+  EXPECT_ANY_THROW(LinearCrossEntropyRows(at::randn({1, 4}), at::randn({5, 4}), at::tensor({5}, at::kLong)));
+}
+
+// kernel[j] of every channel, offsets first, first + 1, ...; evaluated one product at a time.
+TEST(DepthwiseConvolution, AgainstItsDefinitionInFloat64) {
+  at::manual_seed(3);
+  for (int64_t first : {-4, -8, 0, 2}) {
+    const at::Tensor x = at::randn({2, 11, 21}), kernel = at::randn({9, 21});
+    const at::Tensor y = DepthwiseConvolution(x, kernel, first);
+    for (int64_t b = 0; b < 2; ++b)
+      for (int64_t t = 0; t < 11; ++t)
+        for (int64_t c = 0; c < 21; ++c) {
+          double sum = 0;
+          for (int64_t j = 0; j < 9; ++j)
+            if (const int64_t at = t + first + j; at >= 0 && at < 11)
+              sum += kernel[j][c].item<double>() * x[b][at][c].item<double>();
+          ASSERT_NEAR(y[b][t][c].item<double>(), sum, 1e-5) << first << ' ' << t << ' ' << c;
+        }
+  }
+}
+
+// Relative to the largest value: a bfloat16 has eight bits.
+void ExpectNear(const at::Tensor& a, const at::Tensor& b, at::ScalarType type, const char* what) {
+  const double tolerance = type == at::kDouble ? 1e-12 : type == at::kFloat ? 2e-6 : 1.6e-2;
+  const at::Tensor a64 = a.to(at::kDouble), b64 = b.to(at::kDouble);
+  const double scale = std::max(1.0, b64.abs().max().item<double>());
+  EXPECT_LE((a64 - b64).abs().max().item<double>(), tolerance * scale) << what << ' ' << type;
+}
+
+TEST(CpuLoops, AgreeWithAten) {
+  for (at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16})
+    for (int64_t n : {1, 16, 37, 5000}) {
+      at::manual_seed(n);
+      const at::ScalarType sum = ops::SumType(type);
+      const at::Tensor scores = at::randn({6, 3, n}).mul_(3).to(type), bias = at::randn({2, 3, n}).to(sum);
+      const at::Tensor mask = PaddingMask(at::randint(0, 4, {3, n}, at::kLong).index_fill_(1, at::zeros({1}, at::kLong), 1), type);
+      const at::Tensor dp = at::randn({6, 3, n}).to(type), x = at::randn({4, n}).to(type), w = at::randn({n}).to(type);
+      const at::Tensor targets = at::tensor({n - 1, int64_t{0}, n / 2, int64_t{0}}, at::kLong);
+      const auto run = [&] {
+        std::vector<std::pair<const char*, at::Tensor>> out;
+        at::Tensor p = scores.clone(), ds = dp.clone(), logits = x.clone();
+        ops::SoftmaxForward(p, bias, mask, 2);
+        out.emplace_back("probabilities", p);
+        out.emplace_back("bias gradient", ops::SoftmaxBackward(p, ds, 2, true));
+        out.emplace_back("score gradient", ds);
+        out.emplace_back("likelihood", ops::CrossEntropy(logits, targets, true));
+        out.emplace_back("logit gradient", logits);
+        const ops::Normed normed = ops::NormForward(x, w);
+        out.emplace_back("norm", normed.y_rd);
+        const ops::NormGradients g = ops::NormBackward(logits, x, w, normed.scale_r, x);
+        out.emplace_back("norm gradient", g.dx_rd);
+        out.emplace_back("norm weight gradient", g.dweight_d);
+        for (int act = 0; act < 4; ++act) {
+          out.emplace_back("gate", ops::GateForward(static_cast<Activation>(act), x, x.flip(0).contiguous()));
+          at::Tensor du = at::empty_like(x), dv = at::empty_like(x);
+          ops::GateBackward(static_cast<Activation>(act), x, x.flip(0).contiguous(), x, du, dv);
+          out.emplace_back("du", du);
+          out.emplace_back("dv", dv);
+        }
+        return out;
+      };
+      const auto loops = run();
+      ops::ForceAten force;
+      const auto aten = run();
+      for (size_t i = 0; i < loops.size(); ++i) ExpectNear(loops[i].second, aten[i].second, type, loops[i].first);
+    }
+}
+
+TEST(CpuLoops, CarryNotANumberOnSoThatDivergenceIsSeen) {
+  for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    at::Tensor logits = at::zeros({1, 40}, type);
+    logits[0][33] = std::nan("");
+    EXPECT_TRUE(std::isnan(ops::CrossEntropy(logits, at::tensor({3}, at::kLong), true)[0].item<double>()));
+    EXPECT_TRUE(ops::NormForward(logits, at::ones({40}, type)).y_rd.isnan()[0][33].item<bool>());
+  }
+}
+
+TEST(CpuLoops, SoftmaxOfForbiddenKeysIsExactlyZero) {
+  at::Tensor p = at::zeros({1, 1, 20});
+  at::Tensor bias = at::zeros({1, 1, 20});
+  bias.slice(2, 15).fill_(-std::numeric_limits<float>::infinity());
+  ops::SoftmaxForward(p, bias, PaddingMask(Ids({0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0}, 1), at::kFloat), 1);
+  EXPECT_EQ(p[0][0][0].item<float>(), 0.0f);
+  EXPECT_EQ(p[0][0][15].item<float>(), 0.0f);
+  EXPECT_NEAR(p[0][0][7].item<float>(), 1.0f / 14, 1e-6);
+}
+
+}  // namespace
+}  // namespace allometry::trainer

@@ -1,0 +1,151 @@
+#include "worker/trainer/layers/attention.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+#include "worker/trainer/layers/ops.h"
+#include "worker/trainer/layers/position_bias.h"
+
+namespace allometry::trainer {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// [b, t, h e] rows to [b h, t, e], and back to rows [b t, h e].
+at::Tensor ToHeads(const at::Tensor& rows, int64_t batch, int64_t heads) {
+  const int64_t length = rows.size(0) / batch, depth = rows.size(1) / heads;
+  if (heads == 1) return rows.view({batch, length, depth});
+  return rows.view({batch, length, heads, depth}).transpose(1, 2).contiguous().view({batch * heads, length, depth});
+}
+at::Tensor ToRows(const at::Tensor& n_te, int64_t batch, int64_t heads) {
+  const int64_t length = n_te.size(1), depth = n_te.size(2);
+  if (heads == 1) return n_te.view({batch * length, depth});
+  return n_te.view({batch, heads, length, depth}).transpose(1, 2).contiguous().view({batch * length, heads * depth});
+}
+
+at::Tensor Rows(const at::Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
+at::Tensor Times(const at::Tensor& a, const at::Tensor& mask) { return mask.defined() ? a * mask : a; }
+
+// Products of one attention, in head layout.
+struct Heads {
+  at::Tensor q, k, v;  // [b h, ., e]
+  at::Tensor p;        // probabilities [b h, q, k]
+};
+
+struct AttentionGradients {
+  at::Tensor dq_rows, dk_rows, dv_rows, dbias;
+};
+
+AttentionGradients AttentionBackward(const Heads& saved, const at::Tensor& dmixed, const at::Tensor& p_mask,
+                                     int64_t batch, int64_t heads, bool want_bias) {
+  at::Tensor dp = at::bmm(dmixed, saved.v.transpose(1, 2));
+  const at::Tensor dv = at::bmm(Times(saved.p, p_mask).transpose(1, 2), dmixed);
+  if (p_mask.defined()) dp.mul_(p_mask);
+  AttentionGradients out;
+  out.dbias = ops::SoftmaxBackward(saved.p, dp, heads, want_bias);  // dp holds the scores' gradient from here on
+  out.dq_rows = ToRows(at::bmm(dp, saved.k), batch, heads);
+  out.dk_rows = ToRows(at::bmm(dp.transpose(1, 2), saved.q), batch, heads);
+  out.dv_rows = ToRows(dv, batch, heads);
+  return out;
+}
+
+// y = x + mask_y * attention(norm x, memory or norm x) W_o. Undefined memory means self-attention.
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_btd, const MaybeTensor& maybe_memory_bsd,
+                            const at::Tensor& norm, const at::Tensor& wq, const at::Tensor& wk, const at::Tensor& wv,
+                            const at::Tensor& wo, const MaybeTensor& maybe_bias, const MaybeTensor& mask,
+                            const MaybeTensor& maybe_p_mask, const MaybeTensor& maybe_y_mask, int64_t heads) {
+    const at::Tensor memory_bsd = TensorOf(maybe_memory_bsd), bias = TensorOf(maybe_bias),
+                     p_mask = TensorOf(maybe_p_mask), y_mask = TensorOf(maybe_y_mask);
+    const int64_t batch = x_btd.size(0);
+    const at::Tensor x = Rows(x_btd);
+    const ops::Normed normed = ops::NormForward(x, norm);
+    const at::Tensor source = memory_bsd.defined() ? Rows(memory_bsd) : normed.y_rd;
+    Heads h{ToHeads(at::mm(normed.y_rd, wq.t()), batch, heads), ToHeads(at::mm(source, wk.t()), batch, heads),
+            ToHeads(at::mm(source, wv.t()), batch, heads), {}};
+    h.p = at::bmm(h.q, h.k.transpose(1, 2));
+    ops::SoftmaxForward(h.p, bias, TensorOf(mask), heads);
+    const at::Tensor mixed = ToRows(at::bmm(Times(h.p, p_mask), h.v), batch, heads);
+    const at::Tensor y =
+        y_mask.defined() ? at::addcmul(x, at::mm(mixed, wo.t()), y_mask) : at::addmm(x, mixed, wo.t());
+    context->save_for_backward({x, normed.y_rd, normed.scale_r, norm, wq, wk, wv, wo, h.q, h.k, h.v, h.p, mixed,
+                                memory_bsd.defined() ? source : at::Tensor(), p_mask, y_mask});
+    context->saved_data["heads"] = heads;
+    context->saved_data["batch"] = batch;
+    context->saved_data["bias"] = bias.defined() && bias.requires_grad();
+    return y.view(x_btd.sizes());
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list s = context->get_saved_variables();
+    const at::Tensor &x = s[0], &normed = s[1], &scale = s[2], &norm = s[3], &wq = s[4], &wk = s[5], &wv = s[6],
+                     &wo = s[7], &mixed = s[12], &memory = s[13], &p_mask = s[14], &y_mask = s[15];
+    const int64_t heads = context->saved_data["heads"].toInt(), batch = context->saved_data["batch"].toInt();
+    const at::Tensor dy = Rows(gradients[0]), dout = Times(dy, y_mask);
+    const at::Tensor dmixed = ToHeads(at::mm(dout, wo), batch, heads);
+    const at::Tensor dwo = at::mm(dout.t(), mixed);
+    const AttentionGradients g = AttentionBackward({s[8], s[9], s[10], s[11]}, dmixed, p_mask, batch, heads,
+                                                   context->saved_data["bias"].toBool());
+    const at::Tensor& source = memory.defined() ? memory : normed;
+    const at::Tensor dwq = at::mm(g.dq_rows.t(), normed), dwk = at::mm(g.dk_rows.t(), source),
+                     dwv = at::mm(g.dv_rows.t(), source);
+    at::Tensor dnormed = at::mm(g.dq_rows, wq), dmemory;
+    at::Tensor& dsource = memory.defined() ? dmemory : dnormed;
+    if (memory.defined()) dmemory = at::mm(g.dk_rows, wk);
+    else dnormed.addmm_(g.dk_rows, wk);
+    dsource.addmm_(g.dv_rows, wv);
+    const ops::NormGradients n = ops::NormBackward(dnormed, x, norm, scale, dy);
+    if (dmemory.defined()) dmemory = dmemory.view({batch, -1, dmemory.size(1)});
+    return {n.dx_rd.view(gradients[0].sizes()), dmemory, n.dweight_d, dwq, dwk, dwv, dwo, g.dbias, at::Tensor(),
+            at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+Attention::Attention(const arch::Shape& shape, bool with_table)
+    : d_model_(shape.d_model), heads_(shape.heads), d_kv_(shape.d_kv) {
+  const int64_t inner = heads_ * d_kv_;
+  q_ = AddWeight(this, "q", {inner, d_model_});
+  k_ = AddWeight(this, "k", {inner, d_model_});
+  v_ = AddWeight(this, "v", {inner, d_model_});
+  o_ = AddWeight(this, "o", {d_model_, inner});
+  if (with_table) table_ = AddWeight(this, "relative_attention_bias", {kRelativeBuckets, heads_});
+}
+
+void Attention::Initialise(at::Generator generator) {
+  const double d = static_cast<double>(d_model_), inner = static_cast<double>(heads_ * d_kv_);
+  FillNormal(q(), std::pow(d * static_cast<double>(d_kv_), -0.5), generator);
+  FillNormal(k(), std::pow(d, -0.5), generator);
+  FillNormal(v(), std::pow(d, -0.5), generator);
+  FillNormal(o(), std::pow(inner, -0.5), generator);
+  if (table_) FillNormal(table(), std::pow(d, -0.5), generator);
+}
+
+AttentionSublayer::AttentionSublayer(const arch::Shape& shape, bool is_cross, bool with_table, double dropout)
+    : is_cross_(is_cross), dropout_(dropout) {
+  attention_ = register_module(is_cross ? "EncDecAttention" : "SelfAttention",
+                               std::make_shared<Attention>(shape, with_table));
+  norm_ = register_module("layer_norm", std::make_shared<RmsNorm>(shape.d_model));
+}
+
+at::Tensor AttentionSublayer::forward(const at::Tensor& x_btd, const StackContext& context) {
+  const double p = is_training() ? dropout_ : 0;
+  const at::Tensor memory = is_cross_ ? context.memory_bsd : at::Tensor();
+  const int64_t batch = x_btd.size(0), queries = x_btd.size(1), keys = is_cross_ ? memory.size(1) : queries;
+  const at::Tensor p_mask = DropoutMask({batch * attention_->heads(), queries, keys}, x_btd.options(), p);
+  const at::Tensor y_mask = DropoutMask({batch * queries, x_btd.size(2)}, x_btd.options(), p);
+  return AttentionFunction::apply(x_btd, Maybe(memory), norm_->weight(), attention_->q(), attention_->k(),
+                                  attention_->v(), attention_->o(), Maybe(is_cross_ ? at::Tensor() : context.bias_hqk),
+                                  Maybe(is_cross_ ? context.memory_mask_bs : context.mask_bs), Maybe(p_mask),
+                                  Maybe(y_mask), attention_->heads());
+}
+
+at::Tensor AttentionSublayer::PositionBias(int64_t length, bool causal) {
+  return attention_->has_table() ? trainer::PositionBias(attention_->table(), length, causal) : at::Tensor();
+}
+
+}  // namespace allometry::trainer

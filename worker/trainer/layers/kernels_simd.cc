@@ -1,0 +1,234 @@
+// Compiled once for each instruction set, which ALLO_KERNEL_SET names (see models/CMakeLists.txt). It calls no inline
+// function of a library: the linker keeps one copy of those for the whole program, and it could be this one, in
+// instructions that another processor lacks.
+#include "worker/trainer/layers/simd.h"
+
+namespace allometry::trainer::ALLO_KERNEL_SET {
+namespace {
+
+template <typename T>
+void NormForward(const T* x, const T* w, T* y, typename Lanes<T>::Sum* r, int64_t rows, int64_t d,
+                 typename Lanes<T>::Sum epsilon) {
+  using L = Lanes<T>;
+  for (int64_t row = 0; row < rows; ++row, x += d, y += d) {
+    typename L::V squares = {};
+    ForVectors<L::kCount>(d, [&](int64_t i, int64_t n) {
+      const typename L::V v = Load(x + i, n);
+      squares += v * v;
+    });
+    const typename L::Sum scale = 1 / SquareRoot(TotalOf(squares) / static_cast<typename L::Sum>(d) + epsilon);
+    r[row] = scale;
+    ForVectors<L::kCount>(d, [&](int64_t i, int64_t n) { Store(y + i, Load(x + i, n) * scale * Load(w + i, n), n); });
+  }
+}
+
+template <typename T>
+void NormBackward(const T* dy, const T* x, const T* w, const typename Lanes<T>::Sum* r, const T* residual, T* dx,
+                  typename Lanes<T>::Sum* dw_sum, int64_t rows, int64_t d) {
+  using L = Lanes<T>;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = row * d;
+    const typename L::Sum scale = r[row];
+    typename L::V products = {};
+    ForVectors<L::kCount>(d, [&](int64_t i, int64_t n) {
+      const typename L::V g = Load(dy + at + i, n), v = Load(x + at + i, n);
+      products += g * Load(w + i, n) * v;
+      Store(dw_sum + i, Load(dw_sum + i, n) + g * v * scale, n);
+    });
+    const typename L::Sum pull = TotalOf(products) * scale * scale * scale / static_cast<typename L::Sum>(d);
+    ForVectors<L::kCount>(d, [&](int64_t i, int64_t n) {
+      typename L::V g = Load(dy + at + i, n) * Load(w + i, n) * scale - Load(x + at + i, n) * pull;
+      if (residual) g += Load(residual + at + i, n);
+      Store(dx + at + i, g, n);
+    });
+  }
+}
+
+template <typename T>
+void SoftmaxForward(T* scores, const typename Lanes<T>::Sum* bias, const typename Lanes<T>::Sum* mask, int64_t n) {
+  using L = Lanes<T>;
+  constexpr int64_t kChunk = 4096;  // scores of longer rows are added up twice instead of being kept
+  typename L::Sum kept[kChunk];
+  const auto score = [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    typename L::V v = Load(scores + i, count, -__builtin_inff());
+    if (bias) v += Load(bias + i, count);
+    if (mask) v += Load(mask + i, count);
+    return v;
+  };
+  const bool keep = n <= kChunk - L::kCount;
+  typename L::V largest = typename L::V{} - __builtin_inff();
+  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    const typename L::V v = score(i, count);
+    if (keep) StoreFrom(kept + i, v);
+    largest = Maximum(v, largest);
+  });
+  const typename L::Sum top = MaximumOf(largest);
+  typename L::V sums = {};
+  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    typename L::V v;
+    if (keep) {
+      LoadInto(kept + i, v);
+      v = Exp(v - top);
+      StoreFrom(kept + i, v);
+    } else {
+      v = Exp(score(i, count) - top);
+    }
+    sums += v;
+  });
+  const typename L::Sum share = 1 / TotalOf(sums);
+  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+    typename L::V v;
+    if (keep)
+      LoadInto(kept + i, v);
+    else
+      v = Exp(score(i, count) - top);
+    Store(scores + i, v * share, count);
+  });
+}
+
+template <typename T>
+void SoftmaxBackward(const T* p, T* dp, typename Lanes<T>::Sum* bias_sum, int64_t n) {
+  using L = Lanes<T>;
+  typename L::V dots = {};
+  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) { dots += Load(p + i, count) * Load(dp + i, count); });
+  const typename L::Sum mean = TotalOf(dots);
+  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) {
+    const typename L::V g = Load(p + i, count) * (Load(dp + i, count) - mean);
+    Store(dp + i, g, count);
+    if (bias_sum) Store(bias_sum + i, Load(bias_sum + i, count) + g, count);
+  });
+}
+
+template <typename T>
+typename Lanes<T>::Sum CrossEntropy(T* logits, int64_t target, int64_t n, bool gradient) {
+  using L = Lanes<T>;
+  const typename L::Sum lowest = -__builtin_inff();
+  typename L::V largest = typename L::V{} + lowest;
+  ForVectors<L::kCount>(
+      n, [&](int64_t i, int64_t count) { largest = Maximum(Load(logits + i, count, lowest), largest); });
+  const typename L::Sum top = MaximumOf(largest);
+  typename L::V sums = {};
+  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) { sums += Exp(Load(logits + i, count, lowest) - top); });
+  const typename L::Sum log_sum = top + Log(TotalOf(sums));
+  const typename L::Sum target_logit = ValueOf(logits + target), nll = log_sum - target_logit;
+  if (gradient) {
+    ForVectors<L::kCount>(
+        n, [&](int64_t i, int64_t count) { Store(logits + i, Exp(Load(logits + i, count) - log_sum), count); });
+    typename L::V at_target = {};
+    at_target[0] = target_logit - log_sum;
+    Store(logits + target, Exp(at_target) - 1, 1);
+  }
+  return nll;
+}
+
+template <typename V>
+struct Gate {
+  V value, slope;
+};
+
+template <typename V>
+ALLO_INLINE V Sigmoid(V u) {
+  return 1 / (1 + Exp(-u));
+}
+
+template <typename V>
+ALLO_INLINE Gate<V> Evaluate(Activation act, V u) {
+  using Sum = decltype(u[0] + 0);
+  switch (act) {
+    case Activation::kSigmoid: {
+      const V s = Sigmoid(u);
+      return {s, s * (1 - s)};
+    }
+    case Activation::kSilu: {
+      const V s = Sigmoid(u);
+      return {u * s, s + u * s * (1 - s)};
+    }
+    case Activation::kGelu: {  // u/2 (1 + tanh z) = u sigmoid(2 z)
+      const Sum c = static_cast<Sum>(0.79788456080286535588), a = static_cast<Sum>(0.044715);
+      const V s = Sigmoid(2 * c * (u + a * u * u * u));
+      return {u * s, s + u * s * (1 - s) * 2 * c * (1 + 3 * a * u * u)};
+    }
+    default: {
+      const V zero = {};
+      return {u > zero ? u : zero, u > zero ? zero + 1 : zero};
+    }
+  }
+}
+
+template <typename T>
+void GateForward(Activation act, const T* u, const T* v, int64_t stride, T* out, int64_t rows, int64_t columns) {
+  using L = Lanes<T>;
+  for (int64_t row = 0; row < rows; ++row, u += stride, v += stride, out += columns)
+    ForVectors<L::kCount>(columns, [&](int64_t i, int64_t n) {
+      Store(out + i, Evaluate(act, Load(u + i, n)).value * Load(v + i, n), n);
+    });
+}
+
+template <typename T>
+void GateBackward(Activation act, const T* u, const T* v, const T* dout, T* du, T* dv, int64_t stride, int64_t rows,
+                  int64_t columns) {
+  using L = Lanes<T>;
+  for (int64_t row = 0; row < rows; ++row, u += stride, v += stride, du += stride, dv += stride, dout += columns)
+    ForVectors<L::kCount>(columns, [&](int64_t i, int64_t n) {
+      const typename L::V g = Load(dout + i, n);
+      const auto gate = Evaluate(act, Load(u + i, n));
+      Store(du + i, g * Load(v + i, n) * gate.slope, n);
+      Store(dv + i, g * gate.value, n);
+    });
+}
+
+template <typename T>
+void Convolve(const T* x, const typename Lanes<T>::Sum* kernel, T* y, int64_t length, int64_t channels, int64_t width,
+              int64_t first) {
+  using L = Lanes<T>;
+  for (int64_t t = 0; t < length; ++t) {
+    const int64_t from = t + first < 0 ? -(t + first) : 0;
+    const int64_t to = t + first + width > length ? length - t - first : width;
+    ForVectors<L::kCount>(channels, [&](int64_t c, int64_t n) {
+      typename L::V sum = {};
+      for (int64_t j = from; j < to; ++j)
+        sum += Load(kernel + j * channels + c, n) * Load(x + (t + first + j) * channels + c, n);
+      Store(y + t * channels + c, sum, n);
+    });
+  }
+}
+
+template <typename T>
+void ConvolveKernelGradient(const T* x, const T* dy, typename Lanes<T>::Sum* kernel_sum, int64_t length,
+                            int64_t channels, int64_t width, int64_t first) {
+  using L = Lanes<T>;
+  for (int64_t j = 0; j < width; ++j) {
+    const int64_t from = -(first + j) > 0 ? -(first + j) : 0;
+    const int64_t to = first + j > 0 ? length - first - j : length;
+    ForVectors<L::kCount>(channels, [&](int64_t c, int64_t n) {
+      typename L::V sum = Load(kernel_sum + j * channels + c, n);
+      for (int64_t t = from; t < to; ++t)
+        sum += Load(dy + t * channels + c, n) * Load(x + (t + first + j) * channels + c, n);
+      Store(kernel_sum + j * channels + c, sum, n);
+    });
+  }
+}
+
+template <typename Sum>
+void Add(const Sum* from, Sum* into, int64_t n) {
+  using L = Lanes<Sum>;
+  ForVectors<L::kCount>(
+      n, [&](int64_t i, int64_t count) { Store(into + i, Load(into + i, count) + Load(from + i, count), count); });
+}
+
+template <typename T>
+constexpr Kernels<T> kTable{&NormForward<T>,    &NormBackward<T>,  &SoftmaxForward<T>,
+                            &SoftmaxBackward<T>, &CrossEntropy<T>,  &GateForward<T>,
+                            &GateBackward<T>,    &Convolve<T>,      &ConvolveKernelGradient<T>,
+                            &Add<typename SumTypeOf<T>::type>};
+
+}  // namespace
+
+extern const Kernels<float> kFloat;
+extern const Kernels<double> kDouble;
+extern const Kernels<Bf16> kBf16;
+const Kernels<float> kFloat = kTable<float>;
+const Kernels<double> kDouble = kTable<double>;
+const Kernels<Bf16> kBf16 = kTable<Bf16>;
+
+}  // namespace allometry::trainer::ALLO_KERNEL_SET

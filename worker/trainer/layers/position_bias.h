@@ -1,0 +1,19 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace allometry::trainer {
+
+constexpr int64_t kRelativeBuckets = 32;
+
+// Bucket of T5's relative positions (Raffel et al. 2020: 32 buckets, maximum distance 128), int64 [queries, keys].
+at::Tensor RelativeBuckets(int64_t queries, int64_t keys, bool bidirectional);
+
+// Bias [h, n, n] of every query and key of a sequence from the table [32, h], in the sum type (float32, or float64 for
+// float64): bidirectional, or causal with -inf where the key lies behind the query. Differentiable in the table.
+at::Tensor PositionBias(const at::Tensor& table, int64_t length, bool causal);
+
+// 0, or as low as possible where the id is padding, [b, s]. `type` is the model's; the mask has its sum type.
+at::Tensor PaddingMask(const at::Tensor& ids_bs, at::ScalarType type);
+
+}  // namespace allometry::trainer

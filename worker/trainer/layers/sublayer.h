@@ -1,0 +1,70 @@
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "arch/architecture.h"
+
+namespace allometry::trainer {
+
+// Shape legend in models/model.h; r = b * t rows.
+
+// Fills a parameter from a normal distribution; the generator makes it equal on every machine.
+void FillNormal(const at::Tensor& parameter, double sd, at::Generator generator);
+
+// A parameter named "weight" of its own module, as Linear and Embedding have it in Hugging Face's naming.
+class Weight : public torch::nn::Module {
+ public:
+  explicit Weight(at::IntArrayRef sizes);
+  const at::Tensor& operator*() const { return weight_; }
+
+ private:
+  at::Tensor weight_;
+};
+// Registers a child module named `name` that holds only a weight.
+std::shared_ptr<Weight> AddWeight(torch::nn::Module* parent, const std::string& name, at::IntArrayRef sizes);
+
+// LibTorch's autograd functions take an absent tensor only as an absent optional.
+using MaybeTensor = std::optional<at::Tensor>;
+inline MaybeTensor Maybe(const at::Tensor& t) { return t.defined() ? MaybeTensor(t) : MaybeTensor(); }
+inline at::Tensor TensorOf(const MaybeTensor& t) { return t ? *t : at::Tensor(); }
+
+// Random zeros and 1 / (1 - p), from the default generator; undefined if p is 0: then nothing is multiplied.
+at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p);
+at::Tensor Drop(const at::Tensor& x, double p, bool training);
+
+// y = x / rms(x) * weight over the last dimension, computed in float32 (Zhang and Sennrich 2019, arXiv 1910.07467).
+class RmsNorm : public torch::nn::Module {
+ public:
+  explicit RmsNorm(int64_t d_model);
+  at::Tensor forward(const at::Tensor& x);
+  const at::Tensor& weight() const { return weight_; }
+
+ private:
+  at::Tensor weight_;
+};
+
+// What the layers of one stack share in one pass.
+struct StackContext {
+  at::Tensor bias_hqk;        // position bias and causal mask, sum type; undefined if the stack has none
+  at::Tensor mask_bs;         // 0, or as low as possible at padding, sum type; undefined in the decoder
+  at::Tensor memory_bsd;      // the encoder's output; decoder only
+  at::Tensor memory_mask_bs;  // as mask_bs, for the memory; decoder only
+  at::Tensor keep_bs1;        // 1, or 0 at padding, in the model's type; undefined in the decoder
+};
+
+// A pre-norm residual part of a block: "layer.N" with a norm and one function, x + f(norm x).
+class Sublayer : public torch::nn::Module {
+ public:
+  virtual void Initialise(at::Generator generator) = 0;
+  virtual at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) = 0;
+  // The stack's position bias [h, n, n]; undefined unless this sublayer owns the stack's table.
+  virtual at::Tensor PositionBias(int64_t length, bool causal) { return {}; }
+};
+
+}  // namespace allometry::trainer
