@@ -226,8 +226,9 @@ std::string FormatQuantity(double value) {
   double scaled = value;
   // 999.5 would print as 1e+03 with three digits, so it already belongs to the next factor.
   for (; std::abs(scaled) >= 999.5 && factor + 1 < kFactors.size(); ++factor) scaled /= 1000;
+  const bool beyond = std::abs(scaled) >= 999.5;
   char buffer[64];
-  std::snprintf(buffer, sizeof buffer, "%.3g%s", scaled, kFactors[factor]);
+  std::snprintf(buffer, sizeof buffer, "%.3g%s", beyond ? value : scaled, beyond ? "" : kFactors[factor]);
   return buffer;
 }
 

@@ -53,7 +53,7 @@ std::string Render(const Table& table, OutputFormat format, int width = 80);
 // the strings "nan", "inf" and "-inf".
 Json TableToJson(const Table& table);
 
-// 1.17M, 24.6G, 999, 0.5; beyond 1e18 in scientific form.
+// 1.17M, 24.6G, 999, 0.5; from 1e21 on in scientific form.
 std::string FormatQuantity(double value);
 
 // One CSV field: quoted when it holds a comma, a quote or a line break (RFC 4180).

@@ -1,0 +1,218 @@
+#include "records/sqlite.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "sql/migrations.h"
+
+namespace allometry::records {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+namespace fs = std::filesystem;
+
+// A database made from the program's own migrations, filled by hand.
+class SqliteTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("records_sqlite_" + std::to_string(::getpid()) + "_" +
+                                           ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    path_ = folder_ / "all?ometry#1%.db";  // characters that mean something in an address
+    ASSERT_EQ(sqlite3_open(path_.c_str(), &db_), SQLITE_OK);
+    Run("PRAGMA journal_mode=WAL");
+    for (const char* migration : sql::kMigrations) Run(migration);
+    Run("PRAGMA user_version=" + std::to_string(sql::kMigrations.size()));
+    Run("INSERT INTO workers (worker_id, worker_uuid, name, state, slots, registered_unix_ms, last_seen_unix_ms) "
+        "VALUES (1, 'u', 'w', 'connected', 1, 0, 0)");
+  }
+  void TearDown() override {
+    sqlite3_close(db_);
+    fs::remove_all(folder_);
+  }
+
+  void Run(const std::string& sql) {
+    char* message = nullptr;
+    ASSERT_EQ(sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, &message), SQLITE_OK) << message << " in " << sql;
+  }
+  void AddSweep(int id, const std::string& name, const std::string& state = "active", const std::string& tags = "{}") {
+    Run("INSERT INTO sweeps (sweep_id, name, state, policy, submitted_unix_ms, tags_json) VALUES (" +
+        std::to_string(id) + ", '" + name + "', '" + state + "', 'fifo', 0, '" + tags + "')");
+  }
+  void AddRun(int id, const std::string& kind, const std::string& state, const std::string& costs = "{}",
+              const std::string& error = "") {
+    const std::string number = std::to_string(id);
+    Run("INSERT INTO runs (run_id, identity, kind, trainer, run_json, costs_json, state, error, created_unix_ms, "
+        "accepted_attempt) VALUES (" +
+        number + ", 'i" + number + "', '" + kind + "', 'builtin', '{}', '" + costs + "', '" + state + "', '" + error +
+        "', 0, " + number + ")");
+    Run("INSERT INTO attempts (attempt_id, run_id, generation, worker_id, sweep_id, outcome, provenance_json, "
+        "started_unix_ms) VALUES (" +
+        number + ", " + number +
+        ", 1, 1, 1, 'done', "
+        "'{\"cpu\": \"Some CPU\", \"threads\": 2, \"worker\": {\"cpu\": \"other\"}}', 0)");
+  }
+  void AddCell(int sweep, const std::string& name, int run, int position, const std::string& kind, int64_t seed = 1) {
+    Run("INSERT INTO cells (sweep_id, name, run_id, position, kind, architecture, size, seed) VALUES (" +
+        std::to_string(sweep) + ", '" + name + "', " + std::to_string(run) + ", " + std::to_string(position) + ", '" +
+        kind + "', 'glu', 'base', " + std::to_string(seed) + ")");
+  }
+  void AddResult(int run, const std::string& metrics, const std::string& scores = "[]") {
+    const std::string number = std::to_string(run);
+    Run("INSERT INTO results (run_id, attempt_id, event, metrics_json, scores_json) VALUES (" + number + ", " + number +
+        ", 1, '" + metrics + "', '" + scores + "')");
+  }
+  void AddParent(int run, int parent) {
+    Run("INSERT INTO run_parents (run_id, parent_id, input_name) VALUES (" + std::to_string(run) + ", " +
+        std::to_string(parent) + ", 'model')");
+  }
+
+  fs::path folder_, path_;
+  sqlite3* db_ = nullptr;
+};
+
+TEST_F(SqliteTest, ACellComesWithItsCostsMetricsAndScores) {
+  AddSweep(1, "tay", "active", R"({"group": "sweep", "who": "me"})");
+  AddRun(1, "pretrain", "done", R"({"parameters": 100, "forward_flops": 0, "training_flops": 2.5e9})");
+  AddRun(2, "finetune", "done");
+  AddCell(1, "glu-base-s1", 1, 0, "pretrain", -1);
+  AddCell(1, "glu-base-s1-ft", 2, 1, "finetune");
+  Run("UPDATE cells SET tags_json = '{\"group\": \"cell\"}' WHERE name = 'glu-base-s1'");
+  AddParent(2, 1);
+  AddResult(1, R"({"validation_loss": 2.5, "parameters": 99, "forward_flops": 7, "odd": "nan", "text": "x"})");
+  AddResult(2, "{}", R"([{"task": "gloss", "metric": "accuracy", "value": 0.75, "standard_error": 0.01, "majority": 0.5,
+                          "examples": 1000, "at_chance": false}])");
+  const Table table = LoadSqlite(path_, {"tay"}).value();
+  ASSERT_THAT(table, SizeIs(1));
+  const Record& r = table[0];
+  EXPECT_EQ(r.Name(), "tay/glu-base-s1");
+  EXPECT_EQ(r.architecture, "glu");
+  EXPECT_EQ(r.seed, ~uint64_t{0}) << "unsigned, kept in a signed column";
+  EXPECT_EQ(r.state, CellState::kDone);
+  EXPECT_EQ(r.device, "Some CPU (threads: 2)");
+  EXPECT_EQ(r.tags, (std::map<std::string, std::string>{{"group", "cell"}, {"who", "me"}}));
+  EXPECT_EQ(r.metrics.at("validation_loss"), 2.5);
+  EXPECT_EQ(r.metrics.at("parameters"), 100) << "what is computed goes before what a trainer says";
+  EXPECT_EQ(r.metrics.at("forward_flops"), 7) << "unless nothing could be computed";
+  EXPECT_EQ(r.metrics.at("training_flops"), 2.5e9);
+  EXPECT_TRUE(std::isnan(r.metrics.at("odd")));
+  EXPECT_FALSE(r.metrics.contains("text"));
+  EXPECT_EQ(r.finetune_state, CellState::kDone);
+  EXPECT_EQ(r.scores.at("gloss").value, 0.75);
+  EXPECT_EQ(r.scores.at("gloss").examples, 1000);
+}
+
+TEST_F(SqliteTest, StatesAndReasons) {
+  AddSweep(1, "tay");
+  const std::vector<std::string> states{"pending", "running", "failed", "diverged", "done"};
+  for (int i = 0; i < 5; ++i) {
+    AddRun(i + 1, "pretrain", states[i], "{}", i == 2 ? "out of disk" : "");
+    AddCell(1, "c" + std::to_string(i), i + 1, 10 - i, "pretrain", i);
+  }
+  AddRun(9, "finetune", "diverged", "{}", "loss is nan");
+  AddCell(1, "c4-ft", 9, 11, "finetune");
+  AddParent(9, 5);
+  const Table table = LoadSqlite(path_, {}).value();
+  ASSERT_THAT(table, SizeIs(5));
+  EXPECT_EQ(table[0].cell, "c4") << "in the order of the grid";
+  EXPECT_EQ(table[0].finetune_state, CellState::kDiverged);
+  EXPECT_EQ(table[0].finetune_reason, "loss is nan");
+  EXPECT_EQ(table[1].state, CellState::kDiverged);
+  EXPECT_EQ(table[2].state, CellState::kFailed);
+  EXPECT_EQ(table[2].reason, "out of disk");
+  EXPECT_FALSE(table[2].finetune_state);
+  EXPECT_EQ(table[3].state, CellState::kUnfinished);
+  EXPECT_EQ(table[3].reason, "running");
+}
+
+TEST_F(SqliteTest, SweepsShareRunsAndKeepTheirOwnFineTuning) {
+  AddSweep(1, "one");
+  AddSweep(2, "two");
+  AddSweep(3, "half", "expanding");
+  AddRun(1, "pretrain", "done");
+  AddRun(2, "finetune", "done");
+  for (int sweep : {1, 2, 3}) AddCell(sweep, "a", 1, 0, "pretrain");
+  AddCell(1, "a-ft", 2, 1, "finetune");
+  AddParent(2, 1);
+  AddResult(2, "{}", R"([{"task": "t", "value": 0.5}])");
+  const Table both = LoadSqlite(path_, {}).value();
+  ASSERT_THAT(both, SizeIs(2)) << "a sweep that is still expanding is invisible";
+  EXPECT_THAT(both[0].scores, SizeIs(1));
+  EXPECT_THAT(both[1].scores, SizeIs(0));
+  EXPECT_THAT(LoadSqlite(path_, {"two", "two"}).value(), SizeIs(1));
+}
+
+TEST_F(SqliteTest, SeveralMetricsOfATaskCountWithTheirMean) {
+  AddSweep(1, "tay");
+  AddRun(1, "pretrain", "done");
+  AddRun(2, "finetune", "done");
+  AddCell(1, "a", 1, 0, "pretrain");
+  AddCell(1, "a-ft", 2, 1, "finetune");
+  AddParent(2, 1);
+  AddResult(2, "{}", R"([{"task": "mrpc", "metric": "f1", "value": 0.9, "standard_error": 0.01, "at_chance": true},
+                         {"task": "mrpc", "metric": "accuracy", "value": 0.8, "standard_error": 0.02}])");
+  const Score score = LoadSqlite(path_, {}).value().at(0).scores.at("mrpc");
+  EXPECT_NEAR(score.value, 0.85, 1e-12);
+  EXPECT_EQ(score.standard_error, 0.02);
+  EXPECT_FALSE(score.at_chance);
+}
+
+TEST_F(SqliteTest, ManyPagesInTheOrderOfTheGridBesideAnOpenWriter) {
+  AddSweep(1, "big");
+  Run("BEGIN");
+  for (int i = 1; i <= 1203; ++i) {
+    AddRun(i, "pretrain", "pending");
+    AddCell(1, "c" + std::to_string(i), i, 5000 - i / 3, "pretrain", i);  // positions repeat; names order them
+  }
+  Run("COMMIT");
+  Run("BEGIN IMMEDIATE");
+  Run("UPDATE runs SET state = 'done'");
+  const Table table = LoadSqlite(path_, {"big"}).value();
+  Run("COMMIT");
+  ASSERT_THAT(table, SizeIs(1203));
+  std::set<std::string> names;
+  for (const Record& record : table) {
+    names.insert(record.cell);
+    EXPECT_EQ(record.state, CellState::kUnfinished) << "what is not committed is not seen";
+  }
+  EXPECT_THAT(names, SizeIs(1203));
+}
+
+TEST_F(SqliteTest, UnwantedCellsAreNotThere) {
+  AddSweep(1, "tay");
+  AddRun(1, "pretrain", "done");
+  AddCell(1, "a", 1, 0, "pretrain");
+  Run("UPDATE cells SET wanted = 0");
+  EXPECT_THAT(LoadSqlite(path_, {}).value(), SizeIs(0));
+}
+
+TEST_F(SqliteTest, MistakesAreNamed) {
+  AddSweep(1, "quickstart");
+  EXPECT_THAT(LoadSqlite(path_, {"quickstrat"}).error().message, HasSubstr("did you mean 'quickstart'"));
+  EXPECT_EQ(LoadSqlite(folder_ / "none.db", {}).error().code, common::ErrorCode::kNotFound);
+  std::ofstream(folder_ / "text.db") << std::string(5000, 'x');
+  EXPECT_EQ(LoadSqlite(folder_ / "text.db", {}).error().code, common::ErrorCode::kFailedPrecondition);
+  std::ofstream(folder_ / "empty.db");
+  EXPECT_THAT(LoadSqlite(folder_ / "empty.db", {}).error().message, HasSubstr("not a database of this program"));
+  Run("PRAGMA user_version=999");
+  EXPECT_THAT(LoadSqlite(path_, {}).error().message, HasSubstr("use a newer program"));
+}
+
+TEST_F(SqliteTest, BrokenTextIsDataLossAndNoCrash) {
+  AddSweep(1, "tay");
+  AddRun(1, "pretrain", "done", "{broken");
+  AddCell(1, "a", 1, 0, "pretrain");
+  EXPECT_EQ(LoadSqlite(path_, {}).error().code, common::ErrorCode::kDataLoss);
+}
+
+}  // namespace
+}  // namespace allometry::records
