@@ -1,0 +1,128 @@
+#include "coordinator/rpc/analysis_service.h"
+
+#include "analysis/pareto.h"
+#include "analysis/slopes.h"
+#include "analysis/tables.h"
+#include "records/sqlite.h"
+
+namespace allometry::coordinator {
+namespace {
+
+using common::Result;
+
+template <typename Strings>
+std::vector<std::string> ToVector(const Strings& strings) {
+  return {strings.begin(), strings.end()};
+}
+
+void Fill(const std::optional<analysis::Interval>& interval, v1::Interval* out) {
+  out->set_known(interval.has_value());
+  if (!interval) return;
+  out->set_low(interval->low);
+  out->set_high(interval->high);
+  out->set_degrees_of_freedom(interval->degrees_of_freedom);
+}
+
+void Fill(const analysis::Slope& slope, v1::Slope* out) {
+  out->set_x(analysis::AxisName(slope.x));
+  out->set_y(analysis::AxisName(slope.y));
+  out->set_known(slope.estimate.alpha.has_value());
+  out->set_alpha(slope.estimate.alpha.value_or(0));
+  Fill(slope.estimate.seed_interval, out->mutable_seed_interval());
+  Fill(slope.estimate.line_interval, out->mutable_line_interval());
+  for (const std::string& flag : slope.estimate.flags) out->add_flags(flag);
+  out->set_refused(slope.estimate.refused);
+  out->set_sizes(static_cast<int>(slope.points.size()));
+  out->set_cells(slope.cells);
+}
+
+template <typename Response>
+void FillLeftOut(const std::vector<analysis::LeftOut>& left_out, Response* response) {
+  for (const analysis::LeftOut& one : left_out) {
+    v1::LeftOut* out = response->add_left_out();
+    out->set_cell(one.cell);
+    out->set_reason(one.measure.empty() || one.measure == "all" ? one.reason : one.measure + ": " + one.reason);
+  }
+}
+
+Result<analysis::SlopesRequest> RequestOf(const v1::SlopesRequest& request) {
+  analysis::SlopesRequest out;
+  out.filter = request.filter();
+  out.exclude = ToVector(request.exclude());
+  ALLO_ASSIGN_OR_RETURN(out.transform, analysis::ParseTransform(request.transform()));
+  ALLO_ASSIGN_OR_RETURN(out.flops, analysis::ParseFlopConvention(request.flops()));
+  ALLO_ASSIGN_OR_RETURN(out.parameters, analysis::ParseParameterConvention(request.parameters()));
+  if (request.has_confidence()) out.confidence = request.confidence();
+  out.baseline = request.baseline();
+  out.tasks = ToVector(request.tasks());
+  return out;
+}
+
+Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database, const v1::SlopesRequest& request) {
+  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
+  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Slopes(table, wanted));
+  v1::SlopesResponse response;
+  for (const auto& architecture : result.architectures) {
+    v1::ArchitectureSlopes* out = response.add_architectures();
+    out->set_architecture(architecture.architecture);
+    for (const auto& slope : architecture.slopes) Fill(slope, out->add_slopes());
+  }
+  FillLeftOut(result.left_out, &response);
+  response.set_json(analysis::ToJson(result).dump());
+  return response;
+}
+
+Result<analysis::ParetoRequest> RequestOf(const v1::ParetoRequest& request) {
+  analysis::ParetoRequest out;
+  out.filter = request.filter();
+  out.exclude = ToVector(request.exclude());
+  ALLO_ASSIGN_OR_RETURN(out.cost, analysis::ParseCost(request.cost()));
+  if (!request.quality().empty()) out.quality = request.quality();
+  ALLO_ASSIGN_OR_RETURN(out.flops, analysis::ParseFlopConvention(request.flops()));
+  out.seed = request.seed();
+  if (request.has_sd()) out.sd = request.sd();
+  return out;
+}
+
+void Fill(const analysis::ParetoPoint& point, v1::ParetoPoint* out) {
+  out->set_cell(point.cell);
+  out->set_architecture(point.architecture);
+  out->set_size(point.size);
+  out->set_cost(point.cost);
+  out->set_quality(point.quality);
+  out->set_parameters(point.parameters.value_or(0));
+  out->set_seeds(static_cast<int>(point.seeds));
+  out->set_on_frontier(point.on_frontier);
+  out->set_probability_known(point.probability.has_value());
+  out->set_probability(point.probability.value_or(0));
+}
+
+Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database, const v1::ParetoRequest& request) {
+  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
+  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Pareto(table, wanted));
+  v1::ParetoResponse response;
+  for (const auto& point : result.points) Fill(point, response.add_points());
+  FillLeftOut(result.left_out, &response);
+  response.set_json(analysis::ToJson(result).dump());
+  return response;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* AnalysisServiceImpl::Slopes(grpc::CallbackServerContext* context,
+                                                      const v1::SlopesRequest* request, v1::SlopesResponse* response) {
+  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
+    FinishWith(reactor, response, ComputeSlopes(database_, *request));
+  });
+}
+
+grpc::ServerUnaryReactor* AnalysisServiceImpl::Pareto(grpc::CallbackServerContext* context,
+                                                      const v1::ParetoRequest* request, v1::ParetoResponse* response) {
+  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
+    FinishWith(reactor, response, ComputePareto(database_, *request));
+  });
+}
+
+}  // namespace allometry::coordinator
