@@ -25,13 +25,12 @@ struct FlagLetter {
   const char* letter;
   const char* meaning;
 };
-constexpr std::array<FlagLetter, 7> kFlagLetters = {{
+constexpr std::array<FlagLetter, 6> kFlagLetters = {{
     {"one seed", "1", "one seed, so ± is the line interval"},
     {"two sizes", "2", "two sizes"},
     {"curved", "c", "curved: size means lie off the line by more than seeds explain"},
     {"unequal seed sd", "u", "unequal seed sd: some sizes vary over three times as much as others"},
     {"pooled across unequal seeds", "p", "pooled across unequal numbers of seeds"},
-    {"ranges differ", "r", "ranges differ from those of the reference"},
     {"at chance", "g", "some scores are no better than guessing the majority"},
 }};
 
@@ -99,6 +98,41 @@ void AddRefusedNotes(const SlopesResult& result, Table* table) {
   }
 }
 
+// Most slopes of an architecture have this flag or none, so it is said once and not at every number.
+void AddRangeNotes(const SlopesResult& result, Table* table) {
+  for (const ArchitectureSlopes& a : result.architectures) {
+    std::vector<std::string> pairs;
+    for (const auto& [x, y] : kShownPairs) {
+      if (FindSlope(a, x, y)->estimate.HasFlag("ranges differ")) pairs.push_back(PairTitle(x, y));
+    }
+    if (!pairs.empty())
+      table->notes.push_back("ranges differ from those of " + result.reference + ": " + a.architecture + " in " +
+                             Joined(pairs, " "));
+  }
+}
+
+std::string PText(const std::optional<double>& p) {
+  if (!p) return "-";
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f", *p);
+  return *p < 0.001 ? "<0.001" : text;
+}
+
+std::string DifferenceText(const SlopeComparison& c) {
+  if (!c.difference) return "-";
+  char text[64];
+  const std::optional<Interval>& i = c.seed_interval;
+  std::snprintf(text, sizeof text, i ? "%+.3f±%.3f" : "%+.3f", *c.difference, i ? (i->high - i->low) / 2 : 0.0);
+  return text;
+}
+
+bool IsShown(const SlopeComparison& c) {
+  for (const auto& [x, y] : kShownPairs) {
+    if (c.x == x && c.y == y) return true;
+  }
+  return false;
+}
+
 void AddSlopeNotes(const SlopesResult& result, const std::set<std::string>& letters, Table* table) {
   const SlopesRequest& request = result.request;
   table->notes.push_back("F " + std::string(FlopConventionName(request.flops)) + " FLOPs, P " +
@@ -110,6 +144,7 @@ void AddSlopeNotes(const SlopesResult& result, const std::set<std::string>& lett
   for (const FlagLetter& entry : kFlagLetters) {
     if (letters.contains(entry.letter)) table->notes.push_back(std::string(entry.letter) + " = " + entry.meaning);
   }
+  AddRangeNotes(result, table);
   AddRefusedNotes(result, table);
   AddLeftOutNotes(result.left_out, table);
 }
@@ -189,18 +224,14 @@ common::Table SlopeRows(const SlopesResult& result) {
 
 common::Table ComparisonTable(const SlopesResult& result) {
   Table table{.name = "comparisons"};
-  table.columns = {{"slope", "", "", ColumnKind::kText},
-                   {"first", "", "", ColumnKind::kText},
-                   {"second", "", "", ColumnKind::kText},
-                   {"difference", "diff", "", ColumnKind::kNumber},
-                   {"seed_low", "low", "", ColumnKind::kNumber},
-                   {"seed_high", "high", "", ColumnKind::kNumber},
-                   {"p_seeds_holm", "p (Holm)", "", ColumnKind::kNumber},
-                   {"verdict", "", "", ColumnKind::kText}};
+  for (const char* name : {"slope", "first", "second", "difference"})
+    table.columns.push_back({name, "", "", ColumnKind::kText});
+  table.columns.push_back({"p_seeds_holm", "p", "", ColumnKind::kText});
+  table.columns.push_back({"verdict", "", "", ColumnKind::kText});
   std::set<std::string> reasons;
   for (const SlopeComparison& c : result.comparisons) {
-    table.rows.push_back({PairTitle(c.x, c.y), c.first, c.second, OrNothing(c.difference), Low(c.seed_interval),
-                          High(c.seed_interval), OrNothing(c.p_seeds_holm), c.verdict});
+    if (!IsShown(c)) continue;
+    table.rows.push_back({PairTitle(c.x, c.y), c.first, c.second, DifferenceText(c), PText(c.p_seeds_holm), c.verdict});
     if (!c.reason.empty() && reasons.insert(c.reason).second) table.notes.push_back("no verdict: " + c.reason);
   }
   return table;
@@ -240,8 +271,8 @@ common::Table ParetoRows(const ParetoResult& result) {
     std::optional<double> best;
     if (!p.rank_probabilities.empty()) best = p.rank_probabilities.front();
     table.rows.push_back({p.cell, p.architecture, p.size, p.cost, p.quality, OrNothing(p.parameters), p.seeds,
-                          p.on_frontier, p.at_chance, static_cast<int64_t>(p.region), OrNothing(p.probability), OrNothing(best),
-                          CostName(result.request.cost), result.request.quality});
+                          p.on_frontier, p.at_chance, static_cast<int64_t>(p.region), OrNothing(p.probability),
+                          OrNothing(best), CostName(result.request.cost), result.request.quality});
   }
   return table;
 }

@@ -18,7 +18,8 @@ common::Json ToJson(const ParetoResult& result);
 common::Table ToTable(const SlopesResult& result);
 // For programs: a row a slope, all seven of them, every number in a column of its own.
 common::Table SlopeRows(const SlopesResult& result);
-// A row a comparison; no rows when none was asked for.
+// For people: a row a comparison of the study's four slopes, first minus second; no rows when none was asked for. JSON
+// has all seven.
 common::Table ComparisonTable(const SlopesResult& result);
 
 // For people: a row a cell, by rising cost; regions and left-out cells as notes.

@@ -89,5 +89,49 @@ TEST(Coverage, LineIntervalOnCurvedTruthsIsConservative) {
   EXPECT_GE(Coverage({.sizes = 6, .bend = 0.5}, LineOf), 0.935);
 }
 
+// D against U: both vary with the seed, correlated, as fine-tuning starts from the pretrained weights.
+TEST(Coverage, SeedIntervalWhereXVariesToo) {
+  std::mt19937_64 generator(20222);
+  std::normal_distribution<double> normal;
+  int covered = 0;
+  for (int set = 0; set < kDataSets; ++set) {
+    std::vector<SizeSamples> sizes(4);
+    for (int i = 0; i < 4; ++i) {
+      for (int s = 0; s < 3; ++s) {
+        const double shared = normal(generator);
+        sizes[i].x.push_back(0.4 * i + 0.02 * shared);
+        sizes[i].y.push_back(0.12 * i + 0.002 * shared + 0.008 * normal(generator));
+      }
+    }
+    const Interval interval = *EstimateSlope(sizes, 0.95).seed_interval;
+    covered += interval.low <= 0.3 && 0.3 <= interval.high;
+  }
+  ExpectBetween(static_cast<double>(covered) / kDataSets, 0.94, 0.96);
+}
+
+// Two parts of one parabola: the difference of the local slopes is zero.
+TEST(Coverage, DifferenceUnderASharedCurvature) {
+  std::mt19937_64 generator(20223);
+  std::normal_distribution<double> normal;
+  constexpr int kSets = 5'000;
+  int covered = 0;
+  for (int set = 0; set < kSets; ++set) {
+    const auto part = [&](int first) {
+      std::vector<SizeSamples> sizes(4);
+      for (int i = 0; i < 4; ++i) {
+        const double x = 0.5 * (first + i);
+        for (int s = 0; s < 2; ++s) {
+          sizes[i].x.push_back(x);
+          sizes[i].y.push_back(0.8 * x - 0.1 * x * x + 0.02 * normal(generator));
+        }
+      }
+      return sizes;
+    };
+    const SharedCurvature fit = FitSharedCurvature(part(0), part(2), 0.95);
+    covered += fit.difference_interval->low <= 0 && 0 <= fit.difference_interval->high;
+  }
+  ExpectBetween(static_cast<double>(covered) / kSets, 0.935, 0.965);
+}
+
 }  // namespace
 }  // namespace allometry::analysis
