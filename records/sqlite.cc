@@ -172,6 +172,11 @@ Result<std::vector<SweepRow>> WantedSweeps(sqlite3* handle, const std::vector<st
   return wanted;
 }
 
+// A trainer's last words may hold any bytes; JSON and the wire take UTF-8 only.
+std::string ValidUtf8(const std::string& bytes) {
+  return Json::parse(Json(bytes).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+}
+
 CellState StateOf(const std::string& run_state) {
   if (run_state == "done") return CellState::kDone;
   if (run_state == "failed") return CellState::kFailed;
@@ -307,7 +312,7 @@ class Loader {
     record.tags = cells_.JsonAt(5).get<std::map<std::string, std::string>>();
     record.tags.insert(sweep.tags.begin(), sweep.tags.end());  // a cell's own tag is kept
     record.state = StateOf(cells_.Text(7));
-    record.reason = record.state == CellState::kUnfinished ? cells_.Text(7) : cells_.Text(8);
+    record.reason = record.state == CellState::kUnfinished ? cells_.Text(7) : ValidUtf8(cells_.Text(8));
     AddNumbers(cells_.JsonAt(10), false, &record.metrics);
     AddNumbers(cells_.JsonAt(9), true, &record.metrics);  // zero: not known
     record.device = DeviceOf(cells_.JsonAt(11));
@@ -325,7 +330,8 @@ class Loader {
       // Of several fine-tunings the one that is not done says why scores are missing.
       if (!record->finetune_state || state != CellState::kDone) {
         record->finetune_state = state;
-        record->finetune_reason = state == CellState::kUnfinished ? finetunings_.Text(0) : finetunings_.Text(1);
+        record->finetune_reason =
+            state == CellState::kUnfinished ? finetunings_.Text(0) : ValidUtf8(finetunings_.Text(1));
       }
       AddScores(finetunings_.JsonAt(2), &record->scores);
     }

@@ -134,6 +134,14 @@ TEST_F(SqliteTest, StatesAndReasons) {
   EXPECT_EQ(table[3].reason, "running");
 }
 
+TEST_F(SqliteTest, LastWordsThatAreNotTextComeOutAsText) {
+  AddSweep(1, "tay");
+  AddRun(1, "pretrain", "failed");
+  AddCell(1, "a", 1, 0, "pretrain");
+  Run("UPDATE runs SET error = CAST(X'6F6B20FF' AS TEXT)");
+  EXPECT_EQ(LoadSqlite(path_, {}).value().at(0).reason, "ok \xEF\xBF\xBD");
+}
+
 TEST_F(SqliteTest, SweepsShareRunsAndKeepTheirOwnFineTuning) {
   AddSweep(1, "one");
   AddSweep(2, "two");
