@@ -1,11 +1,18 @@
 // What holds for every architecture.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/models/model_cases.h"
 
 namespace allometry::trainer {
 namespace {
+
+// Threads that wait for one another crawl when a machine is busy with other tests; what depends on their number says so.
+class OneThread : public ::testing::Environment {
+  void SetUp() override { at::set_num_threads(1); }
+};
+const ::testing::Environment* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
 
 at::Tensor Logits(Model& model, const at::Tensor& inputs, const at::Tensor& targets) {
   at::NoGradGuard no_grad;

@@ -1,5 +1,6 @@
 // Hand-written backward passes against differences of their forward passes in float64, and the CPU loops against ATen.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/nn/module.h>
 
@@ -210,6 +211,23 @@ TEST(CpuLoops, AgreeWithAten) {
       const auto aten = run();
       for (size_t i = 0; i < loops.size(); ++i) ExpectNear(loops[i].second, aten[i].second, type, loops[i].first);
     }
+}
+
+// Sums over rows are divided among threads: large enough for that, odd enough to leave rests.
+TEST(CpuLoops, AgreeForEveryNumberOfThreads) {
+  const at::Tensor x = at::randn({1031, 129}), dy = at::randn({1031, 129}), w = at::randn({129});
+  const at::Tensor signal = at::randn({5, 301, 65}), kernel = at::randn({9, 65});
+  const auto run = [&](int threads) {
+    at::set_num_threads(threads);
+    const ops::Normed normed = ops::NormForward(x, w);
+    const ops::NormGradients g = ops::NormBackward(dy, x, w, normed.scale_r, {});
+    std::vector<at::Tensor> out{normed.y_rd, g.dx_rd, g.dweight_d, ops::Convolve(signal, kernel, -4),
+                                ops::ConvolveKernelGradient(signal, signal, 9, -4)};
+    at::set_num_threads(1);
+    return out;
+  };
+  const auto one = run(1), three = run(3);
+  for (size_t i = 0; i < one.size(); ++i) ExpectNear(three[i], one[i], at::kFloat, "threads");
 }
 
 TEST(CpuLoops, CarryNotANumberOnSoThatDivergenceIsSeen) {
