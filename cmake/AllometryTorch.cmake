@@ -31,5 +31,10 @@ target_link_options(torch_cpu_only INTERFACE
 foreach(dir ${torch_nvidia_rpath})
   target_link_options(torch_cpu_only INTERFACE -Wl,-rpath,${dir} -Wl,-rpath-link,${dir})
 endforeach()
+if(ALLOMETRY_MOLD)
+  # mold 1.10 begins the read-only-after-relocation segment at a program's zero-initialised thread-local variables, on a page
+  # that is not mapped, and such a program does not start.
+  target_link_options(torch_cpu_only INTERFACE LINKER:-z,norelro)
+endif()
 target_link_libraries(torch_cpu_only INTERFACE torch_cpu c10 Threads::Threads)
 target_compile_definitions(torch_cpu_only INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
