@@ -28,8 +28,8 @@ TEST(Permutation, KeysGiveDifferentOrders) {
   EXPECT_LT(fixed, 20) << "about one agreement is expected";
 }
 
-// Chi-square over (index bucket, image bucket): 49 + 9 * 9 - ... degrees; a 10 x 10 table has 81 with standard deviation
-// sqrt(162); five of them leave no room for a false alarm with a fixed key.
+// Chi-square over (index bucket, image bucket): 49 + 9 * 9 - ... degrees; a 10 x 10 table has 81 with standard
+// deviation sqrt(162); five of them leave no room for a false alarm with a fixed key.
 TEST(Permutation, ImagesAreSpreadEvenly) {
   constexpr int kBuckets = 10, kSize = 100'000;
   const Permutation permutation(kSize, 7);

@@ -46,8 +46,10 @@ std::vector<int32_t> Restored(const Example& e) {
   std::vector<int32_t> raw;
   for (int32_t id : e.inputs) {
     if (id == kEos) break;
-    if (IsSentinel(id)) raw.insert(raw.end(), spans[id].begin(), spans[id].end());
-    else raw.push_back(id);
+    if (IsSentinel(id))
+      raw.insert(raw.end(), spans[id].begin(), spans[id].end());
+    else
+      raw.push_back(id);
   }
   return raw;
 }

@@ -7,7 +7,8 @@ namespace allometry::trainer {
 namespace {
 
 // Keys that keep the draws of different purposes apart.
-constexpr uint64_t kOrderKey = 0x6f72646572, kMaskKey = 0x6d61736b73, kLabelKey = 0x6c6162656c, kExampleKey = 0x6578616d70;
+constexpr uint64_t kOrderKey = 0x6f72646572, kMaskKey = 0x6d61736b73, kLabelKey = 0x6c6162656c,
+                   kExampleKey = 0x6578616d70;
 // The validation set has a seed of its own: it belongs to the data and not to a run.
 constexpr uint64_t kValidationSeed = 0x76616c6964;
 
@@ -51,9 +52,9 @@ common::Result<PretrainBatches> PretrainBatches::Create(const Dataset& data, int
                                                         double mean_span_length, int64_t batch_sequences,
                                                         uint64_t seed) {
   if (batch_sequences < 1) return common::InvalidArgument("batch_sequences must be at least 1");
-  ALLO_ASSIGN_OR_RETURN(const SpanCorruption corruption,
-                        SpanCorruption::Create(input_length, noise_density, mean_span_length,
-                                               data.tokenizer().pieces()));
+  ALLO_ASSIGN_OR_RETURN(
+      const SpanCorruption corruption,
+      SpanCorruption::Create(input_length, noise_density, mean_span_length, data.tokenizer().pieces()));
   PretrainBatches batches(data, corruption);
   batches.sequences_ = data.train().tokens() / corruption.lengths().raw;
   batches.batch_sequences_ = batch_sequences;
@@ -73,8 +74,8 @@ void PretrainBatches::Fill(int64_t step, int64_t first_row, int64_t rows, int64_
   RowFiller filler(data_->train(), corruption_, inputs_width, targets_width);
   const auto per_epoch = static_cast<uint64_t>(sequences_);
   for (int64_t r = 0; r < rows; ++r) {
-    const auto number = static_cast<uint64_t>(step) * static_cast<uint64_t>(batch_sequences_) +
-                        static_cast<uint64_t>(first_row + r);
+    const auto number =
+        static_cast<uint64_t>(step) * static_cast<uint64_t>(batch_sequences_) + static_cast<uint64_t>(first_row + r);
     const Permutation order(per_epoch, Key(seed_, kOrderKey, number / per_epoch));
     const auto sequence = static_cast<int64_t>(order(number % per_epoch));
     // The row's place in the run is the key, so that a repeated sequence is masked anew.
@@ -85,9 +86,9 @@ void PretrainBatches::Fill(int64_t step, int64_t first_row, int64_t rows, int64_
 common::Result<ValidationBatches> ValidationBatches::Create(const Dataset& data, int64_t input_length,
                                                             double noise_density, double mean_span_length,
                                                             int64_t max_examples) {
-  ALLO_ASSIGN_OR_RETURN(const SpanCorruption corruption,
-                        SpanCorruption::Create(input_length, noise_density, mean_span_length,
-                                               data.tokenizer().pieces()));
+  ALLO_ASSIGN_OR_RETURN(
+      const SpanCorruption corruption,
+      SpanCorruption::Create(input_length, noise_density, mean_span_length, data.tokenizer().pieces()));
   ValidationBatches batches(data, corruption);
   batches.stored_ = data.valid().tokens() / corruption.lengths().raw;
   batches.size_ = max_examples > 0 ? std::min(max_examples, batches.stored_) : batches.stored_;
@@ -138,9 +139,9 @@ common::Result<FinetuneBatches> FinetuneBatches::Create(std::vector<TaskShare> t
     part.share = cap > 0 ? std::min(cap, part.size) : part.size;
     if (part.size < 1) return common::DataLoss("task '" + part.task.name() + "' has no training examples");
     if (part.task.LongestLabel() > targets_width)
-      return common::InvalidArgument("target_length is " + std::to_string(targets_width) + ", and the labels of task '" +
-                                     part.task.name() + "' need " + std::to_string(part.task.LongestLabel()) +
-                                     " tokens");
+      return common::InvalidArgument("target_length is " + std::to_string(targets_width) +
+                                     ", and the labels of task '" + part.task.name() + "' need " +
+                                     std::to_string(part.task.LongestLabel()) + " tokens");
     const Permutation shuffled(static_cast<uint64_t>(part.size), Key(seed, kLabelKey, batches.parts_.size()));
     for (int64_t i = 0; i < part.size; ++i) {
       const auto from = shuffle_labels ? static_cast<int64_t>(shuffled(static_cast<uint64_t>(i))) : i;

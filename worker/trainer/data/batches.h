@@ -9,16 +9,17 @@
 #include "worker/trainer/data/permutation.h"
 #include "worker/trainer/data/span_corruption.h"
 
-// Batches as pure functions of (seed, step, row): any order, thread, restart or division of the rows sees the same ones. No
-// class here has state that changes; all are thread-safe.
+// Batches as pure functions of (seed, step, row): any order, thread, restart or division of the rows sees the same
+// ones. No class here has state that changes; all are thread-safe.
 namespace allometry::trainer {
 
-// Training batches of span corruption. The training text, documents joined by end marks, is cut into sequences of the raw length
-// (the rest that does not fill one is left out); each epoch visits every sequence once, in an order of its own.
+// Training batches of span corruption. The training text, documents joined by end marks, is cut into sequences of the
+// raw length (the rest that does not fill one is left out); each epoch visits every sequence once, in an order of its
+// own.
 class PretrainBatches {
  public:
-  // Dataset must outlive the batches. kInvalidArgument: lengths that cannot be (see SpanCorruption::Create); kDataLoss: the
-  // training text is shorter than one sequence. `batch_sequences` >= 1.
+  // Dataset must outlive the batches. kInvalidArgument: lengths that cannot be (see SpanCorruption::Create); kDataLoss:
+  // the training text is shorter than one sequence. `batch_sequences` >= 1.
   static common::Result<PretrainBatches> Create(const Dataset& data, int64_t input_length, double noise_density,
                                                 double mean_span_length, int64_t batch_sequences, uint64_t seed);
 
@@ -29,8 +30,8 @@ class PretrainBatches {
 
   // Rows first_row … first_row + rows - 1 of step `step` (any number >= 0) into inputs [rows, inputs_width] and targets
   // [rows, targets_width], row by row; widths are at least lengths().inputs and .targets, the rest is padding (0).
-  void Fill(int64_t step, int64_t first_row, int64_t rows, int64_t inputs_width, int64_t targets_width,
-            int64_t* inputs, int64_t* targets) const;
+  void Fill(int64_t step, int64_t first_row, int64_t rows, int64_t inputs_width, int64_t targets_width, int64_t* inputs,
+            int64_t* targets) const;
 
  private:
   PretrainBatches(const Dataset& data, SpanCorruption corruption) : data_(&data), corruption_(corruption) {}
@@ -67,13 +68,13 @@ struct TaskShare {
   int64_t max_train = 0;  // examples used of the training split, from its start; 0 = all
 };
 
-// Training batches of the mixture of tasks: an epoch holds min(size, cap) examples of each task, every one once, in an order of
-// its own; a task with more than `cap` examples goes on with the next ones in the next epoch.
+// Training batches of the mixture of tasks: an epoch holds min(size, cap) examples of each task, every one once, in an
+// order of its own; a task with more than `cap` examples goes on with the next ones in the next epoch.
 class FinetuneBatches {
  public:
-  // Inputs are cut to inputs_width (their last token the end mark). cap 0 = none. `shuffle_labels`: each task's training labels
-  // change places by a permutation of the seed; validation keeps its own. kInvalidArgument: no task, or a label longer than
-  // targets_width.
+  // Inputs are cut to inputs_width (their last token the end mark). cap 0 = none. `shuffle_labels`: each task's
+  // training labels change places by a permutation of the seed; validation keeps its own. kInvalidArgument: no task, or
+  // a label longer than targets_width.
   static common::Result<FinetuneBatches> Create(std::vector<TaskShare> tasks, int64_t cap, int64_t inputs_width,
                                                 int64_t targets_width, int64_t batch_sequences, uint64_t seed,
                                                 bool shuffle_labels);

@@ -27,13 +27,15 @@ using DocumentSink = std::function<common::Status(std::string_view document)>;
 enum class DocumentRule { kParagraph, kLine, kFile };
 common::Result<DocumentRule> ParseDocumentRule(std::string_view name);  // "paragraph", "line", "file"
 
-// Plain text, or gzip, xz or Zstandard of it (told by content, not by name). kNotFound or kPermissionDenied: cannot be opened; kDataLoss: damaged compression.
+// Plain text, or gzip, xz or Zstandard of it (told by content, not by name). kNotFound or kPermissionDenied: cannot be
+// opened; kDataLoss: damaged compression.
 common::Status ReadTextFile(const std::filesystem::path& path, DocumentRule rule, const DocumentSink& sink,
                             CorpusCounts* counts);
 
-// The definitions of a dictionary in dictd's format (RFC 2229's database: a .dict.dz, which gzip reads, and a .index of headword,
-// offset and length in base 64), as GCIDE is packaged. Entries about the database itself are left out, entries under several
-// headwords come once, each cleaned by EntryAsProse. kDataLoss: the index does not fit the dictionary.
+// The definitions of a dictionary in dictd's format (RFC 2229's database: a .dict.dz, which gzip reads, and a .index of
+// headword, offset and length in base 64), as GCIDE is packaged. Entries about the database itself are left out,
+// entries under several headwords come once, each cleaned by EntryAsProse. kDataLoss: the index does not fit the
+// dictionary.
 common::Status ReadDictionary(const std::filesystem::path& dict_dz, const std::filesystem::path& index,
                               const DocumentSink& sink, CorpusCounts* counts);
 

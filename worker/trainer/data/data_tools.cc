@@ -35,9 +35,9 @@ void PrintSizes(const Dataset& data) {
   std::printf("folder       %s\n", data.folder().c_str());
   std::printf("tokenizer    %lld pieces, 100 sentinels, vocabulary %lld\n",
               static_cast<long long>(data.tokenizer().pieces()), static_cast<long long>(data.tokenizer().vocabulary()));
-  std::printf("text         %lld documents, %lld words; %lld exact duplicates dropped, %lld lines not UTF-8 (replaced)\n",
-              count("text", "documents"), count("text", "words"), count("text", "duplicates"),
-              count("text", "replaced_lines"));
+  std::printf(
+      "text         %lld documents, %lld words; %lld exact duplicates dropped, %lld lines not UTF-8 (replaced)\n",
+      count("text", "documents"), count("text", "words"), count("text", "duplicates"), count("text", "replaced_lines"));
   for (const char* part : {"train", "valid"})
     std::printf("%-12s %lld documents, %lld tokens, %lld of them unknown\n", part, count(part, "documents"),
                 count(part, "tokens"), count(part, "unknown_tokens"));

@@ -30,8 +30,8 @@ class Dataset {
 
   // Which ids are text, by id, of size vocabulary().
   std::vector<bool> IsText() const;
-  // -ln of each id's share of the training text's tokens, one added to every count; by id, 0 for ids that are no text. The
-  // shares of all text ids add up to one.
+  // -ln of each id's share of the training text's tokens, one added to every count; by id, 0 for ids that are no text.
+  // The shares of all text ids add up to one.
   const std::vector<double>& unigram_nll() const { return unigram_nll_; }
 
   // Names of the tasks inside, in the recipe's order.

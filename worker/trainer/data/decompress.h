@@ -9,8 +9,8 @@
 
 namespace allometry::trainer {
 
-// The bytes of a file, decompressed if they begin as gzip, xz or Zstandard do (whatever the file's name). Files of several members
-// or frames one after the other are read to the end. Streaming, with bounded memory. Not thread-safe.
+// The bytes of a file, decompressed if they begin as gzip, xz or Zstandard do (whatever the file's name). Files of
+// several members or frames one after the other are read to the end. Streaming, with bounded memory. Not thread-safe.
 class TextReader {
  public:
   // kNotFound or kPermissionDenied.

@@ -1,7 +1,6 @@
 #include "worker/trainer/data/dictionary_markup.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <utility>
 
@@ -10,10 +9,10 @@ namespace {
 
 // Tags with a name of their own.
 constexpr std::pair<std::string_view, std::string_view> kNamedLetters[] = {
-    {"ae", "æ"},   {"AE", "Æ"},    {"oe", "œ"},   {"OE", "Œ"},  {"eth", "ð"},   {"thorn", "þ"}, {"deg", "°"},
-    {"root", "√"}, {"imac", "ī"},  {"aum", "ä"},  {"ng", "ŋ"},  {"th", "th"},   {"asl", "a"},   {"add", "a"},
-    {"=ae", "ǣ"},  {"=oo", "oo"},  {"oo^", "oo"}, {"frac12", "½"}, {"frac14", "¼"}, {"frac34", "¾"},
-    {"pound", "£"}, {"times", "×"}, {"root", "√"}, {"Prime", "″"}, {"prime", "′"}, {"sect", "§"}};
+    {"ae", "æ"},    {"AE", "Æ"},    {"oe", "œ"},    {"OE", "Œ"},     {"eth", "ð"},    {"thorn", "þ"},  {"deg", "°"},
+    {"root", "√"},  {"imac", "ī"},  {"aum", "ä"},   {"ng", "ŋ"},     {"th", "th"},    {"asl", "a"},    {"add", "a"},
+    {"=ae", "ǣ"},   {"=oo", "oo"},  {"oo^", "oo"},  {"frac12", "½"}, {"frac14", "¼"}, {"frac34", "¾"}, {"pound", "£"},
+    {"times", "×"}, {"Prime", "″"}, {"prime", "′"}, {"sect", "§"}};
 
 // Marks before a letter, and the combining character each stands for.
 constexpr std::pair<char, std::string_view> kMarksBefore[] = {
@@ -102,8 +101,8 @@ class Cleaner {
   std::string out_;
 };
 
-// Where the heading ends: at the end of the first line that leaves no bracket open. An entry with brackets that never close
-// has a heading of one line.
+// Where the heading ends: at the end of the first line that leaves no bracket open. An entry with brackets that never
+// close has a heading of one line.
 size_t HeadingEnd(std::string_view entry) {
   int depth = 0;
   for (size_t i = 0; i < entry.size(); ++i) {
@@ -115,30 +114,42 @@ size_t HeadingEnd(std::string_view entry) {
   return std::min(entry.find('\n'), entry.size());
 }
 
-// Etymologies and inflections stand in brackets, pronunciations (?; 277) in parentheses with a question mark or a letter tag.
+void RemoveTrailingBlanks(std::string* text) {
+  while (!text->empty() && (text->back() == ' ' || text->back() == '\n')) text->pop_back();
+}
+
+// Pronunciations in parentheses have a question mark or a letter tag: (?; 277), (tw[e^]n"t[=e]).
+std::string WithoutSpokenParentheses(std::string_view heading) {
+  std::string out;
+  for (size_t i = 0; i < heading.size(); ++i) {
+    const size_t end = heading[i] == '(' ? heading.find(')', i) : heading.npos;
+    if (end != heading.npos && heading.substr(i, end - i).find_first_of("?[") != heading.npos) {
+      RemoveTrailingBlanks(&out);
+      i = end;
+    } else {
+      out += heading[i];
+    }
+  }
+  return out;
+}
+
+// Etymologies and inflections stand in brackets.
 std::string WithoutBrackets(std::string_view heading) {
   std::string out;
   int depth = 0;
-  for (size_t i = 0; i < heading.size(); ++i) {
-    const char c = heading[i];
+  for (char c : heading) {
     if (c == '[') ++depth;
-    if (depth == 0 && c == '(') {
-      const size_t end = heading.find(')', i);
-      const std::string_view inside = heading.substr(i, end - i);
-      if (end != heading.npos && (inside.find_first_of("?[") != inside.npos)) {
-        i = end;
-        while (!out.empty() && out.back() == ' ') out.pop_back();
-        continue;
-      }
-    }
+    if (depth == 0 && c == ',') RemoveTrailingBlanks(&out);
     if (depth == 0) out += c;
     if (c == ']') depth = std::max(depth - 1, 0);
   }
   return out;
 }
 
-// Letter tags such as [ae] belong to the headword and must survive the brackets' removal.
-std::string Heading(std::string_view heading) { return WithoutBrackets(Cleaner().Clean(heading)); }
+// Letter tags such as [ae] belong to the headword and must be letters before brackets are removed.
+std::string Heading(std::string_view heading) {
+  return WithoutBrackets(Cleaner().Clean(WithoutSpokenParentheses(heading)));
+}
 
 }  // namespace
 

@@ -4,8 +4,8 @@
 
 namespace allometry::trainer {
 
-// A seeded permutation of 0 … size-1 that needs no memory: a Feistel network over the next power of four, walked until it lands
-// inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Thread-safe.
+// A seeded permutation of 0 … size-1 that needs no memory: a Feistel network over the next power of four, walked until
+// it lands inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Thread-safe.
 class Permutation {
  public:
   // size in [1, 2^62].

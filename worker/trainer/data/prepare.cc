@@ -76,7 +76,8 @@ class Preparation {
     ALLO_ASSIGN_OR_RETURN(survey_, SurveyText(recipe_, recipe_.tokenizer ? nullptr : &sample, TextStage("read")));
     ALLO_ASSIGN_OR_RETURN(const std::string model, TokenizerModel(sample));
     ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(folder_ / kTokenizerFile, model));
-    const std::string where = recipe_.tokenizer ? "tokenizer '" + recipe_.tokenizer->path.string() + "'" : kTokenizerFile;
+    const std::string where =
+        recipe_.tokenizer ? "tokenizer '" + recipe_.tokenizer->path.string() + "'" : kTokenizerFile;
     ALLO_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::FromBytes(model, recipe_.vocabulary, where));
     tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
     ALLO_ASSIGN_OR_RETURN(text_, TokenizeText(recipe_, survey_, *tokenizer_, folder_, TextStage("tokenize")));
@@ -156,9 +157,9 @@ class Preparation {
       ALLO_RETURN_IF_ERROR(writer.Append(ids));
     }
     ALLO_RETURN_IF_ERROR(writer.Finish());
-    ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(
-        folder_ / "tasks" / (stem + ".labels"),
-        {reinterpret_cast<const char*>(labels.data()), labels.size() * sizeof(int32_t)}));
+    ALLO_RETURN_IF_ERROR(
+        common::WriteFileAtomically(folder_ / "tasks" / (stem + ".labels"),
+                                    {reinterpret_cast<const char*>(labels.data()), labels.size() * sizeof(int32_t)}));
     return Json{{"examples", examples.size()},
                 {"tokens", writer.tokens()},
                 {"longest_input", longest},
@@ -171,20 +172,24 @@ class Preparation {
       return Json{{"documents", p.documents}, {"tokens", p.tokens}, {"unknown_tokens", p.unknown}};
     };
     ALLO_ASSIGN_OR_RETURN(const Json files, FilesJson());
-    const Json info = {
-        {"format_version", kDataFormatVersion},
-        {"numerics_version", kDataNumericsVersion},
-        {"recipe", run_},
-        {"tokenizer",
-         {{"vocabulary", recipe_.vocabulary}, {"pieces", tokenizer_->pieces()}, {"sample_sentences", sampled_},
-          {"sha256", files.at(kTokenizerFile).at("sha256")}}},
-        {"text",
-         {{"documents", survey_.counts.documents}, {"words", survey_.counts.words}, {"duplicates", survey_.duplicates},
-          {"replaced_lines", survey_.counts.replaced_lines}, {"cut_documents", survey_.counts.cut_documents}}},
-        {"train", part(text_.train)},
-        {"valid", part(text_.valid)},
-        {"tasks", tasks_},
-        {"files", files}};
+    const Json info = {{"format_version", kDataFormatVersion},
+                       {"numerics_version", kDataNumericsVersion},
+                       {"recipe", run_},
+                       {"tokenizer",
+                        {{"vocabulary", recipe_.vocabulary},
+                         {"pieces", tokenizer_->pieces()},
+                         {"sample_sentences", sampled_},
+                         {"sha256", files.at(kTokenizerFile).at("sha256")}}},
+                       {"text",
+                        {{"documents", survey_.counts.documents},
+                         {"words", survey_.counts.words},
+                         {"duplicates", survey_.duplicates},
+                         {"replaced_lines", survey_.counts.replaced_lines},
+                         {"cut_documents", survey_.counts.cut_documents}}},
+                       {"train", part(text_.train)},
+                       {"valid", part(text_.valid)},
+                       {"tasks", tasks_},
+                       {"files", files}};
     return common::WriteFileAtomically(folder_ / kDataJson, info.dump(2) + "\n");
   }
 
@@ -253,12 +258,16 @@ common::Status Prepare(const Json& run, const Json& execution, const fs::path& o
 
 ExitCode ExitCodeOfDataError(const common::Error& error) {
   switch (error.code) {
-    case common::ErrorCode::kInvalidArgument: return ExitCode::kConfigurationError;
-    case common::ErrorCode::kAborted: return ExitCode::kStopped;
+    case common::ErrorCode::kInvalidArgument:
+      return ExitCode::kConfigurationError;
+    case common::ErrorCode::kAborted:
+      return ExitCode::kStopped;
     case common::ErrorCode::kResourceExhausted:
     case common::ErrorCode::kUnavailable:
-    case common::ErrorCode::kInternal: return ExitCode::kCrash;
-    default: return ExitCode::kDataError;
+    case common::ErrorCode::kInternal:
+      return ExitCode::kCrash;
+    default:
+      return ExitCode::kDataError;
   }
 }
 

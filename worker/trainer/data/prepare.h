@@ -20,17 +20,18 @@ struct PrepareProgress {
 // Returns false to stop; called often.
 using PrepareCallback = std::function<bool(const PrepareProgress&)>;
 
-// Turns raw files into a data set (docs/data.md describes `run`, its defaults, and the folder). `run` is run.json's `run` of
-// kind "prepare", `execution` its `execution` (`files`: SHA-256 -> path, `threads`). The folder is built beside `output_dir` under a
-// temporary name and renamed at the end; one that is there already with the same recipe is left as it is. The same run gives
-// the same bytes, whatever the threads.
-// kInvalidArgument: `run` is wrong; kAborted: the callback said stop, nothing is left behind; kNotFound, kPermissionDenied,
-// kDataLoss: the data; kResourceExhausted: the disk is full.
+// Turns raw files into a data set (docs/data.md describes `run`, its defaults, and the folder). `run` is run.json's
+// `run` of kind "prepare", `execution` its `execution` (`files`: SHA-256 -> path, `threads`). The folder is built
+// beside `output_dir` under a temporary name and renamed at the end; one that is there already with the same recipe is
+// left as it is. The same run gives the same bytes, whatever the threads. kInvalidArgument: `run` is wrong; kAborted:
+// the callback said stop, nothing is left behind; kNotFound, kPermissionDenied, kDataLoss: the data;
+// kResourceExhausted: the disk is full.
 common::Status Prepare(const common::Json& run, const common::Json& execution, const std::filesystem::path& output_dir,
                        const PrepareCallback& progress);
 
 // The exit code that an error of the data library stands for (docs/trainer-contract.md): a configuration error for
-// kInvalidArgument, stopped for kAborted, a crash (tried again) for a full disk or a broken invariant, otherwise a data error.
+// kInvalidArgument, stopped for kAborted, a crash (tried again) for a full disk or a broken invariant, otherwise a data
+// error.
 ExitCode ExitCodeOfDataError(const common::Error& error);
 
 }  // namespace allometry::trainer

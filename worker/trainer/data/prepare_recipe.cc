@@ -13,13 +13,16 @@ namespace {
 
 using common::Json;
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
-constexpr int64_t kDefaultSample = 100'000;
+
+// Enough for pieces to be counted well, few enough for seconds: training time grows with the sample.
+int64_t DefaultSample(int64_t vocabulary) { return std::max<int64_t>(20'000, 4 * vocabulary); }
 
 bool IsSha256(const std::string& s) {
   return s.size() == 64 && s.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
-common::Result<std::filesystem::path> Locate(const Json& execution, const std::string& sha256, const std::string& name) {
+common::Result<std::filesystem::path> Locate(const Json& execution, const std::string& sha256,
+                                             const std::string& name) {
   const Json files = execution.is_object() ? execution.value("files", Json::object()) : Json::object();
   if (files.is_object() && files.contains(sha256) && files[sha256].is_string())
     return std::filesystem::path(files[sha256].get<std::string>());
@@ -35,7 +38,8 @@ common::Result<RawFile> ParseFile(const Json& entry, const std::string& where, c
   reader.Ignore("role");
   ALLO_RETURN_IF_ERROR(reader.Finish());
   if (!IsSha256(file.sha256))
-    return common::InvalidArgument(where + ".sha256 must be 64 lower-case hexadecimal digits, not '" + file.sha256 + "'");
+    return common::InvalidArgument(where + ".sha256 must be 64 lower-case hexadecimal digits, not '" + file.sha256 +
+                                   "'");
   ALLO_ASSIGN_OR_RETURN(file.path, Locate(execution, file.sha256, file.name));
   return file;
 }
@@ -79,7 +83,7 @@ common::Status ParseTokenizer(const Json& json, const Json& execution, PrepareRe
   ObjectReader reader(json, "run.tokenizer");
   const std::string sha256 = reader.String("model_sha256", "");
   recipe->vocabulary = reader.Integer("vocabulary", sha256.empty() ? 8'192 : 32'128, 164, 1'000'000);
-  recipe->sample_sentences = reader.Integer("sample_sentences", kDefaultSample, 1, 100'000'000);
+  recipe->sample_sentences = reader.Integer("sample_sentences", DefaultSample(recipe->vocabulary), 1, 100'000'000);
   ALLO_RETURN_IF_ERROR(reader.Finish());
   if (sha256.empty()) return common::Ok();
   if (!IsSha256(sha256))

@@ -153,8 +153,9 @@ common::Result<TextSurvey> SurveyText(const PrepareRecipe& recipe, SentenceSampl
       side = place < recipe.validation_fraction ? Side::kValid : Side::kTrain;
     }
     survey.sides.push_back(side);
-    ++(side == Side::kTrain ? survey.train_documents
-                            : side == Side::kValid ? survey.valid_documents : survey.duplicates);
+    ++(side == Side::kTrain   ? survey.train_documents
+       : side == Side::kValid ? survey.valid_documents
+                              : survey.duplicates);
     if (side == Side::kTrain && sample) sample->Add(document);
     return common::Ok();
   };

@@ -29,9 +29,10 @@ using TextProgress = std::function<bool(int64_t done_bytes)>;
 common::Status ReadCorpus(const PrepareRecipe& recipe, const DocumentSink& sink, CorpusCounts* counts,
                           const TextProgress& progress);
 
-// First pass: of equal documents the first counts; validation takes those whose text hashes below the fraction; sentences of
-// the training part go to `sample` unless it is null. kDataLoss: no text, or a part without documents.
-common::Result<TextSurvey> SurveyText(const PrepareRecipe& recipe, SentenceSample* sample, const TextProgress& progress);
+// First pass: of equal documents the first counts; validation takes those whose text hashes below the fraction;
+// sentences of the training part go to `sample` unless it is null. kDataLoss: no text, or a part without documents.
+common::Result<TextSurvey> SurveyText(const PrepareRecipe& recipe, SentenceSample* sample,
+                                      const TextProgress& progress);
 
 struct TokenizedPart {
   int64_t documents = 0, tokens = 0, unknown = 0;
@@ -42,8 +43,8 @@ struct TokenizedText {
   std::vector<uint64_t> train_counts;  // by id
 };
 
-// Second pass: encodes the documents on recipe.threads threads and writes `folder`/train and `folder`/valid, each document followed by
-// the end mark, in reading order. kDataLoss if the text is no longer what the survey saw.
+// Second pass: encodes the documents on recipe.threads threads and writes `folder`/train and `folder`/valid, each
+// document followed by the end mark, in reading order. kDataLoss if the text is no longer what the survey saw.
 common::Result<TokenizedText> TokenizeText(const PrepareRecipe& recipe, const TextSurvey& survey,
                                            const Tokenizer& tokenizer, const std::filesystem::path& folder,
                                            const TextProgress& progress);

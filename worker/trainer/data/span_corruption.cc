@@ -9,8 +9,8 @@ namespace {
 
 using PartLengths = std::array<int32_t, kSentinels>;
 
-// Cuts `items` into `parts` non-empty parts, every way equally likely: selection sampling of parts - 1 of the items - 1 gaps
-// (Knuth, volume 2, algorithm 3.4.2 S).
+// Cuts `items` into `parts` non-empty parts, every way equally likely: selection sampling of parts - 1 of the items - 1
+// gaps (Knuth, volume 2, algorithm 3.4.2 S).
 void Cut(int64_t items, int64_t parts, KeyedRandom* random, PartLengths* lengths) {
   int64_t cuts = parts - 1, part = 0;
   int32_t length = 1;
@@ -30,9 +30,11 @@ void Cut(int64_t items, int64_t parts, KeyedRandom* random, PartLengths* lengths
 common::Result<SpanCorruption> SpanCorruption::Create(int64_t input_length, double noise_density,
                                                       double mean_span_length, int64_t pieces) {
   if (!(noise_density > 0 && noise_density < 1))
-    return common::InvalidArgument("noise_density is " + std::to_string(noise_density) + ", and must lie between 0 and 1");
+    return common::InvalidArgument("noise_density is " + std::to_string(noise_density) +
+                                   ", and must lie between 0 and 1");
   if (!(mean_span_length >= 1))
-    return common::InvalidArgument("mean_span_length is " + std::to_string(mean_span_length) + ", and must be at least 1");
+    return common::InvalidArgument("mean_span_length is " + std::to_string(mean_span_length) +
+                                   ", and must be at least 1");
   if (input_length < 4)
     return common::InvalidArgument("input_length is " + std::to_string(input_length) + ", and must be at least 4");
   SpanCorruption corruption;

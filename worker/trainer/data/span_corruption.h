@@ -12,9 +12,9 @@ namespace allometry::trainer {
 inline constexpr int32_t kPad = 0, kEos = 1, kUnknown = 2;
 inline constexpr int64_t kSentinels = 100;
 
-// Span corruption as T5 does it (Raffel et al. 2020, section 3.1.4): a share of the tokens, in spans of a mean length, is
-// replaced by one sentinel a span in the inputs; the targets are the sentinels, each followed by its span. Both end with
-// the end mark. A sequence starts unmasked; there is no closing sentinel. Immutable and thread-safe.
+// Span corruption as T5 does it (Raffel et al. 2020, section 3.1.4): a share of the tokens, in spans of a mean length,
+// is replaced by one sentinel a span in the inputs; the targets are the sentinels, each followed by its span. Both end
+// with the end mark. A sequence starts unmasked; there is no closing sentinel. Immutable and thread-safe.
 class SpanCorruption {
  public:
   // `pieces`: size of the tokenizer, sentinels not counted; sentinel i is the id pieces + 99 - i.
@@ -25,8 +25,8 @@ class SpanCorruption {
   const arch::SpanCorruptionLengths& lengths() const { return lengths_; }
   int64_t spans() const { return spans_; }
 
-  // Corrupts lengths().raw tokens into exactly lengths().inputs and lengths().targets ids. Spans are a uniformly random way to cut
-  // the masked and the unmasked tokens into spans() parts each, drawn from `random`.
+  // Corrupts lengths().raw tokens into exactly lengths().inputs and lengths().targets ids. Spans are a uniformly random
+  // way to cut the masked and the unmasked tokens into spans() parts each, drawn from `random`.
   void Corrupt(std::span<const int32_t> raw, KeyedRandom random, std::span<int32_t> inputs,
                std::span<int32_t> targets) const;
 

@@ -120,7 +120,8 @@ common::Result<TokenFile> TokenFile::Open(const fs::path& stem, int token_bytes)
               file.index_[0] == 0 && file.index_[file.documents_] == static_cast<uint64_t>(file.tokens_);
   for (int64_t i = 0; fits && i < file.documents_; ++i) fits = file.index_[i] <= file.index_[i + 1];
   if (!fits)
-    return common::DataLoss("'" + stem.string() + ".tokens' and '.index' do not fit one another: prepare the data again");
+    return common::DataLoss("'" + stem.string() +
+                            ".tokens' and '.index' do not fit one another: prepare the data again");
   return file;
 }
 

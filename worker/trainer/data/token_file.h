@@ -11,14 +11,16 @@
 
 namespace allometry::trainer {
 
-// Token ids on disk: `X.tokens` holds nothing but ids, little-endian, of 2 bytes where the vocabulary allows and 4 otherwise;
-// `X.index` holds the offset (in tokens) of each document and, last, the number of tokens, as little-endian uint64.
+// Token ids on disk: `X.tokens` holds nothing but ids, little-endian, of 2 bytes where the vocabulary allows and 4
+// otherwise; `X.index` holds the offset (in tokens) of each document and, last, the number of tokens, as little-endian
+// uint64.
 
 // A memory-mapped pair, read only. Copies share the mapping. Thread-safe.
 class TokenFile {
  public:
   TokenFile() = default;
-  // `stem`: path without .tokens. `token_bytes`: 2 or 4. kNotFound, kPermissionDenied, or kDataLoss if sizes do not fit.
+  // `stem`: path without .tokens. `token_bytes`: 2 or 4. kNotFound, kPermissionDenied, or kDataLoss if sizes do not
+  // fit.
   static common::Result<TokenFile> Open(const std::filesystem::path& stem, int token_bytes);
 
   int64_t tokens() const { return tokens_; }

@@ -35,14 +35,9 @@ bool TaskSplit::FillInput(int64_t i, std::span<int32_t> out) const {
 }
 
 common::Json TaskScore::ToJson() const {
-  return {{"task", task},
-          {"metric", metric},
-          {"value", value},
-          {"examples", examples},
-          {"majority", majority},
-          {"standard_error", standard_error},
-          {"at_chance", at_chance},
-          {"unparsed", unparsed}};
+  return {{"task", task},           {"metric", metric},     {"value", value},
+          {"examples", examples},   {"majority", majority}, {"standard_error", standard_error},
+          {"at_chance", at_chance}, {"unparsed", unparsed}};
 }
 
 common::Result<TaskData> TaskData::Open(const fs::path& folder, const common::Json& entry, int token_bytes,
@@ -85,7 +80,8 @@ int32_t TaskData::ParseLabel(std::span<const int64_t> answer) const {
 
 TaskScore ScoreTask(const TaskData& task, std::span<const int32_t> predicted) {
   const auto n = static_cast<int64_t>(predicted.size());
-  if (n < 1 || n > task.valid().size()) throw std::invalid_argument("ScoreTask: as many answers as examples are needed");
+  if (n < 1 || n > task.valid().size())
+    throw std::invalid_argument("ScoreTask: as many answers as examples are needed");
   std::vector<int64_t> gold_counts(task.labels().size(), 0);
   int64_t right = 0, unparsed = 0;
   for (int64_t i = 0; i < n; ++i) {

@@ -24,7 +24,8 @@ class TaskSplit {
   std::span<const int32_t> labels() const { return labels_; }
   // Tokens of input i, end mark included.
   int64_t InputLength(int64_t i) const { return inputs_.Offset(i + 1) - inputs_.Offset(i); }
-  // Writes input i into `out`, padded with 0. One that is longer is cut and ends with the end mark; returns whether it was.
+  // Writes input i into `out`, padded with 0. One that is longer is cut and ends with the end mark; returns whether it
+  // was.
   bool FillInput(int64_t i, std::span<int32_t> out) const;
   std::vector<int32_t> Input(int64_t i) const { return inputs_.Document(i); }
 
@@ -35,13 +36,13 @@ class TaskSplit {
 
 // What ScoreTask says about one task's answers. Fractions lie in 0 … 1.
 struct TaskScore {
-  std::string task, metric;    // metric: "accuracy"
+  std::string task, metric;  // metric: "accuracy"
   double value = 0;
   int64_t examples = 0;
-  double majority = 0;         // share of the most frequent label
-  double standard_error = 0;   // sqrt(value (1 - value) / examples)
-  bool at_chance = false;      // value <= majority + 2 standard errors
-  int64_t unparsed = 0;        // answers that are no label; they count as wrong
+  double majority = 0;          // share of the most frequent label
+  double standard_error = 0;    // sqrt(value (1 - value) / examples)
+  bool at_chance = false;       // value <= majority + 2 standard errors
+  int64_t unparsed = 0;         // answers that are no label; they count as wrong
   common::Json ToJson() const;  // an entry of `scores` in the result event
 };
 
@@ -73,8 +74,8 @@ class TaskData {
   std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
-// Scores answers to the first predicted.size() validation examples; -1 stands for an answer that is no label. The majority share
-// is that of the same examples. At least one prediction, at most valid().size().
+// Scores answers to the first predicted.size() validation examples; -1 stands for an answer that is no label. The
+// majority share is that of the same examples. At least one prediction, at most valid().size().
 TaskScore ScoreTask(const TaskData& task, std::span<const int32_t> predicted);
 
 }  // namespace allometry::trainer

@@ -106,8 +106,10 @@ std::string AsWords(std::string_view sentence) {
   std::string out = " ";
   for (char c : Lower(sentence)) {
     const bool kept = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || (c & 0x80);
-    if (kept) out += c;
-    else if (out.back() != ' ') out += ' ';
+    if (kept)
+      out += c;
+    else if (out.back() != ' ')
+      out += ' ';
   }
   if (out.back() != ' ') out += ' ';
   return out;

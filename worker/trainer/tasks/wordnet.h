@@ -23,11 +23,11 @@ struct SynsetPointer {
 struct Synset {
   int64_t offset = 0;
   char pos = 'n';
-  int file = 0;                      // lexicographer's file: WordNet's coarse sense
-  std::vector<std::string> lemmas;   // lower case, blanks for underscores, no syntactic marker
+  int file = 0;                     // lexicographer's file: WordNet's coarse sense
+  std::vector<std::string> lemmas;  // lower case, blanks for underscores, no syntactic marker
   std::vector<SynsetPointer> pointers;
-  std::string definition;            // the gloss up to its examples
-  std::vector<std::string> examples; // quoted in the gloss, without the quotation marks
+  std::string definition;             // the gloss up to its examples
+  std::vector<std::string> examples;  // quoted in the gloss, without the quotation marks
 };
 
 // One line of a data file. kDataLoss says what is wrong with it.
@@ -46,8 +46,8 @@ bool UsesLemma(std::string_view sentence, const std::string& lemma, char pos, co
 bool IsValidationLemma(std::string_view lemma);
 uint64_t TextHash(std::string_view text, uint64_t salt);
 
-// Cuts every label's examples to the rarest label's number, in an order given by a hash of the input, and deals them out label by
-// label, so that every prefix is balanced too. Returns how many were left out.
+// Cuts every label's examples to the rarest label's number, in an order given by a hash of the input, and deals them
+// out label by label, so that every prefix is balanced too. Returns how many were left out.
 int64_t BalanceLabels(size_t label_count, std::vector<TaskExample>* examples);
 
 }  // namespace allometry::trainer

@@ -1,7 +1,9 @@
-// wordnet_pos: which part of speech does a definition define? "part of speech: <definition>" -> noun, verb, adjective or adverb.
+// wordnet_pos: which part of speech does a definition define? "part of speech: <definition>" -> noun, verb, adjective
+// or adverb.
 //
-// One example a synonym set, examples of use left out. A set is in validation if all its lemmas are, in training if none is, else
-// left out: so no lemma stands on both sides. Of equal definitions the first counts. All labels are equally frequent.
+// One example a synonym set, examples of use left out. A set is in validation if all its lemmas are, in training if
+// none is, else left out: so no lemma stands on both sides. Of equal definitions the first counts. All labels are
+// equally frequent.
 #include <array>
 #include <string>
 #include <unordered_set>

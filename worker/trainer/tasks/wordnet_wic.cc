@@ -1,7 +1,8 @@
-// wordnet_wic: do two sentences use a word in the same sense? Made from WordNet's example sentences as WiC was (Pilehvar and
-// Camacho-Collados 2019, arXiv 1808.09121): nouns and verbs; true pairs are two examples of one synonym set, false pairs examples of two
-// sets of the same word that are not related at first degree, have no common hypernym and belong to different lexicographer's
-// files; at most three pairs of each kind a word. A sentence serves one word only. Split by lemma; both labels equally frequent.
+// wordnet_wic: do two sentences use a word in the same sense? Made from WordNet's example sentences as WiC was
+// (Pilehvar and Camacho-Collados 2019, arXiv 1808.09121): nouns and verbs; true pairs are two examples of one synonym
+// set, false pairs examples of two sets of the same word that are not related at first degree, have no common hypernym
+// and belong to different lexicographer's files; at most three pairs of each kind a word. A sentence serves one word
+// only. Split by lemma; both labels equally frequent.
 #include <algorithm>
 #include <array>
 #include <set>
@@ -69,9 +70,12 @@ class PairMaker {
         Use use{s, sentence, {}};
         for (const std::string& lemma : synsets_[s].lemmas)
           if (UsesLemma(sentence, lemma, synsets_[s].pos, irregular_)) use.lemmas.push_back(lemma);
-        if (use.lemmas.empty()) ++out_.counts["sentences_without_lemma"];
-        else if (!seen->insert(sentence).second) ++out_.counts["repeated_sentences"];
-        else uses.push_back(std::move(use));
+        if (use.lemmas.empty())
+          ++out_.counts["sentences_without_lemma"];
+        else if (!seen->insert(sentence).second)
+          ++out_.counts["repeated_sentences"];
+        else
+          uses.push_back(std::move(use));
       }
     return uses;
   }
@@ -96,9 +100,12 @@ class PairMaker {
     for (size_t i = 0; i < indices.size(); ++i)
       for (size_t j = i + 1; j < indices.size(); ++j) {
         const Use &a = uses[indices[i]], &b = uses[indices[j]];
-        if (a.synset == b.synset) kinds[kSame].push_back(Pair(lemma, a, b, kSame));
-        else if (AreNear(synsets_[a.synset], synsets_[b.synset])) ++out_.counts["pairs_of_near_senses"];
-        else kinds[kDifferent].push_back(Pair(lemma, a, b, kDifferent));
+        if (a.synset == b.synset)
+          kinds[kSame].push_back(Pair(lemma, a, b, kSame));
+        else if (AreNear(synsets_[a.synset], synsets_[b.synset]))
+          ++out_.counts["pairs_of_near_senses"];
+        else
+          kinds[kDifferent].push_back(Pair(lemma, a, b, kDifferent));
       }
     auto& split = IsValidationLemma(lemma) ? out_.valid : out_.train;
     for (std::vector<TaskExample>& pairs : kinds) {

@@ -37,6 +37,10 @@ common::Status CheckVocabulary(int64_t vocabulary) {
                                  " (100 sentinels included)");
 }
 
+// Candidates that training begins with. SentencePiece's own million makes small vocabularies slower and no better
+// (GCIDE at 2,048: 1 % more tokens).
+int64_t SeedPieces(int64_t vocabulary) { return std::clamp<int64_t>(10 * vocabulary, 20'000, 1'000'000); }
+
 // Where to cut a text of more than the largest sentence: after the last blank, else between two characters.
 size_t CutPoint(std::string_view text) {
   const size_t blank = text.substr(0, kMaxSentenceBytes).rfind(' ');
@@ -60,15 +64,17 @@ common::Result<Tokenizer> Tokenizer::FromBytes(const std::string& model, int64_t
     return common::DataLoss(where + ": not a SentencePiece model");
   const sentencepiece::SentencePieceProcessor& p = *tokenizer.processor_;
   if (p.pad_id() != kPad || p.eos_id() != kEos || p.unk_id() != kUnknown)
-    return common::InvalidArgument(where + ": pad, eos and unk have the ids " + std::to_string(p.pad_id()) + ", " +
-                                   std::to_string(p.eos_id()) + ", " + std::to_string(p.unk_id()) +
-                                   "; they must be 0, 1, 2 (train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1)");
+    return common::InvalidArgument(
+        where + ": pad, eos and unk have the ids " + std::to_string(p.pad_id()) + ", " + std::to_string(p.eos_id()) +
+        ", " + std::to_string(p.unk_id()) +
+        "; they must be 0, 1, 2 (train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1)");
   tokenizer.pieces_ = p.GetPieceSize();
   tokenizer.vocabulary_ = vocabulary;
   if (tokenizer.pieces_ + kSentinels > vocabulary)
     return common::InvalidArgument(where + ": " + std::to_string(tokenizer.pieces_) +
-                                   " pieces and 100 sentinels do not fit a vocabulary of " + std::to_string(vocabulary) +
-                                   "; set vocabulary to " + std::to_string(tokenizer.pieces_ + kSentinels) + " or more");
+                                   " pieces and 100 sentinels do not fit a vocabulary of " +
+                                   std::to_string(vocabulary) + "; set vocabulary to " +
+                                   std::to_string(tokenizer.pieces_ + kSentinels) + " or more");
   return tokenizer;
 }
 
@@ -119,15 +125,18 @@ common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sente
   const std::string pieces = std::to_string(vocabulary - kSentinels);
   // One thread: the sums of several would depend on how the sentences fall to them.
   const std::unordered_map<std::string, std::string> settings = {
-      {"model_prefix", ""}, {"model_type", "unigram"}, {"vocab_size", pieces}, {"pad_id", "0"},     {"eos_id", "1"},
-      {"unk_id", "2"},      {"bos_id", "-1"},          {"num_threads", "1"},   {"minloglevel", "2"}};
+      {"model_prefix", ""},   {"model_type", "unigram"},
+      {"vocab_size", pieces}, {"pad_id", "0"},
+      {"eos_id", "1"},        {"unk_id", "2"},
+      {"bos_id", "-1"},       {"num_threads", "1"},
+      {"minloglevel", "2"},   {"seed_sentencepiece_size", std::to_string(SeedPieces(vocabulary))}};
   Sentences iterator(sentences);
   std::string model;
   const sentencepiece::util::Status status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
   if (status.ok() && !model.empty()) return model;
-  return common::DataLoss("the text cannot give a tokenizer of " + pieces +
-                          " pieces: lower tokenizer.vocabulary or bring more text (SentencePiece: " +
-                          status.ToString() + ")");
+  return common::DataLoss(
+      "the text cannot give a tokenizer of " + pieces +
+      " pieces: lower tokenizer.vocabulary or bring more text (SentencePiece: " + status.ToString() + ")");
 }
 
 void SentenceSample::Add(std::string_view document) {

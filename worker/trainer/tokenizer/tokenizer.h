@@ -16,12 +16,13 @@ class SentencePieceProcessor;
 
 namespace allometry::trainer {
 
-// A SentencePiece model in T5's layout: pad 0, eos 1, unk 2, no bos; ids pieces() … pieces() + 99 are the sentinels (sentinel i is
-// pieces() + 99 - i), ids above, if any, only pad the embedding. Immutable; all const functions are thread-safe.
+// A SentencePiece model in T5's layout: pad 0, eos 1, unk 2, no bos; ids pieces() … pieces() + 99 are the sentinels
+// (sentinel i is pieces() + 99 - i), ids above, if any, only pad the embedding. Immutable; all const functions are
+// thread-safe.
 class Tokenizer {
  public:
-  // `vocabulary`: rows of the embedding. kInvalidArgument: the layout is another, or pieces + 100 exceed the vocabulary;
-  // kDataLoss: not a SentencePiece model. `where` (a path or a name) begins the message.
+  // `vocabulary`: rows of the embedding. kInvalidArgument: the layout is another, or pieces + 100 exceed the
+  // vocabulary; kDataLoss: not a SentencePiece model. `where` (a path or a name) begins the message.
   static common::Result<Tokenizer> FromBytes(const std::string& model, int64_t vocabulary, const std::string& where);
   static common::Result<Tokenizer> Load(const std::filesystem::path& path, int64_t vocabulary);
 
@@ -40,8 +41,8 @@ class Tokenizer {
   void Encode(std::string_view text, std::vector<int32_t>* ids) const;
   std::vector<int32_t> Encode(std::string_view text) const;
 
-  // The text of ids: padding is skipped, an end mark ends it, sentinel i reads "<extra_id_i>". Ids that do not exist read
-  // as the unknown piece does.
+  // The text of ids: padding is skipped, an end mark ends it, sentinel i reads "<extra_id_i>". Ids that do not exist
+  // read as the unknown piece does.
   std::string Decode(std::span<const int32_t> ids) const;
 
  private:
@@ -50,15 +51,9 @@ class Tokenizer {
   int64_t pieces_ = 0, vocabulary_ = 0;
 };
 
-// How a tokenizer is trained. All of it is part of the data's identity.
-struct TokenizerRecipe {
-  int64_t vocabulary = 8192;     // sentinels included: the model gets vocabulary - 100 pieces
-  int64_t sample_sentences = 200'000;
-  uint64_t seed = 0;             // of the sample
-};
-
-// Trains a unigram model (Kudo 2018, arXiv 1804.10959) on the sentences and returns its bytes; the same sentences give the same
-// bytes. kInvalidArgument: a vocabulary outside [164, 1,000,000]; kDataLoss: the text has too few different pieces for it.
+// Trains a unigram model (Kudo 2018, arXiv 1804.10959) on the sentences and returns its bytes; the same sentences give
+// the same bytes. kInvalidArgument: a vocabulary outside [164, 1,000,000]; kDataLoss: the text has too few different
+// pieces for it.
 common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sentences, int64_t vocabulary);
 
 // A uniform sample of at most `capacity` sentences of a stream, as a function of the stream and the seed (Vitter's
