@@ -1,5 +1,6 @@
-"""`transformer` against Hugging Face's T5ForConditionalGeneration (v1.0): logits within 1e-4, loss within 1e-5 per token, with
-weights moved both ways. Exit code 77 (skipped) where transformers is not installed."""
+"""Models against Hugging Face's T5ForConditionalGeneration: `transformer` is T5 v1.0, `glu` with gelu and untied embeddings is
+T5 v1.1. Logits within 1e-4, loss within 1e-5 per token, with weights moved both ways. Exit code 77 (skipped) where transformers
+is not installed."""
 
 import json
 import pathlib
@@ -16,15 +17,22 @@ except ImportError as error:
     sys.exit(77)
 
 SHAPE = dict(encoder_layers=3, decoder_layers=2, d_model=32, d_ff=48, heads=4, d_kv=12, vocabulary=200)
+# Gated layers are two thirds as wide, in multiples of 8.
+CASES = {
+    "transformer": dict(options={}, d_ff=48, feed_forward_proj="relu", tie_word_embeddings=True),
+    "glu": dict(options={"activation": "gelu", "tied_embedding": False}, d_ff=32, feed_forward_proj="gated-gelu",
+                tie_word_embeddings=False),
+}
 LOGITS_TOLERANCE, LOSS_TOLERANCE = 1e-4, 1e-5
 
 
-def hugging_face_model():
+def hugging_face_model(case):
     torch.manual_seed(11)
     config = transformers.T5Config(
-        vocab_size=SHAPE["vocabulary"], d_model=SHAPE["d_model"], d_kv=SHAPE["d_kv"], d_ff=SHAPE["d_ff"],
+        vocab_size=SHAPE["vocabulary"], d_model=SHAPE["d_model"], d_kv=SHAPE["d_kv"], d_ff=case["d_ff"],
         num_layers=SHAPE["encoder_layers"], num_decoder_layers=SHAPE["decoder_layers"], num_heads=SHAPE["heads"],
-        dropout_rate=0.0, decoder_start_token_id=0, feed_forward_proj="relu")
+        dropout_rate=0.0, decoder_start_token_id=0, feed_forward_proj=case["feed_forward_proj"],
+        tie_word_embeddings=case["tie_word_embeddings"])
     return transformers.T5ForConditionalGeneration(config).eval()
 
 
@@ -60,20 +68,25 @@ def compare(name, exchange, folder, model):
     return logits_error <= LOGITS_TOLERANCE and loss_error <= LOSS_TOLERANCE
 
 
+def check(architecture, exchange, folder):
+    case = CASES[architecture]
+    spec = {"architecture": architecture, "shape": SHAPE, "options": case["options"]}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    model = hugging_face_model(case)
+    good = compare(f"{architecture}, weights from Hugging Face", exchange, folder, model)
+    subprocess.run([exchange, "make", folder / "spec.json", folder / "made.safetensors"], check=True)
+    missing, unexpected = model.load_state_dict(load_file(folder / "made.safetensors"), strict=False)
+    tied = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+    if case["tie_word_embeddings"]:
+        tied.add("lm_head.weight")
+    assert not unexpected and set(missing) <= tied, (missing, unexpected)
+    return compare(f"{architecture}, weights to Hugging Face", exchange, folder, model) and good
+
+
 def main():
-    exchange = sys.argv[1]
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        (folder / "spec.json").write_text(json.dumps({"architecture": "transformer", "shape": SHAPE}))
-        model = hugging_face_model()
-        good = compare("weights from Hugging Face", exchange, folder, model)
-        subprocess.run([exchange, "make", folder / "spec.json", folder / "made.safetensors"], check=True)
-        made = load_file(folder / "made.safetensors")
-        missing, unexpected = model.load_state_dict(made, strict=False)
-        tied = {"lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
-        assert not unexpected and set(missing) <= tied, (missing, unexpected)
-        good &= compare("weights to Hugging Face", exchange, folder, model)
-    sys.exit(0 if good else 1)
+        results = [check(architecture, sys.argv[1], pathlib.Path(name)) for architecture in CASES]
+    sys.exit(0 if all(results) else 1)
 
 
 if __name__ == "__main__":
