@@ -182,10 +182,9 @@ class Core {
   void KeepMetricsAndLogs(const Message& message, int64_t worker_id);
   common::Result<v1::FinishResponse> ApplyFinish(Batch& batch, v1::FinishRequest request);
   v1::FinishResponse AnswerOfClosed(const v1::FinishRequest& request);
-  bool IsCurrent(int64_t attempt_id, int64_t generation) const;
   int64_t BatchSequencesOf(int64_t run_id);
   common::Result<v1::ReportCheckpointResponse> ApplyCheckpoint(Batch& batch, const v1::ReportCheckpointRequest& request);
-  bool KeepCheckpoint(Batch& batch, int64_t attempt_id, int64_t generation, int64_t step, const v1::Output& checkpoint);
+  bool KeepCheckpoint(Batch& batch, const scheduler::CheckpointReported& report, const v1::Output& checkpoint);
   template <typename Outputs>
   common::Status RequireBlobs(const Outputs& outputs) const;
   void AcceptResult(const v1::FinishRequest& request);

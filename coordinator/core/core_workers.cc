@@ -185,15 +185,8 @@ void Core::KeepMetricsAndLogs(const Message& message, int64_t worker_id) {
       store_->AddLog(part.attempt_id(), part.stream(), part.offset(), part.data());
 }
 
-bool Core::IsCurrent(int64_t attempt_id, int64_t generation) const {
-  const auto lease = state_.leases.find(attempt_id);
-  return lease != state_.leases.end() && (lease->second.generation == generation || options_.hooks.skip_generation_check);
-}
-
 void Core::FixPrecision(const v1::HeldLease& held) {
-  if (held.precision().empty() || !IsCurrent(held.attempt_id(), held.generation())) return;
-  if (precision_known_.insert(held.attempt_id()).second)
-    store_->SetPrecision(state_.leases.at(held.attempt_id()).run_id, held.precision());
+  if (precision_known_.insert(held.attempt_id()).second) store_->SetPrecision(held.run_id(), held.precision());
 }
 
 bool Core::ApplySync(Batch& batch, const v1::SyncRequest& request) {
@@ -210,9 +203,9 @@ bool Core::ApplySync(Batch& batch, const v1::SyncRequest& request) {
   session.connected = !request.leaving();
   KeepMetricsAndLogs(request, request.worker_id());
   for (const v1::HeldLease& held : request.held()) {
-    FixPrecision(held);
-    if (IsCurrent(held.attempt_id(), held.generation()))
-      batch.progressed_runs.insert(state_.leases.at(held.attempt_id()).run_id);
+    if (scheduler::CurrentLease(state_, held.run_id(), held.attempt_id(), held.generation()) == nullptr) continue;
+    if (!held.precision().empty()) FixPrecision(held);
+    batch.progressed_runs.insert(held.run_id());
   }
   Merge(batch, Step(state_, ReportOf(request), batch.boot_ms));
   if (request.leaving()) batch.removed_workers.insert(request.worker_id());
@@ -249,9 +242,9 @@ int64_t Core::BatchSequencesOf(int64_t run_id) {
 
 Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest request) {
   KeepMetricsAndLogs(request, request.worker_id());
-  if (!IsCurrent(request.attempt_id(), request.generation())) return AnswerOfClosed(request);
-  const int64_t run_id = state_.leases.at(request.attempt_id()).run_id;
-  if (run_id != request.run_id()) return common::InvalidArgument("the attempt is not one of that run");
+  const int64_t run_id = request.run_id();
+  if (scheduler::CurrentLease(state_, run_id, request.attempt_id(), request.generation()) == nullptr)
+    return AnswerOfClosed(request);
   CheckResult(&request);
   ALLO_RETURN_IF_ERROR(RequireBlobs(request.outputs()));
   const Outcome outcome = OutcomeOf(request.outcome());
@@ -259,7 +252,7 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   if (provenance.is_object() && provenance.contains("precision") && provenance["precision"].is_string())
     store_->SetPrecision(run_id, provenance["precision"].get<std::string>());
   if (const v1::Output* checkpoint = CheckpointIn(request); checkpoint != nullptr && outcome != Outcome::kDone)
-    KeepCheckpoint(batch, request.attempt_id(), request.generation(), request.last_step(), *checkpoint);
+    KeepCheckpoint(batch, {run_id, request.attempt_id(), request.generation(), request.last_step()}, *checkpoint);
 
   scheduler::AttemptFinished finished;
   finished.run_id = run_id;
@@ -298,21 +291,21 @@ void Core::AcceptResult(const v1::FinishRequest& request) {
   store_->SetAcceptedAttempt(request.run_id(), request.attempt_id());
 }
 
-bool Core::KeepCheckpoint(Batch& batch, int64_t attempt_id, int64_t generation, int64_t step, const v1::Output& checkpoint) {
-  if (!IsCurrent(attempt_id, generation)) return false;
-  const scheduler::Run& run = *state_.FindRun(state_.leases.at(attempt_id).run_id);
-  const int64_t before = run.checkpoint_step;
-  Merge(batch, Step(state_, scheduler::CheckpointReported{attempt_id, generation, step}, batch.boot_ms));
-  if (run.checkpoint_step > before) store_->PutCheckpoint(run.id, FilesOf(checkpoint));
-  return true;
+bool Core::KeepCheckpoint(Batch& batch, const scheduler::CheckpointReported& report, const v1::Output& checkpoint) {
+  scheduler::Actions actions = Step(state_, report, batch.boot_ms);
+  const bool accepted = actions.accepted;
+  // The files of the newest one only: an older report changes nothing.
+  if (actions.runs.contains(report.run_id)) store_->PutCheckpoint(report.run_id, FilesOf(checkpoint));
+  Merge(batch, std::move(actions));
+  return accepted;
 }
 
 Result<v1::ReportCheckpointResponse> Core::ApplyCheckpoint(Batch& batch, const v1::ReportCheckpointRequest& request) {
+  const scheduler::CheckpointReported report{request.run_id(), request.attempt_id(), request.generation(), request.step()};
   v1::ReportCheckpointResponse response;
-  if (!IsCurrent(request.attempt_id(), request.generation())) return response;
+  if (scheduler::CurrentLease(state_, report.run_id, report.attempt_id, report.generation) == nullptr) return response;
   ALLO_RETURN_IF_ERROR(RequireBlobs(std::vector<v1::Output>{request.checkpoint()}));
-  response.set_accepted(
-      KeepCheckpoint(batch, request.attempt_id(), request.generation(), request.step(), request.checkpoint()));
+  response.set_accepted(KeepCheckpoint(batch, report, request.checkpoint()));
   return response;
 }
 

@@ -102,8 +102,8 @@ class Stepper {
   }
 
   void operator()(const AttemptFinished& e) {
-    const Lease* current = Current(e.attempt_id, e.generation);
-    if (current == nullptr || current->run_id != e.run_id) return;
+    const Lease* current = CurrentLease(state_, e.run_id, e.attempt_id, e.generation);
+    if (current == nullptr) return;
     Lease lease = *current;
     Run& run = *state_.FindRun(lease.run_id);
     const bool done = e.outcome == Outcome::kDone;
@@ -115,7 +115,7 @@ class Stepper {
   }
 
   void operator()(const CheckpointReported& e) {
-    const Lease* lease = Current(e.attempt_id, e.generation);
+    const Lease* lease = CurrentLease(state_, e.run_id, e.attempt_id, e.generation);
     if (lease == nullptr) return;
     Run& run = *state_.FindRun(lease->run_id);
     actions_.accepted = true;
@@ -142,13 +142,6 @@ class Stepper {
   void operator()(const Dispatch&) { GrantLeases(state_, now_ms_, actions_); }
 
  private:
-  const Lease* Current(int64_t attempt_id, int64_t generation) const {
-    auto lease = state_.leases.find(attempt_id);
-    if (lease == state_.leases.end()) return nullptr;
-    if (lease->second.generation != generation && !state_.hooks.skip_generation_check) return nullptr;
-    return &lease->second;
-  }
-
   bool Renew(const Worker& worker, const HeldLease& report) {
     auto found = state_.leases.find(report.attempt_id);
     if (found == state_.leases.end()) return false;
@@ -197,8 +190,10 @@ class Stepper {
     actions_.closed.push_back({lease, outcome, message});
     actions_.workers.insert(lease.worker_id);
     actions_.sweeps.insert(lease.sweep_id);
-    if (!(state_.hooks.accept_twice && outcome == Outcome::kDone)) state_.leases.erase(lease.attempt_id);
-    run.live_attempt = 0;
+    if (!(state_.hooks.accept_twice && outcome == Outcome::kDone)) {
+      state_.leases.erase(lease.attempt_id);
+      run.live_attempt = 0;
+    }
     if (next.backoff_ms > 0) StartBackoff(state_, run, now_ms_ + next.backoff_ms);
     SetState(state_, run, next.state, actions_);
   }

@@ -57,7 +57,7 @@ struct AttemptFinished {
   int64_t batch_sequences = 0;  // where halving starts when the trainer chose the micro-batch itself
   std::string message;
 };
-struct CheckpointReported { int64_t attempt_id = 0; int64_t generation = 0; int64_t step = 0; };
+struct CheckpointReported { int64_t run_id = 0; int64_t attempt_id = 0; int64_t generation = 0; int64_t step = 0; };
 // Leases that ran out, backoffs that ended, workers not heard of.
 struct Tick {};
 // Grants leases to what may run. Once per batch of events.
@@ -90,6 +90,8 @@ Actions Step(State& state, const Event& event, int64_t now_ms);
 
 // ---- Views ----
 
+// The run's live lease if the attempt is it, in its generation; else nullptr.
+const Lease* CurrentLease(const State& state, int64_t run_id, int64_t attempt_id, int64_t generation);
 WaitReason WaitReasonOf(const State& state, const Run& run);
 double ReservedFlops(const State& state, int64_t sweep_id);
 double FlopsOfSteps(const Run& run, int64_t steps);

@@ -29,6 +29,14 @@ uint16_t State::TrainerNumber(const std::string& name) {
   return static_cast<uint16_t>(found - trainers.begin());
 }
 
+const Lease* CurrentLease(const State& state, int64_t run_id, int64_t attempt_id, int64_t generation) {
+  const Run* run = state.FindRun(run_id);
+  const auto lease = run == nullptr ? state.leases.end() : state.leases.find(run->live_attempt);
+  if (lease == state.leases.end()) return nullptr;
+  const bool current = lease->first == attempt_id && lease->second.generation == generation;
+  return current || state.hooks.skip_generation_check ? &lease->second : nullptr;
+}
+
 double FlopsOfSteps(const Run& run, int64_t steps) {
   return run.steps > 0 ? run.flops * static_cast<double>(steps) / static_cast<double>(run.steps) : 0.0;
 }
