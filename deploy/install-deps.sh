@@ -23,7 +23,7 @@ USAGE
 
 torch_version=2.11.0
 build_packages=(build-essential cmake ninja-build ccache mold git pkg-config ca-certificates
-  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libsqlite3-dev libboost1.81-dev libboost-iostreams1.81-dev
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libsqlite3-dev libboost1.81-dev
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libeigen3-dev libssl-dev
   libsentencepiece-dev liblzma-dev zlib1g-dev libzstd-dev)
 run_packages=(dict-gcide wordnet-base python3 python3-venv)
