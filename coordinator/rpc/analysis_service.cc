@@ -58,6 +58,8 @@ Result<analysis::SlopesRequest> RequestOf(const v1::SlopesRequest& request) {
   return out;
 }
 
+}  // namespace
+
 Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database, const v1::SlopesRequest& request) {
   ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
   ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
@@ -72,6 +74,8 @@ Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database, 
   response.set_json(analysis::ToJson(result).dump());
   return response;
 }
+
+namespace {
 
 Result<analysis::ParetoRequest> RequestOf(const v1::ParetoRequest& request) {
   analysis::ParetoRequest out;
@@ -98,6 +102,8 @@ void Fill(const analysis::ParetoPoint& point, v1::ParetoPoint* out) {
   out->set_probability(point.probability.value_or(0));
 }
 
+}  // namespace
+
 Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database, const v1::ParetoRequest& request) {
   ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
   ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
@@ -108,8 +114,6 @@ Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database, 
   response.set_json(analysis::ToJson(result).dump());
   return response;
 }
-
-}  // namespace
 
 grpc::ServerUnaryReactor* AnalysisServiceImpl::Slopes(grpc::CallbackServerContext* context,
                                                       const v1::SlopesRequest* request, v1::SlopesResponse* response) {

@@ -32,23 +32,25 @@ constexpr auto kStopPatience = std::chrono::seconds(2);
 
 size_t PoolThreads() { return std::clamp<size_t>(std::thread::hardware_concurrency(), 4, 16); }
 
-// gRPC only says that it could not listen: binding once more tells why.
-common::Error ListenError(const ListenPlan& plan, const std::string& address) {
+// Binds and lets go again: gRPC alone would only say that it could not listen.
+common::Status CheckAddress(const ListenPlan& plan, const std::string& address) {
   namespace ip = boost::asio::ip;
   boost::asio::io_context context;
   boost::system::error_code error;
   const auto host = ip::make_address(plan.host == "localhost" ? "127.0.0.1" : plan.host, error);
-  if (!error) {
-    ip::tcp::acceptor acceptor(context);
-    const ip::tcp::endpoint endpoint(host, static_cast<uint16_t>(plan.port));
-    acceptor.open(endpoint.protocol(), error);
-    if (!error) acceptor.bind(endpoint, error);
-  }
+  if (error) return common::Ok();  // a name: gRPC resolves it
+  ip::tcp::acceptor acceptor(context);
+  const ip::tcp::endpoint endpoint(host, static_cast<uint16_t>(plan.port));
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.set_option(ip::tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(1, error);
   if (error == boost::asio::error::address_in_use) {
     return common::FailedPrecondition("cannot listen on " + address + ": the port is in use; stop the other program, or choose "
                                       "another port (0 lets the system choose)");
   }
-  return common::FailedPrecondition("cannot listen on " + address + (error ? ": " + error.message() : ""));
+  if (error) return common::FailedPrecondition("cannot listen on " + address + ": " + error.message());
+  return common::Ok();
 }
 
 void SetChannelArguments(grpc::ServerBuilder* builder) {
@@ -135,6 +137,7 @@ common::Status CoordinatorServer::Impl::Open() {
 }
 
 common::Status CoordinatorServer::Impl::Listen(const ListenPlan& plan) {
+  ALLO_RETURN_IF_ERROR(CheckAddress(plan, options_.listen.address));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -146,7 +149,7 @@ common::Status CoordinatorServer::Impl::Listen(const ListenPlan& plan) {
   builder.RegisterService(cluster_service_.get());
   builder.RegisterService(analysis_service_.get());
   server_ = builder.BuildAndStart();
-  if (!server_ || port == 0) return ListenError(plan, options_.listen.address);
+  if (!server_ || port == 0) return common::FailedPrecondition("cannot listen on " + options_.listen.address);
   const bool v6 = plan.host.find(':') != std::string::npos;
   address_ = (v6 ? "[" + plan.host + "]" : plan.host) + ":" + std::to_string(port);
   ScheduleCollection();
