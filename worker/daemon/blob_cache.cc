@@ -65,7 +65,7 @@ common::Status BlobCache::Download(const std::string& sha256, int64_t bytes, con
     }
     return common::Ok();
   };
-  common::Status status = at < bytes ? client_.DownloadBlob(sha256, at, write, alive) : common::Ok();
+  common::Status status = at < bytes ? client_.DownloadBlob(sha256, at, bytes, write, alive) : common::Ok();
   if (status.ok() && ::fsync(fd) != 0) status = common::ResourceExhausted("cannot sync '" + part.string() + "'");
   ::close(fd);
   if (!status.ok()) return status;

@@ -136,10 +136,10 @@ common::Status CoordinatorClient::UploadBlob(const std::filesystem::path& path, 
   return Answer(status, "UploadBlob");
 }
 
-common::Status CoordinatorClient::DownloadBlob(const std::string& sha256, int64_t offset,
+common::Status CoordinatorClient::DownloadBlob(const std::string& sha256, int64_t offset, int64_t total_bytes,
                                                const std::function<common::Status(std::string_view)>& sink,
                                                const std::function<bool()>& alive) {
-  Call call(*this);
+  Call call(*this, TransferTimeoutMs(total_bytes - offset));
   v1::DownloadBlobRequest request;
   request.set_sha256(sha256);
   request.set_offset(offset);

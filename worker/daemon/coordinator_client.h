@@ -49,7 +49,7 @@ class CoordinatorClient {
   common::Status UploadBlob(const std::filesystem::path& path, const std::string& sha256, int64_t offset,
                             int64_t total_bytes, const std::function<bool()>& alive);
   // Hands over the blob's bytes from `offset` on, in order; `sink` returns an error to end the call.
-  common::Status DownloadBlob(const std::string& sha256, int64_t offset,
+  common::Status DownloadBlob(const std::string& sha256, int64_t offset, int64_t total_bytes,
                               const std::function<common::Status(std::string_view)>& sink,
                               const std::function<bool()>& alive);
   std::unique_ptr<SyncStream> OpenSync(Call& call) { return stub_->Sync(&call.context); }
