@@ -2,8 +2,8 @@
 //
 //   bench_data --out FILE.json [--vocabulary 2048] [--input-length 512] [--dict FILE --index FILE]
 //
-// The text is GCIDE's. Every figure is the best of some repetitions, by the processor time of the one thread that
-// works, so that neighbours on the machine matter little; wall-clock time stands beside it.
+// The text is GCIDE's. Every figure is the best of some repetitions, by the processor time of the process, one
+// thread of which works, so that neighbours on the machine matter little; wall-clock time stands beside it.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

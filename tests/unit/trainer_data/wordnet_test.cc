@@ -211,11 +211,6 @@ TEST_F(WordnetTasks, TheRealWordnet) {
     EXPECT_GT(examples->valid.size(), 700u) << task->name();
     std::printf("%s: %zu training and %zu validation examples\n", std::string(task->name()).c_str(),
                 examples->train.size(), examples->valid.size());
-    for (const auto& [name, count] : examples->counts)
-      std::printf("  %s %ld\n", name.c_str(), static_cast<long>(count));
-    for (int i = 0; i < 8; ++i)
-      std::printf("  %s -> %s\n", examples->valid[i].input.c_str(),
-                  std::string(task->labels()[examples->valid[i].label]).c_str());
   }
 }
 

@@ -49,8 +49,17 @@ void PrintText(const Dataset& data) {
               Shortened(data.tokenizer().Decode(data.train().Document(middle))).c_str());
 }
 
+// The row as text, end marks shown, padding left out.
 std::string DecodeRow(const Tokenizer& tokenizer, const std::vector<int64_t>& row) {
-  return tokenizer.Decode(std::vector<int32_t>(row.begin(), row.end()));
+  std::string text;
+  std::vector<int32_t> part;
+  for (int64_t id : row) {
+    part.push_back(static_cast<int32_t>(id));
+    if (id != kEos) continue;
+    text += (text.empty() ? "" : " ") + tokenizer.Decode(part) + " </s>";
+    part.clear();
+  }
+  return text;
 }
 
 common::Status PrintCorrupted(const Dataset& data, int64_t input_length) {
