@@ -36,7 +36,12 @@ class AlbertArchitecture final : public InventoryArchitecture {
   int numerics_version() const override { return 1; }
   std::span<const OptionSpec> options() const override {
     static const std::vector<OptionSpec> specs{
-        {"factor", "integer", kDefaultFactor, {}, -1, 65536,
+        {"factor",
+         "integer",
+         kDefaultFactor,
+         {},
+         -1,
+         65536,
          "width of the factorised embedding; -1 = min(128, d_model / 2), 0 = not factorised"},
         {"untied_softmax", "boolean", false, {}, 0, 0, "a full-width output embedding (Narang et al. 2021)"},
     };
@@ -45,7 +50,8 @@ class AlbertArchitecture final : public InventoryArchitecture {
   common::Status CheckShape(const Shape& shape, const common::Json& options) const override {
     ALLO_RETURN_IF_ERROR(InventoryArchitecture::CheckShape(shape, options));
     if (options.at("factor").get<int64_t>() == kDefaultFactor && shape.d_model < 2)
-      return common::InvalidArgument("albert: d_model is 1, and the embedding's factor needs at least 2 (or factor: 0)");
+      return common::InvalidArgument(
+          "albert: d_model is 1, and the embedding's factor needs at least 2 (or factor: 0)");
     return common::Ok();
   }
 
@@ -54,9 +60,12 @@ class AlbertArchitecture final : public InventoryArchitecture {
     Inventory inventory(n);
     const int64_t factor = AlbertFactor(shape, options);
     const bool untied = options.at("untied_softmax").get<bool>();
-    if (factor > 0) AddFactorisedEmbedding(shape, factor, untied, &inventory);
-    else if (untied) AddUntiedEmbedding(shape, &inventory);
-    else AddTiedEmbedding(shape, &inventory);
+    if (factor > 0)
+      AddFactorisedEmbedding(shape, factor, untied, &inventory);
+    else if (untied)
+      AddUntiedEmbedding(shape, &inventory);
+    else
+      AddTiedEmbedding(shape, &inventory);
     AddSelfAttention(shape, n.inputs, shape.encoder_layers, true, &inventory);
     AddFeedForward(shape.d_model, shape.d_ff, 2, n.inputs, shape.encoder_layers, true, &inventory);
     AddSelfAttention(shape, n.targets, shape.decoder_layers, true, &inventory);

@@ -14,9 +14,19 @@ class GluArchitecture final : public InventoryArchitecture {
   int numerics_version() const override { return 1; }
   std::span<const OptionSpec> options() const override {
     static const std::vector<OptionSpec> specs{
-        {"activation", "choice", "sigmoid", {"sigmoid", "gelu", "silu", "relu"}, 0, 0,
+        {"activation",
+         "choice",
+         "sigmoid",
+         {"sigmoid", "gelu", "silu", "relu"},
+         0,
+         0,
          "the gate's activation: sigmoid is the GLU of Dauphin et al.; gelu in its tanh form"},
-        {"tied_embedding", "boolean", true, {}, 0, 0,
+        {"tied_embedding",
+         "boolean",
+         true,
+         {},
+         0,
+         0,
          "share input and output embedding; false with gelu is T5 v1.1 in form"},
     };
     return specs;

@@ -50,8 +50,7 @@ MemoryEstimate Inventory::Memory(const TrainingSetup& setup) const {
   memory.weights_bytes = parameters * (bf16 ? 6 : 4);  // bf16 keeps float32 masters
   memory.gradients_bytes = parameters * (bf16 ? 2 : 4);
   memory.optimizer_bytes = 4 * (setup.optimizer == "adamw" ? 2 * parameters : adafactor_values);
-  memory.activations_bytes =
-      setup.micro_batch * (activation_values_ * (bf16 ? 2 : 4) + 4 * float32_activation_values_);
+  memory.activations_bytes = setup.micro_batch * (activation_values_ * (bf16 ? 2 : 4) + 4 * float32_activation_values_);
   return memory;
 }
 
@@ -122,10 +121,13 @@ MemoryEstimate InventoryArchitecture::EstimateMemory(const Shape& shape, const c
 }
 
 common::Status InventoryArchitecture::CheckShape(const Shape& shape, const common::Json&) const {
-  const std::pair<const char*, int64_t> fields[] = {
-      {"encoder_layers", shape.encoder_layers}, {"decoder_layers", shape.decoder_layers}, {"d_model", shape.d_model},
-      {"d_ff", shape.d_ff},                     {"heads", shape.heads},                   {"d_kv", shape.d_kv},
-      {"vocabulary", shape.vocabulary}};
+  const std::pair<const char*, int64_t> fields[] = {{"encoder_layers", shape.encoder_layers},
+                                                    {"decoder_layers", shape.decoder_layers},
+                                                    {"d_model", shape.d_model},
+                                                    {"d_ff", shape.d_ff},
+                                                    {"heads", shape.heads},
+                                                    {"d_kv", shape.d_kv},
+                                                    {"vocabulary", shape.vocabulary}};
   for (const auto& [field, value] : fields)
     if (value < 1)
       return common::InvalidArgument(std::string(name()) + ": " + field + " is " + std::to_string(value) +

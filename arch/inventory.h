@@ -51,7 +51,7 @@ class Inventory {
 
 // The parts of the T5 v1.0 backbone (SCIENCE section 3). `s` is the sequence the layer runs over, `s_memory` the
 // encoder's length for cross-attention.
-void AddTiedEmbedding(const Shape& shape, Inventory* inventory);   // look-ups of both stacks and the tied head
+void AddTiedEmbedding(const Shape& shape, Inventory* inventory);  // look-ups of both stacks and the tied head
 void AddUntiedEmbedding(const Shape& shape, Inventory* inventory);
 void AddSelfAttention(const Shape& shape, int64_t s, int64_t layers, bool shared, Inventory* inventory);
 void AddCrossAttention(const Shape& shape, int64_t t, int64_t s_memory, int64_t layers, bool shared,
@@ -59,8 +59,8 @@ void AddCrossAttention(const Shape& shape, int64_t t, int64_t s_memory, int64_t 
 // `matrices` is 2 for ReLU, 3 for gated feed-forward layers of width d_ff.
 void AddFeedForward(int64_t d_model, int64_t d_ff, int matrices, int64_t s, int64_t layers, bool shared,
                     Inventory* inventory);
-void AddRelativeBias(const Shape& shape, Inventory* inventory);    // one 32-bucket table
-void AddFinalNorms(const Shape& shape, Inventory* inventory);      // one of each stack
+void AddRelativeBias(const Shape& shape, Inventory* inventory);  // one 32-bucket table
+void AddFinalNorms(const Shape& shape, Inventory* inventory);    // one of each stack
 
 // An architecture given by its inventory: the base of every file in arch/.
 class InventoryArchitecture : public Architecture {

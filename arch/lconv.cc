@@ -35,7 +35,13 @@ class LconvArchitecture final : public InventoryArchitecture {
   int numerics_version() const override { return 1; }
   std::span<const OptionSpec> options() const override {
     static const std::vector<OptionSpec> specs{
-        {"heads", "integer", 0, {}, 0, 65536, "kernels of a layer, each shared by d_model / heads channels; 0 = one per channel"},
+        {"heads",
+         "integer",
+         0,
+         {},
+         0,
+         65536,
+         "kernels of a layer, each shared by d_model / heads channels; 0 = one per channel"},
     };
     return specs;
   }
@@ -43,8 +49,8 @@ class LconvArchitecture final : public InventoryArchitecture {
     ALLO_RETURN_IF_ERROR(InventoryArchitecture::CheckShape(shape, options));
     const int64_t kernels = Kernels(shape, options);
     if (shape.d_model % kernels != 0)
-      return common::InvalidArgument("lconv: d_model " + std::to_string(shape.d_model) + " is not a multiple of heads " +
-                                     std::to_string(kernels));
+      return common::InvalidArgument("lconv: d_model " + std::to_string(shape.d_model) +
+                                     " is not a multiple of heads " + std::to_string(kernels));
     return common::Ok();
   }
 

@@ -12,8 +12,8 @@ using common::Json;
 std::string Allowed(const OptionSpec& spec) {
   if (spec.type == "boolean") return "true or false";
   if (spec.type != "choice")
-    return "a" + std::string(spec.type == "integer" ? "n integer" : " number") + " from " +
-           Json(spec.minimum).dump() + " to " + Json(spec.maximum).dump();
+    return "a" + std::string(spec.type == "integer" ? "n integer" : " number") + " from " + Json(spec.minimum).dump() +
+           " to " + Json(spec.maximum).dump();
   std::string text = "one of";
   for (const std::string& choice : spec.choices) text += ' ' + choice;
   return text;

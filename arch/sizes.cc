@@ -14,9 +14,9 @@ constexpr Size Row(std::string_view name, int64_t layers, int64_t d_model, int64
 
 // From tiny on the public T5 checkpoints' rows (mini after the Scale-Efficiently ones); the three smallest are ours.
 constexpr std::array kSizes{
-    Row("nano", 4, 64, 288, 2, 32),     Row("micro", 4, 96, 480, 3, 32),      Row("milli", 4, 160, 672, 5, 32),
-    Row("tiny", 4, 256, 1024, 4, 64),   Row("mini", 4, 384, 1536, 8, 64),     Row("small", 6, 512, 2048, 8, 64),
-    Row("base", 12, 768, 3072, 12, 64), Row("large", 24, 1024, 4096, 16, 64), Row("xl", 24, 1024, 16384, 32, 128),
+    Row("nano", 4, 64, 288, 2, 32),        Row("micro", 4, 96, 480, 3, 32),      Row("milli", 4, 160, 672, 5, 32),
+    Row("tiny", 4, 256, 1024, 4, 64),      Row("mini", 4, 384, 1536, 8, 64),     Row("small", 6, 512, 2048, 8, 64),
+    Row("base", 12, 768, 3072, 12, 64),    Row("large", 24, 1024, 4096, 16, 64), Row("xl", 24, 1024, 16384, 32, 128),
     Row("xxl", 24, 1024, 65536, 128, 128),
 };
 

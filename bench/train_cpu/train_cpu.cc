@@ -1,8 +1,8 @@
 // One model's training steps on a CPU, driven by bench/train_cpu/train_cpu.py or by hand:
 //   train_cpu SPEC.json BATCH.safetensors PRECISION THREADS
-// SPEC: {"architecture", "shape", "options"}; BATCH: "inputs", "targets" and, if they should not be random, the weights.
-// PRECISION: fp32; bf16 (weights and optimiser in bfloat16); bf16_masters (bfloat16 weights written from float32 masters,
-// as allo-trainer trains). Commands on standard input, one answer line each:
+// SPEC: {"architecture", "shape", "options"}; BATCH: "inputs", "targets" and, if they should not be random, the
+// weights. PRECISION: fp32; bf16 (weights and optimiser in bfloat16); bf16_masters (bfloat16 weights written from
+// float32 masters, as allo-trainer trains). Commands on standard input, one answer line each:
 //   step        forward, backward, AdamW: "<seconds> <loss per token>"
 //   parts       the same: "<seconds forward> <backward> <optimiser>"
 //   logits OUT  writes the logits [b, t, v] as safetensors: "ok"
@@ -27,10 +27,11 @@ using Clock = std::chrono::steady_clock;
 
 std::shared_ptr<Model> Build(const common::Json& j) {
   const common::Json& s = j.at("shape");
-  const arch::Shape shape{s.at("encoder_layers"), s.at("decoder_layers"), s.at("d_model"), s.at("d_ff"),
+  const arch::Shape shape{s.at("encoder_layers"), s.at("decoder_layers"), s.at("d_model"),   s.at("d_ff"),
                           s.at("heads"),          s.at("d_kv"),           s.at("vocabulary")};
   const std::string architecture = j.at("architecture");
-  const auto options = arch::CompleteOptions(**arch::FindArchitecture(architecture), j.value("options", common::Json()));
+  const auto options =
+      arch::CompleteOptions(**arch::FindArchitecture(architecture), j.value("options", common::Json()));
   return MakeModel({architecture, shape, *options}, 7);
 }
 
@@ -107,10 +108,12 @@ Bench MakeBench(const char* spec, const char* batch, const std::string& precisio
   TensorFile file = *ReadSafetensors(batch);
   at::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) {
-    if (const auto given = file.tensors.find(item.key()); given != file.tensors.end()) item.value().copy_(given->second);
+    if (const auto given = file.tensors.find(item.key()); given != file.tensors.end())
+      item.value().copy_(given->second);
     if (precision != "fp32") item.value().set_data(item.value().to(at::kBFloat16));
   }
-  return {model, {file.tensors.at("inputs"), file.tensors.at("targets")},
+  return {model,
+          {file.tensors.at("inputs"), file.tensors.at("targets")},
           FusedAdamW(model->parameters(), precision == "bf16_masters")};
 }
 

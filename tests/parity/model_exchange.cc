@@ -18,7 +18,7 @@ namespace {
 std::shared_ptr<Model> Build(const char* path) {
   const common::Json j = *common::ReadJsonFile(path);
   const common::Json& s = j.at("shape");
-  const arch::Shape shape{s.at("encoder_layers"), s.at("decoder_layers"), s.at("d_model"), s.at("d_ff"),
+  const arch::Shape shape{s.at("encoder_layers"), s.at("decoder_layers"), s.at("d_model"),   s.at("d_ff"),
                           s.at("heads"),          s.at("d_kv"),           s.at("vocabulary")};
   return MakeModel({j.at("architecture"), shape, j.value("options", common::Json::object())}, 7);
 }

@@ -1,6 +1,6 @@
-"""Models against Hugging Face's T5ForConditionalGeneration: `transformer` is T5 v1.0, `glu` with gelu and untied embeddings is
-T5 v1.1. Logits within 1e-4, loss within 1e-5 per token, with weights moved both ways. Exit code 77 (skipped) where transformers
-is not installed."""
+"""Models against Hugging Face's T5ForConditionalGeneration: `transformer` is T5 v1.0, `glu` with gelu and untied
+embeddings is T5 v1.1. Logits within 1e-4, loss within 1e-5 per token, with weights moved both ways. Exit code 77
+(skipped) where transformers is not installed."""
 
 import json
 import pathlib
@@ -58,7 +58,8 @@ def compare(name, exchange, folder, model):
     inputs, targets = batch()
     weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
     save_file({**weights, "inputs": inputs, "targets": targets}, folder / "in.safetensors")
-    subprocess.run([exchange, "run", folder / "spec.json", folder / "in.safetensors", folder / "out.safetensors"], check=True)
+    subprocess.run([exchange, "run", folder / "spec.json", folder / "in.safetensors", folder / "out.safetensors"],
+                   check=True)
     ours = load_file(folder / "out.safetensors")
     logits, loss = hugging_face_answer(model, inputs, targets)
     unpadded = targets != 0

@@ -18,10 +18,9 @@ ParameterCount Parameters(std::string_view name, const Shape& shape, const Json&
 
 // Totals of the public T5 checkpoints, in millions as printed (SCIENCE section 2).
 TEST(ArchCosts, TransformerTotalsAreThoseOfThePublicCheckpoints) {
-  const std::pair<const char*, double> rows[] = {{"nano", 2.55},   {"micro", 4.27},   {"milli", 8.09},
-                                                 {"tiny", 15.57},  {"mini", 31.22},   {"small", 60.5},
-                                                 {"base", 222.9},  {"large", 737.7},  {"xl", 2851.6},
-                                                 {"xxl", 11307}};
+  const std::pair<const char*, double> rows[] = {{"nano", 2.55},  {"micro", 4.27}, {"milli", 8.09}, {"tiny", 15.57},
+                                                 {"mini", 31.22}, {"small", 60.5}, {"base", 222.9}, {"large", 737.7},
+                                                 {"xl", 2851.6},  {"xxl", 11307}};
   for (const auto& [size, millions] : rows) {
     const double printed_digit = millions < 60 ? 0.01 : millions < 10000 ? 0.1 : 1;
     EXPECT_NEAR(Parameters("transformer", *FindSize(size)).total * 1e-6, millions, printed_digit / 2 + 1e-9) << size;
@@ -47,8 +46,8 @@ TEST(ArchCosts, MeshTensorFlowCountOfTheTransformer) {
 TEST(ArchCosts, TransformerForwardFlopsByHand) {
   const Shape shape{1, 1, 4, 8, 2, 3, 10};
   const int64_t encoder = 5 * 4 * (4 * 6) + 2 * 5 * 5 * 6 + 5 * 2 * (4 * 8);
-  const int64_t decoder = 3 * 4 * (4 * 6) + 2 * 3 * 3 * 6 + 2 * 3 * (4 * 6) + 2 * 5 * (4 * 6) + 2 * 3 * 5 * 6 +
-                          3 * 2 * (4 * 8);
+  const int64_t decoder =
+      3 * 4 * (4 * 6) + 2 * 3 * 3 * 6 + 2 * 3 * (4 * 6) + 2 * 5 * (4 * 6) + 2 * 3 * 5 * 6 + 3 * 2 * (4 * 8);
   const FlopCount flops = Find("transformer").CountFlops(shape, Options("transformer"), {5, 3});
   EXPECT_EQ(flops.forward_without_head, 2 * (encoder + decoder));
   EXPECT_EQ(flops.forward, 2 * (encoder + decoder + 3 * 4 * 10));
@@ -87,8 +86,7 @@ TEST(ArchCosts, LconvReplacesSelfAttentionAndHasNoRelativeBias) {
   const int64_t d = shape.d_model;
   const int64_t attention = 4 * d * d * 8 + 2 * 32 * shape.heads;  // heads x d_kv is d_model at tiny
   const int64_t convolution = (4 * d * d + 9 * d) * 8;
-  EXPECT_EQ(Parameters("lconv", shape).total,
-            Parameters("transformer", shape).total - attention + convolution);
+  EXPECT_EQ(Parameters("lconv", shape).total, Parameters("transformer", shape).total - attention + convolution);
   EXPECT_EQ(Parameters("lconv", shape).total - Parameters("lconv", shape, {{"heads", 4}}).total, 9 * (d - 4) * 8);
 }
 

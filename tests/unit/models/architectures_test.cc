@@ -8,7 +8,8 @@
 namespace allometry::trainer {
 namespace {
 
-// Threads that wait for one another crawl when a machine is busy with other tests; what depends on their number says so.
+// Threads that wait for one another crawl when a machine is busy with other tests; what depends on their number says
+// so.
 class OneThread : public ::testing::Environment {
   void SetUp() override { at::set_num_threads(1); }
 };

@@ -91,16 +91,16 @@ const arch::Shape kShape{1, 1, 12, 20, 2, 3, 30};
 TEST(LayerGradients, SelfAttention) {
   StackContext context;
   context.mask_bs = PaddingMask(Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2), at::kDouble);
-  ExpectSublayerGradients(
-      [](double p) { return std::make_shared<AttentionSublayer>(kShape, false, true, p); }, context, {}, "self");
+  ExpectSublayerGradients([](double p) { return std::make_shared<AttentionSublayer>(kShape, false, true, p); }, context,
+                          {}, "self");
 }
 
 TEST(LayerGradients, CrossAttention) {
   StackContext context;
   context.memory_bsd = Leaf({2, 4, 12});
   context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
-  ExpectSublayerGradients([](double p) { return std::make_shared<AttentionSublayer>(kShape, true, false, p); },
-                          context, {context.memory_bsd}, "cross");
+  ExpectSublayerGradients([](double p) { return std::make_shared<AttentionSublayer>(kShape, true, false, p); }, context,
+                          {context.memory_bsd}, "cross");
 }
 
 TEST(LayerGradients, FeedForward) {
@@ -129,7 +129,9 @@ TEST(LayerGradients, NormAndPositionBias) {
   ExpectGradients([&] { return Weighted(norm.forward(x)); }, {x, norm.weight()}, "norm");
   for (bool causal : {false, true})
     ExpectGradients(
-        [&] { return Weighted(PositionBias(table, 40, causal).masked_fill(at::ones({40, 40}).triu(1) != 0, 0)); },
+        [&] {
+          return Weighted(PositionBias(table, 40, causal).masked_fill(at::ones({40, 40}).triu(1) != 0, 0));
+        },
         {table}, "bias");
 }
 
@@ -180,7 +182,8 @@ TEST(CpuLoops, AgreeWithAten) {
       at::manual_seed(n);
       const at::ScalarType sum = ops::SumType(type);
       const at::Tensor scores = at::randn({6, 3, n}).mul_(3).to(type), bias = at::randn({2, 3, n}).to(sum);
-      const at::Tensor mask = PaddingMask(at::randint(0, 4, {3, n}, at::kLong).index_fill_(1, at::zeros({1}, at::kLong), 1), type);
+      const at::Tensor mask =
+          PaddingMask(at::randint(0, 4, {3, n}, at::kLong).index_fill_(1, at::zeros({1}, at::kLong), 1), type);
       const at::Tensor dp = at::randn({6, 3, n}).to(type), x = at::randn({4, n}).to(type), w = at::randn({n}).to(type);
       const at::Tensor targets = at::tensor({n - 1, int64_t{0}, n / 2, int64_t{0}}, at::kLong);
       const auto run = [&] {
@@ -243,7 +246,8 @@ TEST(CpuLoops, SoftmaxOfForbiddenKeysIsExactlyZero) {
   at::Tensor p = at::zeros({1, 1, 20});
   at::Tensor bias = at::zeros({1, 1, 20});
   bias.slice(2, 15).fill_(-std::numeric_limits<float>::infinity());
-  ops::SoftmaxForward(p, bias, PaddingMask(Ids({0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0}, 1), at::kFloat), 1);
+  ops::SoftmaxForward(
+      p, bias, PaddingMask(Ids({0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0}, 1), at::kFloat), 1);
   EXPECT_EQ(p[0][0][0].item<float>(), 0.0f);
   EXPECT_EQ(p[0][0][15].item<float>(), 0.0f);
   EXPECT_NEAR(p[0][0][7].item<float>(), 1.0f / 14, 1e-6);

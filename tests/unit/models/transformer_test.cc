@@ -8,9 +8,7 @@
 namespace allometry::trainer {
 namespace {
 
-ModelSpec Spec() {
-  return {"transformer", {2, 3, 16, 24, 2, 5, 50}, common::Json::object(), 0.0};
-}
+ModelSpec Spec() { return {"transformer", {2, 3, 16, 24, 2, 5, 50}, common::Json::object(), 0.0}; }
 
 TEST(TransformerModel, CarriesHuggingFaceNames) {
   const auto names = MakeModel(Spec(), 0)->named_parameters();

@@ -64,13 +64,14 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     const at::Tensor x = Rows(x_btd);
     const ops::Normed normed = ops::NormForward(x, norm);
     const at::Tensor source = memory_bsd.defined() ? Rows(memory_bsd) : normed.y_rd;
-    Heads h{ToHeads(at::mm(normed.y_rd, wq.t()), batch, heads), ToHeads(at::mm(source, wk.t()), batch, heads),
-            ToHeads(at::mm(source, wv.t()), batch, heads), {}};
+    Heads h{ToHeads(at::mm(normed.y_rd, wq.t()), batch, heads),
+            ToHeads(at::mm(source, wk.t()), batch, heads),
+            ToHeads(at::mm(source, wv.t()), batch, heads),
+            {}};
     h.p = at::bmm(h.q, h.k.transpose(1, 2));
     ops::SoftmaxForward(h.p, bias, TensorOf(mask), heads);
     const at::Tensor mixed = ToRows(at::bmm(Times(h.p, p_mask), h.v), batch, heads);
-    const at::Tensor y =
-        y_mask.defined() ? at::addcmul(x, at::mm(mixed, wo.t()), y_mask) : at::addmm(x, mixed, wo.t());
+    const at::Tensor y = y_mask.defined() ? at::addcmul(x, at::mm(mixed, wo.t()), y_mask) : at::addmm(x, mixed, wo.t());
     context->save_for_backward({x, normed.y_rd, normed.scale_r, norm, wq, wk, wv, wo, h.q, h.k, h.v, h.p, mixed,
                                 memory_bsd.defined() ? source : at::Tensor(), p_mask, y_mask});
     context->saved_data["heads"] = heads;
@@ -94,13 +95,25 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
                      dwv = at::mm(g.dv_rows.t(), source);
     at::Tensor dnormed = at::mm(g.dq_rows, wq), dmemory;
     at::Tensor& dsource = memory.defined() ? dmemory : dnormed;
-    if (memory.defined()) dmemory = at::mm(g.dk_rows, wk);
-    else dnormed.addmm_(g.dk_rows, wk);
+    if (memory.defined())
+      dmemory = at::mm(g.dk_rows, wk);
+    else
+      dnormed.addmm_(g.dk_rows, wk);
     dsource.addmm_(g.dv_rows, wv);
     const ops::NormGradients n = ops::NormBackward(dnormed, x, norm, scale, dy);
     if (dmemory.defined()) dmemory = dmemory.view({batch, -1, dmemory.size(1)});
-    return {n.dx_rd.view(gradients[0].sizes()), dmemory, n.dweight_d, dwq, dwk, dwv, dwo, g.dbias, at::Tensor(),
-            at::Tensor(), at::Tensor(), at::Tensor()};
+    return {n.dx_rd.view(gradients[0].sizes()),
+            dmemory,
+            n.dweight_d,
+            dwq,
+            dwk,
+            dwv,
+            dwo,
+            g.dbias,
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor()};
   }
 };
 
@@ -127,8 +140,8 @@ void Attention::Initialise(at::Generator generator) {
 
 AttentionSublayer::AttentionSublayer(const arch::Shape& shape, bool is_cross, bool with_table, double dropout)
     : is_cross_(is_cross), dropout_(dropout) {
-  attention_ = register_module(is_cross ? "EncDecAttention" : "SelfAttention",
-                               std::make_shared<Attention>(shape, with_table));
+  attention_ =
+      register_module(is_cross ? "EncDecAttention" : "SelfAttention", std::make_shared<Attention>(shape, with_table));
   norm_ = register_module("layer_norm", std::make_shared<RmsNorm>(shape.d_model));
 }
 

@@ -24,8 +24,9 @@ class Attention : public torch::nn::Module {
   std::shared_ptr<Weight> q_, k_, v_, o_, table_;
 };
 
-// x + attention(norm x), over itself or over the encoder's output. One autograd node with a backward pass of its own: it
-// keeps the probabilities, sums the bias's gradient over the batch and adds the residual's gradient inside the norm's.
+// x + attention(norm x), over itself or over the encoder's output. One autograd node with a backward pass of its own:
+// it keeps the probabilities, sums the bias's gradient over the batch and adds the residual's gradient inside the
+// norm's.
 class AttentionSublayer : public Sublayer {
  public:
   AttentionSublayer(const arch::Shape& shape, bool is_cross, bool with_table, double dropout);

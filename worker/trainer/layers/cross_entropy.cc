@@ -26,8 +26,8 @@ struct HeadPass {
 };
 
 // Loss and gradients of the rows of one held chunk; writes dhidden, returns the logits' gradient and adds to nll_sum.
-at::Tensor HeldChunk(const at::Tensor& hidden, const at::Tensor& table, const at::Tensor& targets,
-                     at::Tensor dhidden, at::Tensor& nll_sum) {
+at::Tensor HeldChunk(const at::Tensor& hidden, const at::Tensor& table, const at::Tensor& targets, at::Tensor dhidden,
+                     at::Tensor& nll_sum) {
   const int64_t n = hidden.size(0), v = table.size(0);
   const at::Tensor logits = at::empty({n, v}, hidden.options());
   const int64_t step = hidden.is_cpu() ? ChunkRows(kCachedLogits, v) : n;

@@ -10,7 +10,6 @@ namespace allometry::trainer {
 at::Tensor LinearCrossEntropySum(const at::Tensor& hidden_nd, const at::Tensor& table_vd, const at::Tensor& targets_n);
 
 // The likelihoods one by one [n], 0 where the target is 0. No gradient.
-at::Tensor LinearCrossEntropyRows(const at::Tensor& hidden_nd, const at::Tensor& table_vd,
-                                  const at::Tensor& targets_n);
+at::Tensor LinearCrossEntropyRows(const at::Tensor& hidden_nd, const at::Tensor& table_vd, const at::Tensor& targets_n);
 
 }  // namespace allometry::trainer

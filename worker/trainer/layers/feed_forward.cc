@@ -58,8 +58,7 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
     const at::Tensor u = at::mm(normed.y_rd, wi_0.t()), v = at::mm(normed.y_rd, wi_1.t());
     at::Tensor hidden = ops::GateForward(static_cast<Activation>(activation), u, v);
     if (h_mask.defined()) hidden.mul_(h_mask);
-    context->save_for_backward(
-        {x, normed.y_rd, normed.scale_r, norm, wi_0, wi_1, wo, u, v, hidden, h_mask, y_mask});
+    context->save_for_backward({x, normed.y_rd, normed.scale_r, norm, wi_0, wi_1, wo, u, v, hidden, h_mask, y_mask});
     context->saved_data["activation"] = activation;
     return Output(x, hidden, wo, y_mask).view(x_btd.sizes());
   }
@@ -78,8 +77,8 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
     const at::Tensor dwi_0 = at::mm(du.t(), normed), dwi_1 = at::mm(dv.t(), normed);
     at::Tensor dnormed = at::mm(du, wi_0).addmm_(dv, wi_1);
     const ops::NormGradients n = ops::NormBackward(dnormed, x, norm, scale, dy);
-    return {n.dx_rd.view(gradients[0].sizes()), n.dweight_d, dwi_0, dwi_1, dwo, at::Tensor(), at::Tensor(),
-            at::Tensor()};
+    return {
+        n.dx_rd.view(gradients[0].sizes()), n.dweight_d, dwi_0, dwi_1, dwo, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -105,8 +104,7 @@ at::Tensor FeedForwardSublayer::forward(const at::Tensor& x_btd, const StackCont
   return FeedForwardFunction::apply(x_btd, norm_->weight(), **wi_, **wo_, Maybe(h_mask), Maybe(y_mask));
 }
 
-GatedFeedForwardSublayer::GatedFeedForwardSublayer(int64_t d_model, int64_t d_ff, Activation activation,
-                                                   double dropout)
+GatedFeedForwardSublayer::GatedFeedForwardSublayer(int64_t d_model, int64_t d_ff, Activation activation, double dropout)
     : activation_(activation), dropout_(dropout) {
   dense_ = register_module("DenseReluDense", std::make_shared<torch::nn::Module>());
   wi_0_ = AddWeight(dense_.get(), "wi_0", {d_ff, d_model});

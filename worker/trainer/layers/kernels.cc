@@ -2,11 +2,11 @@
 
 namespace allometry::trainer {
 
-#define ALLO_DECLARE_KERNELS(set)      \
-  namespace set {                      \
-  extern const Kernels<float> kFloat;  \
+#define ALLO_DECLARE_KERNELS(set)       \
+  namespace set {                       \
+  extern const Kernels<float> kFloat;   \
   extern const Kernels<double> kDouble; \
-  extern const Kernels<Bf16> kBf16;    \
+  extern const Kernels<Bf16> kBf16;     \
   }
 ALLO_DECLARE_KERNELS(kernels_baseline)
 #ifdef ALLO_X86_KERNELS

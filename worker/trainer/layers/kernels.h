@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
-// Loops over rows for CPUs, compiled once per instruction set and chosen at run time; no LibTorch here. All pointers are
-// dense, rows follow one another, nothing is allocated, and every function may run on several threads over different
-// rows. Sums and exponentials are taken in `Sum` (float32 for float32 and bfloat16, float64 for float64).
+// Loops over rows for CPUs, compiled once per instruction set and chosen at run time; no LibTorch here. All pointers
+// are dense, rows follow one another, nothing is allocated, and every function may run on several threads over
+// different rows. Sums and exponentials are taken in `Sum` (float32 for float32 and bfloat16, float64 for float64).
 namespace allometry::trainer {
 
 // The bits of a bfloat16.
@@ -35,7 +35,8 @@ struct Kernels {
                         int64_t rows, int64_t d);
   // Softmax of scores + bias + mask in place over one row of n; bias and mask may be null.
   void (*softmax_forward)(T* scores, const Sum* bias, const Sum* mask, int64_t n);
-  // Turns dp, the gradient of the probabilities p, into that of the scores, in place; adds it to bias_sum (may be null).
+  // Turns dp, the gradient of the probabilities p, into that of the scores, in place; adds it to bias_sum (may be
+  // null).
   void (*softmax_backward)(const T* p, T* dp, Sum* bias_sum, int64_t n);
   // Negative log-likelihood of `target` under a row of n logits; with `gradient`, the logits become its gradient.
   Sum (*cross_entropy)(T* logits, int64_t target, int64_t n, bool gradient);

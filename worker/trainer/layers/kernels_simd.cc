@@ -57,33 +57,36 @@ void SoftmaxForward(T* scores, const typename Lanes<T>::Sum* bias, const typenam
   };
   const bool keep = n <= kChunk - L::kCount;
   typename L::V largest = typename L::V{} - __builtin_inff();
-  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    const typename L::V v = score(i, count);
-    if (keep) StoreFrom(kept + i, v);
-    largest = Maximum(v, largest);
-  });
+  ForVectors<L::kCount>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        const typename L::V v = score(i, count);
+        if (keep) StoreFrom(kept + i, v);
+        largest = Maximum(v, largest);
+      });
   const typename L::Sum top = MaximumOf(largest);
   typename L::V sums = {};
-  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    typename L::V v;
-    if (keep) {
-      LoadInto(kept + i, v);
-      v = Exp(v - top);
-      StoreFrom(kept + i, v);
-    } else {
-      v = Exp(score(i, count) - top);
-    }
-    sums += v;
-  });
+  ForVectors<L::kCount>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        typename L::V v;
+        if (keep) {
+          LoadInto(kept + i, v);
+          v = Exp(v - top);
+          StoreFrom(kept + i, v);
+        } else {
+          v = Exp(score(i, count) - top);
+        }
+        sums += v;
+      });
   const typename L::Sum share = 1 / TotalOf(sums);
-  ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    typename L::V v;
-    if (keep)
-      LoadInto(kept + i, v);
-    else
-      v = Exp(score(i, count) - top);
-    Store(scores + i, v * share, count);
-  });
+  ForVectors<L::kCount>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        typename L::V v;
+        if (keep)
+          LoadInto(kept + i, v);
+        else
+          v = Exp(score(i, count) - top);
+        Store(scores + i, v * share, count);
+      });
 }
 
 template <typename T>
@@ -104,8 +107,8 @@ typename Lanes<T>::Sum CrossEntropy(T* logits, int64_t target, int64_t n, bool g
   using L = Lanes<T>;
   const typename L::Sum lowest = -__builtin_inff();
   typename L::V largest = typename L::V{} + lowest;
-  ForVectors<L::kCount>(
-      n, [&](int64_t i, int64_t count) { largest = Maximum(Load(logits + i, count, lowest), largest); });
+  ForVectors<L::kCount>(n,
+                        [&](int64_t i, int64_t count) { largest = Maximum(Load(logits + i, count, lowest), largest); });
   const typename L::Sum top = MaximumOf(largest);
   typename L::V sums = {};
   ForVectors<L::kCount>(n, [&](int64_t i, int64_t count) { sums += Exp(Load(logits + i, count, lowest) - top); });
@@ -217,9 +220,15 @@ void Add(const Sum* from, Sum* into, int64_t n) {
 }
 
 template <typename T>
-constexpr Kernels<T> kTable{&NormForward<T>,    &NormBackward<T>,  &SoftmaxForward<T>,
-                            &SoftmaxBackward<T>, &CrossEntropy<T>,  &GateForward<T>,
-                            &GateBackward<T>,    &Convolve<T>,      &ConvolveKernelGradient<T>,
+constexpr Kernels<T> kTable{&NormForward<T>,
+                            &NormBackward<T>,
+                            &SoftmaxForward<T>,
+                            &SoftmaxBackward<T>,
+                            &CrossEntropy<T>,
+                            &GateForward<T>,
+                            &GateBackward<T>,
+                            &Convolve<T>,
+                            &ConvolveKernelGradient<T>,
                             &Add<typename SumTypeOf<T>::type>};
 
 }  // namespace

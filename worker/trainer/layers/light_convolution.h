@@ -14,7 +14,8 @@ at::Tensor DepthwiseConvolution(const at::Tensor& x_btc, const at::Tensor& kerne
 at::Tensor SigmoidGlu(const at::Tensor& halves);
 
 // x + lightweight convolution of norm x (Wu et al. 2019, arXiv 1901.10430): input GLU, padding zeroed, depthwise
-// convolution of width 9 whose kernels are softmax-normalised over their taps, pointwise, output. Offsets -4..4, causal -8..0.
+// convolution of width 9 whose kernels are softmax-normalised over their taps, pointwise, output. Offsets -4..4, causal
+// -8..0.
 class LightConvolutionSublayer : public Sublayer {
  public:
   // `kernels` divides d_model; each is shared by d_model / kernels neighbouring channels.

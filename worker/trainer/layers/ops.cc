@@ -22,10 +22,14 @@ bool UsesKernels(const at::Tensor& t) { return t.is_cpu() && !force_aten; }
 template <typename F>
 auto WithType(const at::Tensor& t, F f) {
   switch (t.scalar_type()) {
-    case at::kFloat: return f(static_cast<float*>(nullptr));
-    case at::kDouble: return f(static_cast<double*>(nullptr));
-    case at::kBFloat16: return f(static_cast<Bf16*>(nullptr));
-    default: TORCH_CHECK(false, "models compute in float32, bfloat16 or float64, not in ", t.scalar_type());
+    case at::kFloat:
+      return f(static_cast<float*>(nullptr));
+    case at::kDouble:
+      return f(static_cast<double*>(nullptr));
+    case at::kBFloat16:
+      return f(static_cast<Bf16*>(nullptr));
+    default:
+      TORCH_CHECK(false, "models compute in float32, bfloat16 or float64, not in ", t.scalar_type());
   }
 }
 
@@ -52,19 +56,27 @@ at::Tensor Wide(const at::Tensor& t) { return t.to(SumType(t.scalar_type())); }
 
 at::Tensor ActivationOf(Activation act, const at::Tensor& u) {
   switch (act) {
-    case Activation::kSigmoid: return at::sigmoid(u);
-    case Activation::kGelu: return at::gelu(u, "tanh");
-    case Activation::kSilu: return at::silu(u);
-    default: return at::relu(u);
+    case Activation::kSigmoid:
+      return at::sigmoid(u);
+    case Activation::kGelu:
+      return at::gelu(u, "tanh");
+    case Activation::kSilu:
+      return at::silu(u);
+    default:
+      return at::relu(u);
   }
 }
 
 at::Tensor ActivationSlope(Activation act, const at::Tensor& u, const at::Tensor& dvalue) {
   switch (act) {
-    case Activation::kSigmoid: return at::sigmoid_backward(dvalue, at::sigmoid(u));
-    case Activation::kGelu: return at::gelu_backward(dvalue, u, "tanh");
-    case Activation::kSilu: return at::silu_backward(dvalue, u);
-    default: return at::threshold_backward(dvalue, u, 0);
+    case Activation::kSigmoid:
+      return at::sigmoid_backward(dvalue, at::sigmoid(u));
+    case Activation::kGelu:
+      return at::gelu_backward(dvalue, u, "tanh");
+    case Activation::kSilu:
+      return at::silu_backward(dvalue, u);
+    default:
+      return at::threshold_backward(dvalue, u, 0);
   }
 }
 
@@ -268,16 +280,14 @@ at::Tensor ConvolveKernelGradient(const at::Tensor& x_btc, const at::Tensor& dy_
     return at::stack(rows);
   }
   const int64_t parts = std::min(batch, PartsFor(batch, length * channels));
-  const at::Tensor sums =
-      at::zeros({parts, width, channels}, x_btc.options().dtype(SumType(x_btc.scalar_type())));
+  const at::Tensor sums = at::zeros({parts, width, channels}, x_btc.options().dtype(SumType(x_btc.scalar_type())));
   WithType(x_btc, [&]<typename T>(T*) {
     using Sum = typename Kernels<T>::Sum;
     ForParts(batch, parts, [&](int64_t part, int64_t from, int64_t to) {
       for (int64_t b = from; b < to; ++b)
-        CpuKernels<T>().convolve_kernel_gradient(Data<T>(x_btc) + b * length * channels,
-                                                 Data<T>(dy_btc) + b * length * channels,
-                                                 Data<Sum>(sums) + part * width * channels, length, channels, width,
-                                                 first);
+        CpuKernels<T>().convolve_kernel_gradient(
+            Data<T>(x_btc) + b * length * channels, Data<T>(dy_btc) + b * length * channels,
+            Data<Sum>(sums) + part * width * channels, length, channels, width, first);
     });
   });
   return parts == 1 ? sums.squeeze(0) : sums.sum(0);

@@ -36,7 +36,8 @@ struct NormGradients {
 NormGradients NormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::Tensor& weight_d,
                            const at::Tensor& scale_r, const at::Tensor& residual_rd);
 
-// Softmax of scores [b h, q, k] + bias [h, q, k] + mask [b, k] in place; bias and mask are of the sum type or undefined.
+// Softmax of scores [b h, q, k] + bias [h, q, k] + mask [b, k] in place; bias and mask are of the sum type or
+// undefined.
 void SoftmaxForward(at::Tensor& scores_nqk, const at::Tensor& bias_hqk, const at::Tensor& mask_bk, int64_t heads);
 // Turns the probabilities' gradient into the scores', in place; the result is the bias's gradient [h, q, k], undefined
 // unless wanted.

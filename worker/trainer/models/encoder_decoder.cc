@@ -32,8 +32,8 @@ TokenTables::Options TableOptions(const ModelSpec& spec, const BackboneParts& pa
 Block::Block(const ModelSpec& spec, const BackboneParts& parts, const BlockPlace& place) {
   sublayers_.push_back(MakeMixer(spec, parts, place));
   if (place.is_decoder)
-    sublayers_.push_back(std::make_shared<AttentionSublayer>(spec.shape, /*is_cross=*/true, /*with_table=*/false,
-                                                             spec.dropout));
+    sublayers_.push_back(
+        std::make_shared<AttentionSublayer>(spec.shape, /*is_cross=*/true, /*with_table=*/false, spec.dropout));
   sublayers_.push_back(MakeFeedForward(spec, parts, place));
   torch::nn::ModuleList list;
   for (const auto& sublayer : sublayers_) list->push_back(sublayer);

@@ -6,8 +6,8 @@
 
 namespace allometry::trainer {
 
-// Lightweight convolution in place of self-attention (Wu et al. 2019, arXiv 1901.10430); options: heads. The weights are
-// initialised from `seed`.
+// Lightweight convolution in place of self-attention (Wu et al. 2019, arXiv 1901.10430); options: heads. The weights
+// are initialised from `seed`.
 std::shared_ptr<Model> MakeLconv(const ModelSpec& spec, uint64_t seed);
 
 }  // namespace allometry::trainer

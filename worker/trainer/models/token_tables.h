@@ -27,7 +27,7 @@ class TokenTables {
   TokenTables(torch::nn::Module* model, const Options& options);
   // Embedding 1.0, projection factor^-0.5, output table d_model^-0.5.
   void Initialise(at::Generator generator);
-  at::Tensor Embed(const at::Tensor& ids_bt) const;         // [b, t, d]
+  at::Tensor Embed(const at::Tensor& ids_bt) const;  // [b, t, d]
   Head OutputHead(const at::Tensor& decoded_nd) const;
 
  private:
