@@ -142,9 +142,9 @@ class FieldChecker {
     const auto* reflection = message.GetReflection();
     const std::string key = message.GetDescriptor()->name() + "." + field.name();
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE)
-      return Walk(index < 0 ? reflection->GetMessage(message, &field)
-                            : reflection->GetRepeatedMessage(message, &field, index),
-                  path);
+      return Walk(
+          index < 0 ? reflection->GetMessage(message, &field) : reflection->GetRepeatedMessage(message, &field, index),
+          path);
     if (const auto choices = Choices().find(key); choices != Choices().end()) {
       const std::string value = reflection->GetString(message, &field);
       if (std::ranges::count(choices->second, value) == 0)
@@ -157,8 +157,8 @@ class FieldChecker {
   void CheckRange(double value, const Range& range, const std::string& path) {
     const bool low_ok = range.low_excluded ? value > range.low : value >= range.low;
     if (low_ok && value <= range.high) return;
-    problems_->push_back({path, path + " is " + Number(value) + "; allowed: " +
-                                    (range.low_excluded ? "more than " : "from ") + Number(range.low) +
+    problems_->push_back({path, path + " is " + Number(value) +
+                                    "; allowed: " + (range.low_excluded ? "more than " : "from ") + Number(range.low) +
                                     (range.low_excluded ? ", up to " : " to ") + Number(range.high)});
   }
 
@@ -197,8 +197,9 @@ class SpecChecker {
 
   void CheckName(const std::string& path, const std::string& value) {
     if (!IsName(value))
-      Add(path, path + " is '" + value + "'; a name has up to 64 letters, digits, '.', '_' and '-', and starts with a "
-                                         "letter, a digit or '_'");
+      Add(path, path + " is '" + value +
+                    "'; a name has up to 64 letters, digits, '.', '_' and '-', and starts with a "
+                    "letter, a digit or '_'");
   }
 
   void CheckNames() {
@@ -252,8 +253,9 @@ class SpecChecker {
       if (!names.insert(size.name()).second) Add(path, path + ": two sizes are called '" + size.name() + "'");
       if (const auto shape = ShapeOfSize(size, IsBuiltin(spec_)); !shape) Add(path, shape.error().message);
       if (IsBuiltin(spec_) && size.options().fields_size() > 0)
-        Add(path + ".options", path + ".options is for trainers of one's own; options of an architecture stand in "
-                                      "architectures");
+        Add(path + ".options", path +
+                                   ".options is for trainers of one's own; options of an architecture stand in "
+                                   "architectures");
     }
   }
 
@@ -320,8 +322,7 @@ class SpecChecker {
     const bool adamw = optimizer.name() == "adamw";
     if (optimizer.weight_decay() > 0 && !adamw)
       Add(path + ".weight_decay", path + ".weight_decay is for adamw only; the optimizer is adafactor");
-    if (adamw && !optimizer.has_learning_rate())
-      Add(path, path + " needs a learning_rate: adamw has no default here");
+    if (adamw && !optimizer.has_learning_rate()) Add(path, path + " needs a learning_rate: adamw has no default here");
   }
 
   void CheckGrid() {
@@ -343,8 +344,8 @@ class SpecChecker {
       const auto options = arch::CompleteOptions(architecture, StructToJson(spec_.architectures(i).options()));
       for (const GridShape& shape : shapes)
         if (const auto fits = architecture.CheckShape(shape.shape, *options); !fits)
-          Add(At("sizes", shape.size_index), LabelOf(spec_.architectures(i)) + " cannot take size " + shape.name +
-                                                 ": " + fits.error().message);
+          Add(At("sizes", shape.size_index),
+              LabelOf(spec_.architectures(i)) + " cannot take size " + shape.name + ": " + fits.error().message);
     }
   }
 

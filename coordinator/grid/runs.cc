@@ -72,9 +72,7 @@ Json OptimizerOf(const v1::OptimizerSpec& given, const OptimizerDefaults& defaul
 int64_t InputLengthOf(const v1::PretrainingSpec& p) { return Or<int64_t>(p.has_input_length(), p.input_length(), 512); }
 double DensityOf(const v1::PretrainingSpec& p) { return Or(p.has_noise_density(), p.noise_density(), 0.15); }
 double SpanOf(const v1::PretrainingSpec& p) { return Or(p.has_mean_span_length(), p.mean_span_length(), 3.0); }
-int64_t BatchOf(const v1::PretrainingSpec& p) {
-  return Or<int64_t>(p.has_batch_sequences(), p.batch_sequences(), 128);
-}
+int64_t BatchOf(const v1::PretrainingSpec& p) { return Or<int64_t>(p.has_batch_sequences(), p.batch_sequences(), 128); }
 
 Json ObjectiveOf(const v1::PretrainingSpec& p) {
   return {{"name", Or(p.objective(), "span_corruption")},

@@ -16,9 +16,12 @@ constexpr int64_t kVocabularyOfModel = 32128, kVocabularyTrained = 8192;
 Json ValueToJson(const google::protobuf::Value& value) {
   using google::protobuf::Value;
   switch (value.kind_case()) {
-    case Value::kBoolValue: return value.bool_value();
-    case Value::kStringValue: return value.string_value();
-    case Value::kStructValue: return StructToJson(value.struct_value());
+    case Value::kBoolValue:
+      return value.bool_value();
+    case Value::kStringValue:
+      return value.string_value();
+    case Value::kStructValue:
+      return StructToJson(value.struct_value());
     case Value::kNumberValue: {
       const double number = value.number_value();
       const bool integer = number == std::floor(number) && std::abs(number) <= kLargestExactInteger;
@@ -29,7 +32,8 @@ Json ValueToJson(const google::protobuf::Value& value) {
       for (const auto& item : value.list_value().values()) list.push_back(ValueToJson(item));
       return list;
     }
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -116,8 +120,9 @@ common::Result<arch::Shape> ShapeOfSize(const v1::SizeSpec& size, bool builtin) 
   const std::string missing = Missing(shape);
   if (missing.empty() || !builtin) return shape;
   if (given.empty()) return common::InvalidArgument(known.error().message);
-  return common::InvalidArgument("size '" + size.name() + "' is not of the grid, so it needs all dimensions; missing: " +
-                                 missing + " (layers sets both stacks)");
+  return common::InvalidArgument("size '" + size.name() +
+                                 "' is not of the grid, so it needs all dimensions; missing: " + missing +
+                                 " (layers sets both stacks)");
 }
 
 common::Result<std::vector<GridShape>> ShapesOf(const v1::SweepSpec& spec) {

@@ -14,14 +14,15 @@ namespace allometry::coordinator {
 
 // One shape of the grid: a size, with what the axes changed in its name.
 struct GridShape {
-  std::string name;        // "small-nl16"
-  int size_index = 0;      // in spec.sizes
-  arch::Shape shape;       // vocabulary set
-  common::Json given;      // only the dimensions that the sweep names; for trainers of one's own
-  common::Json options;    // of the size
+  std::string name;      // "small-nl16"
+  int size_index = 0;    // in spec.sizes
+  arch::Shape shape;     // vocabulary set
+  common::Json given;    // only the dimensions that the sweep names; for trainers of one's own
+  common::Json options;  // of the size
 };
 
-// All sizes crossed with all axes, in the order of the file. kInvalidArgument for a size that is neither known nor complete.
+// All sizes crossed with all axes, in the order of the file. kInvalidArgument for a size that is neither known nor
+// complete.
 common::Result<std::vector<GridShape>> ShapesOf(const v1::SweepSpec& spec);
 common::Result<arch::Shape> ShapeOfSize(const v1::SizeSpec& size, bool builtin);
 int64_t ShapeCount(const v1::SweepSpec& spec);  // without building them

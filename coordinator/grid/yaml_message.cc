@@ -56,11 +56,16 @@ std::string Shown(const YAML::Node& node) {
 
 const char* Expected(const FieldDescriptor& field) {
   switch (field.cpp_type()) {
-    case FieldDescriptor::CPPTYPE_STRING: return "a text";
-    case FieldDescriptor::CPPTYPE_BOOL: return "true or false";
-    case FieldDescriptor::CPPTYPE_DOUBLE: return "a number";
-    case FieldDescriptor::CPPTYPE_UINT64: return "an integer that is not negative";
-    default: return "an integer";
+    case FieldDescriptor::CPPTYPE_STRING:
+      return "a text";
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return "true or false";
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return "a number";
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return "an integer that is not negative";
+    default:
+      return "an integer";
   }
 }
 
@@ -172,8 +177,9 @@ class Reader {
     if (!Count(node)) return;
     const auto* reflection = message->GetReflection();
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE)
-      return ReadMessage(node, path, field.is_repeated() ? reflection->AddMessage(message, &field)
-                                                         : reflection->MutableMessage(message, &field));
+      return ReadMessage(
+          node, path,
+          field.is_repeated() ? reflection->AddMessage(message, &field) : reflection->MutableMessage(message, &field));
     if (!node.IsScalar() || !SetScalar(node, field, message))
       Report(node, path + " is " + Shown(node) + "; it must be " + Expected(field));
   }
@@ -185,10 +191,14 @@ class Reader {
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_BOOL:
         return (text == "true" || text == "false") && Put(text == "true", field, message);
-      case FieldDescriptor::CPPTYPE_DOUBLE: return PutIf(ToDouble(text), field, message);
-      case FieldDescriptor::CPPTYPE_INT64: return PutIf(ToInteger<int64_t>(text), field, message);
-      case FieldDescriptor::CPPTYPE_UINT64: return PutIf(ToInteger<uint64_t>(text), field, message);
-      default: throw std::logic_error("a sweep has no fields of this type: " + field.full_name());
+      case FieldDescriptor::CPPTYPE_DOUBLE:
+        return PutIf(ToDouble(text), field, message);
+      case FieldDescriptor::CPPTYPE_INT64:
+        return PutIf(ToInteger<int64_t>(text), field, message);
+      case FieldDescriptor::CPPTYPE_UINT64:
+        return PutIf(ToInteger<uint64_t>(text), field, message);
+      default:
+        throw std::logic_error("a sweep has no fields of this type: " + field.full_name());
     }
   }
 

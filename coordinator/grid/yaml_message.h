@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-// YAML onto a protobuf message by its descriptor: keys are field names, lists are repeated fields, a scalar in place of a
-// message stands for that message's first field, a google.protobuf.Struct takes any map. Thread-safe.
+// YAML onto a protobuf message by its descriptor: keys are field names, lists are repeated fields, a scalar in place of
+// a message stands for that message's first field, a google.protobuf.Struct takes any map. Thread-safe.
 namespace allometry::coordinator {
 
 // Something wrong in a file; lines count from 1.
@@ -25,7 +25,8 @@ struct YamlReading {
   FieldLines lines;
 };
 
-// Unknown and duplicate keys, wrong types, empty values and numbers out of the field's type are problems; 2e3 is an integer.
+// Unknown and duplicate keys, wrong types, empty values and numbers out of the field's type are problems; 2e3 is an
+// integer.
 YamlReading ReadYamlMessage(std::string_view text, google::protobuf::Message* message);
 
 // The line of a field, or of the nearest given field around it; 1 when there is none.

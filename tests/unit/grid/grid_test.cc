@@ -136,7 +136,8 @@ TEST(Grid, AxesCrossAndNameCells) {
 TEST(Grid, CostsAreThoseOfTheArchitecture) {
   const auto cells = Cells(Spec());
   const v1::Costs& costs = Named(cells, "transformer-own-s0").costs;
-  // 512 x 16 embedding; per encoder layer 4 x 16 x 16 attention, 2 x 16 x 64 feed-forward, 2 norms; decoder with cross-attention.
+  // 512 x 16 embedding; per encoder layer 4 x 16 x 16 attention, 2 x 16 x 64 feed-forward, 2 norms; decoder with
+  // cross-attention.
   const int64_t attention = 4 * 16 * 16, feed_forward = 2 * 16 * 64, norm = 16;
   const int64_t encoder = attention + feed_forward + 2 * norm, decoder = 2 * attention + feed_forward + 3 * norm;
   const int64_t body = 2 * encoder + 2 * decoder + 2 * norm + 2 * 32 * 2;
@@ -253,8 +254,8 @@ TEST(Identity, ChangesWithEveryFieldThatAffectsTheResult) {
       {"every", [](auto* s) { s->mutable_pretraining()->set_evaluate_every_steps(5); }, false, true, true},
       {"spike", [](auto* s) { s->mutable_pretraining()->set_loss_spike(3); }, false, true, true},
       {"rate", [](auto* s) { s->mutable_pretraining()->mutable_optimizer()->set_learning_rate(1); }, false, true, true},
-      {"schedule", [](auto* s) { s->mutable_pretraining()->mutable_optimizer()->set_schedule("constant"); }, false, true,
-       true},
+      {"schedule", [](auto* s) { s->mutable_pretraining()->mutable_optimizer()->set_schedule("constant"); }, false,
+       true, true},
       {"clip", [](auto* s) { s->mutable_pretraining()->mutable_optimizer()->set_clip_norm(1); }, false, true, true},
       {"seed", [](auto* s) { s->set_seeds(0, 9); }, false, true, true},
       {"precision", [](auto* s) { s->set_precision("bf16"); }, false, true, true},

@@ -1,0 +1,163 @@
+#include "cli/progress.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "cli/names.h"
+#include "cli/output.h"
+#include "common/json.h"
+#include "common/table.h"
+
+namespace allometry::cli {
+namespace {
+
+using common::Json;
+
+constexpr int kBarColumns = 12;
+
+std::string Fixed(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string PadRight(std::string text, size_t columns) {
+  if (text.size() > columns) text = text.substr(0, columns - 1) + "~";
+  return text + std::string(columns - text.size(), ' ');
+}
+
+std::string PadLeft(const std::string& text, size_t columns) {
+  return text.size() >= columns ? text : std::string(columns - text.size(), ' ') + text;
+}
+
+double Fraction(const v1::CellStatus& cell) {
+  return cell.steps() > 0 ? std::clamp(static_cast<double>(cell.step()) / static_cast<double>(cell.steps()), 0.0, 1.0)
+                          : 0.0;
+}
+
+// Seconds that the cell needs at its present speed; negative when not known.
+double SecondsLeft(const v1::CellStatus& cell) {
+  if (cell.tokens_per_second() <= 0 || cell.costs().tokens() <= 0 || cell.steps() <= 0) return -1;
+  return cell.costs().tokens() * (1 - Fraction(cell)) / cell.tokens_per_second();
+}
+
+// "loss 5.213", "wordnet_pos 0.812, wordnet_wic 0.561 (at chance)".
+std::string ResultText(const std::string& result_json) {
+  const auto result = common::ParseJson(result_json, "result");
+  if (!result || !result->is_object()) return "";
+  std::string text;
+  for (const Json& score : result->value("scores", Json::array())) {
+    if (!score.is_object() || !score.contains("value") || !score["value"].is_number()) continue;
+    text += (text.empty() ? "" : ", ") + score.value("task", "") + " " + Fixed(score["value"].get<double>(), 3);
+    if (score.value("at_chance", false)) text += " (at chance)";
+  }
+  const Json metrics = result->value("metrics", Json::object());
+  const auto number = [&](const char* name) { return metrics.contains(name) && metrics[name].is_number(); };
+  if (text.empty() && number("validation_loss")) {
+    text = "loss " + Fixed(metrics["validation_loss"].get<double>(), 3);
+    if (number("text_loss") && number("unigram_loss"))
+      text += ", text " + Fixed(metrics["text_loss"].get<double>(), 3) + " against unigram " +
+              Fixed(metrics["unigram_loss"].get<double>(), 3);
+  }
+  return text;
+}
+
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+std::string ShortName(const std::string& cell) { return cell.substr(cell.find('/') + 1); }
+
+std::optional<std::string> Progress::Apply(const v1::CellStatus& cell) {
+  const auto [place, fresh] = cells_.try_emplace(cell.cell(), cell);
+  const v1::RunState before = fresh ? v1::RUN_STATE_UNSPECIFIED : place->second.state();
+  const int64_t attempt_before = fresh ? 0 : place->second.attempt();
+  place->second = cell;
+  const std::string name = ShortName(cell.cell());
+  const bool changed = cell.state() != before;
+  switch (cell.state()) {
+    case v1::RUN_STATE_RUNNING:
+      if (!changed && cell.attempt() == attempt_before) return std::nullopt;
+      return name + " runs" + (cell.worker().empty() ? "" : " on " + cell.worker()) +
+             (cell.attempt() > 1 ? ", attempt " + std::to_string(cell.attempt()) : "");
+    case v1::RUN_STATE_DONE: {
+      if (!changed) return std::nullopt;
+      const std::string result = ResultText(cell.result_json());
+      return name + " done" + (result.empty() ? "" : ": " + result);
+    }
+    case v1::RUN_STATE_FAILED:
+    case v1::RUN_STATE_DIVERGED:
+      if (!changed) return std::nullopt;
+      return name + " " + StateName(cell.state()) + ": " + FirstLine(cell.error());
+    default:
+      // Back from running: stopped, or crashed and tried again.
+      if (before != v1::RUN_STATE_RUNNING) return std::nullopt;
+      return name + " waits again" + (cell.error().empty() ? "" : ": " + FirstLine(cell.error()));
+  }
+}
+
+std::string Progress::Totals() const {
+  std::string text = std::to_string(sweep_.done()) + "/" + std::to_string(sweep_.cells()) + " done, " +
+                     std::to_string(sweep_.running()) + " running, " + std::to_string(sweep_.pending()) + " waiting, " +
+                     std::to_string(sweep_.failed() + sweep_.diverged()) + " failed";
+  if (sweep_.blocked() > 0) text += ", " + std::to_string(sweep_.blocked()) + " blocked";
+  return text;
+}
+
+bool Progress::Ended() const {
+  return sweep_.state() == v1::SWEEP_STATE_FINISHED || sweep_.state() == v1::SWEEP_STATE_CANCELLED;
+}
+
+double Progress::FlopsDone() const {
+  double flops = 0;
+  for (const auto& [name, cell] : cells_) {
+    if (cell.state() == v1::RUN_STATE_DONE) flops += cell.costs().training_flops();
+    if (cell.state() == v1::RUN_STATE_RUNNING) flops += cell.costs().training_flops() * Fraction(cell);
+  }
+  return flops;
+}
+
+std::string Progress::TimeLeft(double now_s) const {
+  const double done = FlopsDone();
+  if (!flops_at_start_) flops_at_start_ = done;
+  double total = 0;
+  for (const auto& [name, cell] : cells_)
+    if (cell.state() <= v1::RUN_STATE_DONE) total += cell.costs().training_flops();
+  const double gained = done - *flops_at_start_;
+  if (gained <= 0 || now_s < 5 || total <= done) return "-";
+  return FormatDuration((total - done) / gained * now_s);
+}
+
+std::string Progress::Bar(const v1::CellStatus& cell, int width) const {
+  const int filled = static_cast<int>(std::floor(Fraction(cell) * kBarColumns));
+  std::string steps = std::to_string(cell.step()) + "/" + std::to_string(cell.steps());
+  const bool trains = cell.kind() != v1::RUN_KIND_PREPARE;
+  std::string line = " [" + std::string(filled, '#') + std::string(kBarColumns - filled, '.') + "] " +
+                     PadLeft(cell.steps() > 0 ? steps : "-", 11);
+  if (trains && cell.step() > 0) line += "  loss " + PadLeft(Fixed(cell.loss(), 3), 6);
+  if (cell.tokens_per_second() > 0) line += PadLeft(common::FormatQuantity(cell.tokens_per_second()), 7) + " tok/s";
+  if (const double left = SecondsLeft(cell); left >= 0) line += PadLeft(FormatDuration(left), 8);
+  const int name_columns = std::clamp(width - 70, 20, 40);
+  return PadRight(ShortName(cell.cell()), static_cast<size_t>(name_columns)) + line;
+}
+
+std::vector<std::string> Progress::Lines(double now_s, int width, int max_bars) const {
+  std::vector<std::string> lines;
+  lines.push_back(sweep_.name() + ": " + Totals() + "; " + FormatDuration(now_s) + ", left " + TimeLeft(now_s));
+  std::map<v1::WaitReason, int> waiting;
+  int running = 0;
+  for (const auto& [name, cell] : cells_) {
+    if (cell.state() == v1::RUN_STATE_PENDING) ++waiting[cell.waiting()];
+    if (cell.state() != v1::RUN_STATE_RUNNING || ++running > max_bars) continue;
+    lines.push_back(Bar(cell, width));
+  }
+  if (running > max_bars) lines.push_back("and " + std::to_string(running - max_bars) + " more running");
+  for (const auto& [reason, count] : waiting)
+    lines.push_back(std::to_string(count) + (count == 1 ? " waits " : " wait ") + ReasonText(reason));
+  for (std::string& line : lines)
+    if (line.size() > static_cast<size_t>(width)) line.resize(static_cast<size_t>(width));
+  return lines;
+}
+
+}  // namespace allometry::cli

@@ -1,0 +1,252 @@
+#include "cli/tables.h"
+
+#include <cmath>
+#include <cstdio>
+#include <map>
+
+#include "cli/names.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+
+namespace allometry::cli {
+namespace {
+
+using common::Column;
+using common::ColumnKind;
+using common::Table;
+using common::TableValue;
+
+// The four slopes of the study, in its order: of which measure against which.
+struct Wanted {
+  const char *x, *y, *title;
+};
+constexpr Wanted kSlopes[] = {{"flops", "upstream", "a(F,U)"},
+                              {"flops", "downstream", "a(F,D)"},
+                              {"parameters", "upstream", "a(P,U)"},
+                              {"upstream", "downstream", "a(U,D)"}};
+
+std::string Fixed(double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.3f", value);
+  return text;
+}
+
+TableValue Low(const v1::Interval& interval) { return interval.known() ? TableValue(interval.low()) : TableValue(); }
+TableValue High(const v1::Interval& interval) { return interval.known() ? TableValue(interval.high()) : TableValue(); }
+
+std::string Flags(const v1::Slope& slope) {
+  std::string text;
+  for (const std::string& flag : slope.flags()) text += (text.empty() ? "" : ", ") + flag;
+  return text;
+}
+
+// "0.541 ±0.032"; with "L" behind it when only the line interval is known.
+std::string SlopeText(const v1::Slope& slope) {
+  if (!slope.known()) return "-";
+  const bool seed = slope.seed_interval().known();
+  const v1::Interval& interval = seed ? slope.seed_interval() : slope.line_interval();
+  std::string text = Fixed(slope.alpha());
+  if (interval.known()) text += " ±" + Fixed((interval.high() - interval.low()) / 2) + (seed ? "" : " L");
+  return text;
+}
+
+const v1::Slope* Find(const v1::ArchitectureSlopes& slopes, const Wanted& wanted) {
+  for (const v1::Slope& slope : slopes.slopes())
+    if (slope.x() == wanted.x && slope.y() == wanted.y) return &slope;
+  return nullptr;
+}
+
+void AddLeftOut(const google::protobuf::RepeatedPtrField<v1::LeftOut>& left_out, Table* table) {
+  std::map<std::string, int> reasons;
+  for (const v1::LeftOut& left : left_out) ++reasons[left.reason()];
+  for (const auto& [reason, count] : reasons)
+    table->notes.push_back(std::to_string(count) + (count == 1 ? " cell" : " cells") + " left out: " + reason);
+}
+
+Table CompactSlopes(const v1::SlopesResponse& response) {
+  Table table;
+  table.name = "slopes";
+  table.columns.push_back({"architecture", "architecture", "", ColumnKind::kText});
+  for (const Wanted& wanted : kSlopes) table.columns.push_back({wanted.title, wanted.title, "", ColumnKind::kText});
+  std::map<std::string, std::string> notes;  // in place of repeating the same reason for every architecture
+  for (const v1::ArchitectureSlopes& architecture : response.architectures()) {
+    std::vector<TableValue> row{architecture.architecture()};
+    for (const Wanted& wanted : kSlopes) {
+      const v1::Slope* slope = Find(architecture, wanted);
+      row.emplace_back(slope ? SlopeText(*slope) : "-");
+      if (!slope) continue;
+      const std::string note = slope->refused().empty() ? Flags(*slope) : slope->refused();
+      if (!note.empty()) notes[std::string(wanted.title) + ": " + note] += " " + architecture.architecture();
+    }
+    table.rows.push_back(std::move(row));
+  }
+  table.notes.push_back(
+      "a(X,Y): slope of Y against X; F forward FLOPs, P parameters, U -validation loss, D mean score; ± seed "
+      "interval (L: line interval)");
+  for (const auto& [note, architectures] : notes) table.notes.push_back(note + " (" + architectures.substr(1) + ")");
+  AddLeftOut(response.left_out(), &table);
+  return table;
+}
+
+Table TidySlopes(const v1::SlopesResponse& response) {
+  Table table;
+  table.name = "slopes";
+  table.columns = {{"architecture", "", "", ColumnKind::kText},
+                   {"x", "", "", ColumnKind::kText},
+                   {"y", "", "", ColumnKind::kText},
+                   {"alpha", "", "", ColumnKind::kNumber, 4},
+                   {"seed_low", "", "", ColumnKind::kNumber, 4},
+                   {"seed_high", "", "", ColumnKind::kNumber, 4},
+                   {"seed_degrees_of_freedom", "", "", ColumnKind::kNumber, 1},
+                   {"line_low", "", "", ColumnKind::kNumber, 4},
+                   {"line_high", "", "", ColumnKind::kNumber, 4},
+                   {"sizes", "", "", ColumnKind::kInteger},
+                   {"cells", "", "", ColumnKind::kInteger},
+                   {"flags", "", "", ColumnKind::kText},
+                   {"refused", "", "", ColumnKind::kText}};
+  for (const v1::ArchitectureSlopes& architecture : response.architectures())
+    for (const v1::Slope& slope : architecture.slopes())
+      table.rows.push_back(
+          {architecture.architecture(), slope.x(), slope.y(), slope.known() ? TableValue(slope.alpha()) : TableValue(),
+           Low(slope.seed_interval()), High(slope.seed_interval()),
+           slope.seed_interval().known() ? TableValue(slope.seed_interval().degrees_of_freedom()) : TableValue(),
+           Low(slope.line_interval()), High(slope.line_interval()), int64_t{slope.sizes()}, int64_t{slope.cells()},
+           Flags(slope), slope.refused()});
+  AddLeftOut(response.left_out(), &table);
+  return table;
+}
+
+}  // namespace
+
+Table CellsTable(const std::vector<v1::CellStatus>& cells) {
+  Table table;
+  table.name = "cells";
+  table.columns = {{"cell", "cell", "", ColumnKind::kText},          {"state", "state", "", ColumnKind::kText},
+                   {"waiting", "waits for", "", ColumnKind::kText},  {"attempt", "try", "", ColumnKind::kInteger},
+                   {"step", "step", "", ColumnKind::kInteger},       {"steps", "of", "", ColumnKind::kInteger},
+                   {"loss", "loss", "nats", ColumnKind::kNumber, 3}, {"worker", "worker", "", ColumnKind::kText},
+                   {"error", "error", "", ColumnKind::kText}};
+  for (const v1::CellStatus& cell : cells)
+    table.rows.push_back({cell.cell(), StateName(cell.state()), OrNone(ReasonName(cell.waiting())), cell.attempt(),
+                          OrNone(cell.step()), OrNone(cell.steps()), OrNone(cell.loss()), OrNone(cell.worker()),
+                          OrNone(cell.error().substr(0, cell.error().find('\n')))});
+  return table;
+}
+
+Table SweepsTable(const std::vector<v1::Sweep>& sweeps) {
+  Table table;
+  table.name = "sweeps";
+  table.columns = {{"sweep", "sweep", "", ColumnKind::kText},
+                   {"state", "state", "", ColumnKind::kText},
+                   {"cells", "cells", "", ColumnKind::kInteger},
+                   {"done", "done", "", ColumnKind::kInteger},
+                   {"running", "run", "", ColumnKind::kInteger},
+                   {"pending", "wait", "", ColumnKind::kInteger},
+                   {"failed", "failed", "", ColumnKind::kInteger},
+                   {"diverged", "diverged", "", ColumnKind::kInteger},
+                   {"blocked", "blocked", "", ColumnKind::kInteger},
+                   {"flops_spent", "FLOPs", "", ColumnKind::kQuantity},
+                   {"submitted", "submitted (UTC)", "", ColumnKind::kText}};
+  for (const v1::Sweep& sweep : sweeps)
+    table.rows.push_back({sweep.name(), SweepStateName(sweep.state()), sweep.cells(), sweep.done(), sweep.running(),
+                          sweep.pending(), sweep.failed(), sweep.diverged(), sweep.blocked(), sweep.flops_spent(),
+                          FormatTime(sweep.submitted_unix_ms())});
+  return table;
+}
+
+Table WorkersTable(const std::vector<v1::WorkerInfo>& workers) {
+  Table table;
+  table.name = "workers";
+  table.columns = {{"worker_id", "id", "", ColumnKind::kInteger},
+                   {"name", "name", "", ColumnKind::kText},
+                   {"host", "host", "", ColumnKind::kText},
+                   {"state", "state", "", ColumnKind::kText},
+                   {"slots", "slots", "", ColumnKind::kInteger},
+                   {"busy", "busy", "", ColumnKind::kInteger},
+                   {"memory_bytes", "memory", "bytes", ColumnKind::kQuantity},
+                   {"devices", "devices", "", ColumnKind::kText},
+                   {"trainers", "trainers", "", ColumnKind::kText},
+                   {"last_seen", "last seen (UTC)", "", ColumnKind::kText}};
+  const auto joined = [](const auto& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : " ") + name;
+    return text;
+  };
+  for (const v1::WorkerInfo& worker : workers)
+    table.rows.push_back({worker.worker_id(), worker.name(), worker.host(), worker.state(), int64_t{worker.slots()},
+                          int64_t{worker.busy()}, OrNone(worker.memory_bytes()), joined(worker.devices()),
+                          joined(worker.trainers()), FormatTime(worker.last_seen_unix_ms())});
+  return table;
+}
+
+Table PlanTable(const v1::PlanResponse& plan, bool existing_known) {
+  Table table;
+  table.name = "cells";
+  table.columns = {{"cell", "cell", "", ColumnKind::kText},
+                   {"parameters", "params", "", ColumnKind::kQuantity},
+                   {"non_embedding_parameters", "non-emb", "", ColumnKind::kQuantity},
+                   {"forward_flops", "FLOPs/ex", "", ColumnKind::kQuantity},
+                   {"training_flops", "training", "", ColumnKind::kQuantity},
+                   {"memory_bytes", "memory", "bytes", ColumnKind::kQuantity},
+                   {"steps", "steps", "", ColumnKind::kInteger},
+                   {"existing", "state", "", ColumnKind::kText}};
+  for (const v1::PlannedCell& cell : plan.cells()) {
+    const v1::Costs& costs = cell.costs();
+    const std::string existing = StateName(cell.existing());
+    table.rows.push_back({cell.cell(), OrNone(costs.parameters()), OrNone(costs.non_embedding_parameters()),
+                          OrNone(costs.forward_flops()), OrNone(costs.training_flops()), OrNone(costs.memory_bytes()),
+                          OrNone(costs.steps()),
+                          !existing_known    ? TableValue()
+                          : existing.empty() ? TableValue("new")
+                                             : TableValue(existing)});
+  }
+  table.notes.push_back(std::to_string(plan.cells_size()) + " cells, " + common::FormatQuantity(plan.training_flops()) +
+                        " training FLOPs left to spend");
+  if (plan.expected_seconds() > 0)
+    table.notes.push_back("expected " + FormatDuration(plan.expected_seconds()) + " on the workers connected now");
+  if (!existing_known) table.notes.push_back("no coordinator asked: what exists already is not known");
+  return table;
+}
+
+Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts) {
+  Table table;
+  table.name = "attempts";
+  table.columns = {
+      {"attempt_id", "attempt", "", ColumnKind::kInteger}, {"worker", "worker", "", ColumnKind::kText},
+      {"outcome", "outcome", "", ColumnKind::kText},       {"exit_code", "exit", "", ColumnKind::kInteger},
+      {"signal", "signal", "", ColumnKind::kInteger},      {"first_step", "from", "", ColumnKind::kInteger},
+      {"last_step", "to", "", ColumnKind::kInteger},       {"started", "started (UTC)", "", ColumnKind::kText},
+      {"message", "message", "", ColumnKind::kText}};
+  for (const v1::AttemptInfo& attempt : attempts)
+    table.rows.push_back({attempt.attempt_id(), attempt.worker(), attempt.outcome(), int64_t{attempt.exit_code()},
+                          OrNone(int64_t{attempt.signal()}), attempt.first_step(), attempt.last_step(),
+                          FormatTime(attempt.started_unix_ms()),
+                          OrNone(attempt.message().substr(0, attempt.message().find('\n')))});
+  return table;
+}
+
+Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy) {
+  return tidy ? TidySlopes(slopes) : CompactSlopes(slopes);
+}
+
+Table ParetoTable(const v1::ParetoResponse& pareto, const std::string& cost, const std::string& quality) {
+  Table table;
+  table.name = "points";
+  table.columns = {{"cell", "cell", "", ColumnKind::kText},
+                   {"architecture", "architecture", "", ColumnKind::kText},
+                   {"size", "size", "", ColumnKind::kText},
+                   {"cost", cost.empty() ? "flops" : cost, "", ColumnKind::kQuantity},
+                   {"quality", quality.empty() ? "upstream" : quality, "", ColumnKind::kNumber, 4},
+                   {"parameters", "params", "", ColumnKind::kQuantity},
+                   {"seeds", "seeds", "", ColumnKind::kInteger},
+                   {"on_frontier", "frontier", "", ColumnKind::kBoolean},
+                   {"probability", "prob.", "", ColumnKind::kNumber, 2}};
+  for (const v1::ParetoPoint& point : pareto.points())
+    table.rows.push_back({point.cell(), point.architecture(), point.size(), point.cost(), point.quality(),
+                          OrNone(point.parameters()), int64_t{point.seeds()}, point.on_frontier(),
+                          point.probability_known() ? TableValue(point.probability()) : TableValue()});
+  AddLeftOut(pareto.left_out(), &table);
+  return table;
+}
+
+}  // namespace allometry::cli

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <vector>
+
+#include "allometry/v1/analysis_service.pb.h"
+#include "allometry/v1/sweep_service.pb.h"
+#include "common/table.h"
+#include "coordinator/core/cell.h"
+
+// The tables of the reading verbs, made from the wire's messages. Column names are documented in docs/cli.md.
+namespace allometry::cli {
+
+common::Table CellsTable(const std::vector<v1::CellStatus>& cells);
+common::Table SweepsTable(const std::vector<v1::Sweep>& sweeps);
+common::Table WorkersTable(const std::vector<v1::WorkerInfo>& workers);
+common::Table PlanTable(const v1::PlanResponse& plan, bool existing_known);
+common::Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts);
+
+// For people: a row per architecture, a column per slope, "0.541 ±0.032". Otherwise (`tidy`) a row per slope.
+common::Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy);
+common::Table ParetoTable(const v1::ParetoResponse& pareto, const std::string& cost, const std::string& quality);
+
+}  // namespace allometry::cli
