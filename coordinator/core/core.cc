@@ -105,7 +105,9 @@ void Core::Submit(v1::SubmitRequest request, std::vector<Cell> cells, Reply<v1::
   submission->reply = std::move(reply);
   auto shared = std::make_shared<v1::SubmitRequest>(std::move(request));
   Enqueue([this, shared, submission](Batch& batch) { ApplySubmit(batch, *shared, submission); },
-          [submission](const common::Error& error) { if (submission->reply) submission->reply(error); });
+          [submission](const common::Error& error) {
+            if (submission->reply) submission->reply(error);
+          });
 }
 
 void Core::Cancel(v1::CancelRequest request, Reply<v1::CancelResponse> reply) {
@@ -159,7 +161,9 @@ void Core::Sync(v1::SyncRequest request, Reply<v1::SyncResponse> reply) {
           (*shared_reply)(std::move(response));
         });
       },
-      [shared_reply](const common::Error& error) { if (*shared_reply) (*shared_reply)(error); });
+      [shared_reply](const common::Error& error) {
+        if (*shared_reply) (*shared_reply)(error);
+      });
 }
 
 void Core::Disconnected(int64_t worker_id) {

@@ -17,21 +17,25 @@
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/store/store.h"
 
-// The coordinator's state and everything that changes it. Single-threaded (one strand owns it) and deterministic: time comes in
-// through CoreOptions, nothing is random but the cluster id of a new database.
+// The coordinator's state and everything that changes it. Single-threaded (one strand owns it) and deterministic: time
+// comes in through CoreOptions, nothing is random but the cluster id of a new database.
 //
-// Changing calls only queue an event. CommitBatch applies what is queued, grants leases, and commits all of it in one SQLite
-// transaction; no reply, order or notification leaves before that COMMIT. When the COMMIT fails (disk full), every reply of
-// the batch gets the error and the memory state is dropped and read back from SQLite, as after a restart.
+// Changing calls only queue an event. CommitBatch applies what is queued, grants leases, and commits all of it in one
+// SQLite transaction; no reply, order or notification leaves before that COMMIT. When the COMMIT fails (disk full),
+// every reply of the batch gets the error and the memory state is dropped and read back from SQLite, as after a
+// restart.
 //
-// The owner's loop:  post(event) -> core.Sync(...); if (!scheduled) schedule CommitBatch behind what the strand holds already.
-//                    After CommitBatch: again while HasQueued(); a timer at NextWakeBootMs() that calls Tick() and CommitBatch().
+// The owner's loop:  post(event) -> core.Sync(...); if (!scheduled) schedule CommitBatch behind what the strand holds
+// already.
+//                    After CommitBatch: again while HasQueued(); a timer at NextWakeBootMs() that calls Tick() and
+//                    CommitBatch().
 namespace allometry::coordinator {
 
 template <typename T>
 using Reply = std::function<void(common::Result<T>)>;
 
-// Where Core's own messages go. Called from within CommitBatch, after COMMIT; must not call back into Core (post instead).
+// Where Core's own messages go. Called from within CommitBatch, after COMMIT; must not call back into Core (post
+// instead).
 class Outbox {
  public:
   virtual ~Outbox() = default;
@@ -52,15 +56,16 @@ struct CoreOptions {
   int64_t lease_ttl_ms = 300'000;
   int64_t renew_interval_ms = 10'000;
   int64_t checkpoint_upload_interval_ms = 900'000;
-  int64_t kept_events = 1'000'000;     // older watch tokens expire
+  int64_t kept_events = 1'000'000;  // older watch tokens expire
   int64_t cells_per_transaction = 1'000;
-  scheduler::TestHooks hooks;          // mutants of the simulation; all off
+  scheduler::TestHooks hooks;  // mutants of the simulation; all off
 };
 
 class Core {
  public:
   // Reads the state from the store. Every live lease gets a full term from now. `outbox` outlives the core.
-  static common::Result<std::unique_ptr<Core>> Open(std::unique_ptr<store::Store> store, CoreOptions options, Outbox* outbox);
+  static common::Result<std::unique_ptr<Core>> Open(std::unique_ptr<store::Store> store, CoreOptions options,
+                                                    Outbox* outbox);
   ~Core();
 
   // ---- Events: queued; the reply is called from a later CommitBatch. ----
@@ -73,11 +78,11 @@ class Core {
   void Resume(v1::ResumeRequest request, Reply<v1::Sweep> reply);
   void DrainWorker(v1::DrainWorkerRequest request, Reply<v1::DrainWorkerResponse> reply);
 
-  // A second registration under the uuid of the first gives the same id. A new process under the name and host of one that is
-  // not connected takes its place: the old one's leases end at once.
+  // A second registration under the uuid of the first gives the same id. A new process under the name and host of one
+  // that is not connected takes its place: the old one's leases end at once.
   void Register(v1::RegisterRequest request, Reply<v1::RegisterResponse> reply);
-  // The reply is the answer to this message; orders in between come through the outbox, in the same numbering. After an error
-  // the owner closes the stream, and the worker sends again what was not acknowledged.
+  // The reply is the answer to this message; orders in between come through the outbox, in the same numbering. After an
+  // error the owner closes the stream, and the worker sends again what was not acknowledged.
   void Sync(v1::SyncRequest request, Reply<v1::SyncResponse> reply);
   // The worker's stream ended. Leases go on; no orders are sent until it syncs again.
   void Disconnected(int64_t worker_id);
@@ -116,8 +121,8 @@ class Core {
 
   // A first event waits at once when there is anything newer than the token. kOutOfRange: the token has expired.
   common::Result<int64_t> OpenWatch(const v1::WatchRequest& request);
-  // What changed since the last event, coalesced, at most 1,000 cells; nothing when there is no news. The outbox says when
-  // there is more.
+  // What changed since the last event, coalesced, at most 1,000 cells; nothing when there is no news. The outbox says
+  // when there is more.
   common::Result<std::optional<v1::WatchEvent>> TakeWatchEvent(int64_t watch_id);
   void CloseWatch(int64_t watch_id);
 
@@ -183,7 +188,8 @@ class Core {
   common::Result<v1::FinishResponse> ApplyFinish(Batch& batch, v1::FinishRequest request);
   v1::FinishResponse AnswerOfClosed(const v1::FinishRequest& request);
   int64_t BatchSequencesOf(int64_t run_id);
-  common::Result<v1::ReportCheckpointResponse> ApplyCheckpoint(Batch& batch, const v1::ReportCheckpointRequest& request);
+  common::Result<v1::ReportCheckpointResponse> ApplyCheckpoint(Batch& batch,
+                                                               const v1::ReportCheckpointRequest& request);
   bool KeepCheckpoint(Batch& batch, const scheduler::CheckpointReported& report, const v1::Output& checkpoint);
   template <typename Outputs>
   common::Status RequireBlobs(const Outputs& outputs) const;

@@ -7,7 +7,7 @@
 namespace allometry::coordinator {
 namespace {
 
-constexpr size_t kMaxEvents = 1'000;     // of one transaction
+constexpr size_t kMaxEvents = 1'000;  // of one transaction
 constexpr int64_t kEventsDroppedAtOnce = 1'000;
 
 std::string StateName(const scheduler::Sweep& sweep) {
@@ -70,7 +70,9 @@ common::Status Core::FailQueue(Batch& batch, const common::Error& error) {
 common::Status Core::FailBatch(Batch& batch, const common::Error& error) {
   storage_error_ = error.message;
   for (const auto& submission : submissions_)
-    batch.failures.push_back([submission](const common::Error& e) { if (submission->reply) submission->reply(e); });
+    batch.failures.push_back([submission](const common::Error& e) {
+      if (submission->reply) submission->reply(e);
+    });
   submissions_.clear();
   for (auto& [id, session] : sessions_) session.last_request = session.committed_request;
   if (const common::Status loaded = Load(); !loaded) storage_error_ = loaded.error().message;

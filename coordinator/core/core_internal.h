@@ -23,13 +23,13 @@ struct Core::Queued {
 struct Core::Batch {
   int64_t boot_ms = 0;
   int64_t unix_ms = 0;
-  scheduler::Actions actions;                           // of all events together
-  std::vector<std::function<void()>> deliveries;        // replies, in the order of the events
+  scheduler::Actions actions;                     // of all events together
+  std::vector<std::function<void()>> deliveries;  // replies, in the order of the events
   std::vector<std::function<void(const common::Error&)>> failures;
-  std::set<int64_t> answered_workers;                   // get their orders with a reply
-  std::set<int64_t> progressed_runs;                    // news for watchers without a durable event
-  std::set<std::pair<int64_t, int64_t>> left_sweeps;    // (sweep, run) that is no longer a wanted cell of it
-  std::set<int64_t> changed_sweeps;                     // beyond what the scheduler sees
+  std::set<int64_t> answered_workers;                 // get their orders with a reply
+  std::set<int64_t> progressed_runs;                  // news for watchers without a durable event
+  std::set<std::pair<int64_t, int64_t>> left_sweeps;  // (sweep, run) that is no longer a wanted cell of it
+  std::set<int64_t> changed_sweeps;                   // beyond what the scheduler sees
   std::set<int64_t> removed_workers;
 };
 
@@ -48,12 +48,12 @@ struct Core::Submission {
 
 struct Core::Watch {
   int64_t sweep_id = 0;
-  int64_t token = 0;           // everything up to it has been taken
-  bool everything = false;     // the sweep's cells from `after_position` on, besides `dirty`
+  int64_t token = 0;        // everything up to it has been taken
+  bool everything = false;  // the sweep's cells from `after_position` on, besides `dirty`
   int64_t after_position = 0;
   bool sweep_dirty = false;
   bool notified = false;
-  std::set<int64_t> dirty;     // runs
+  std::set<int64_t> dirty;  // runs
 };
 
 template <typename Response, typename Handler>
@@ -62,9 +62,13 @@ void Core::EnqueueCall(Reply<Response> reply, Handler handler) {
   Enqueue(
       [this, shared, handler = std::move(handler)](Batch& batch) {
         auto result = std::make_shared<common::Result<Response>>(handler(batch));
-        batch.deliveries.push_back([shared, result] { if (*shared) (*shared)(std::move(*result)); });
+        batch.deliveries.push_back([shared, result] {
+          if (*shared) (*shared)(std::move(*result));
+        });
       },
-      [shared](const common::Error& error) { if (*shared) (*shared)(error); });
+      [shared](const common::Error& error) {
+        if (*shared) (*shared)(error);
+      });
 }
 
 // The fields of a message with numbers as JSON numbers, by their names in the proto file.

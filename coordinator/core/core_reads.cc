@@ -31,7 +31,8 @@ Result<std::map<std::string, std::string>> ParseFilter(const std::string& text) 
     const size_t equals = term.find('=');
     const std::string key = term.substr(0, equals);
     if (equals == std::string::npos || (!kKeys.contains(key) && !key.starts_with("tag.")))
-      return common::InvalidArgument("filter term '" + term + "': use architecture=, size=, seed=, kind= or tag.<name>=");
+      return common::InvalidArgument("filter term '" + term +
+                                     "': use architecture=, size=, seed=, kind= or tag.<name>=");
     filter[key] = term.substr(equals + 1);
   }
   return filter;
@@ -204,15 +205,18 @@ Result<v1::ListResponse> Core::ListCells(const v1::ListRequest& request) {
     for (const store::CellRow& row : rows) {
       position = row.position;
       const v1::RunState state = StateMessage(state_.FindRun(row.run_id)->state);
-      const bool asked = request.states().empty() || std::ranges::find(request.states(), state) != request.states().end();
+      const bool asked =
+          request.states().empty() || std::ranges::find(request.states(), state) != request.states().end();
       if (row.wanted && asked && Matches(row, filter))
         *response.add_cells() = CellMessage(row, request.sweep(), request.with_results());
       if (response.cells_size() < size) continue;
       more = more || &row != &rows.back();
       break;
     }
-    if (more) response.set_next_page_token(std::to_string(position));
-    else response.clear_next_page_token();
+    if (more)
+      response.set_next_page_token(std::to_string(position));
+    else
+      response.clear_next_page_token();
   }
   ALLO_RETURN_IF_ERROR(store_->TakeError());
   return response;
@@ -224,7 +228,8 @@ Result<store::CellRow> Core::FindCell(const std::string& cell) {
   ALLO_ASSIGN_OR_RETURN(const int64_t sweep_id, SweepIdOf(cell.substr(0, slash)));
   auto row = store_->CellByName(sweep_id, cell.substr(slash + 1));
   ALLO_RETURN_IF_ERROR(store_->TakeError());
-  if (!row) return common::NotFound("sweep '" + cell.substr(0, slash) + "' has no cell '" + cell.substr(slash + 1) + "'");
+  if (!row)
+    return common::NotFound("sweep '" + cell.substr(0, slash) + "' has no cell '" + cell.substr(slash + 1) + "'");
   return *std::move(row);
 }
 
@@ -248,7 +253,8 @@ Result<Core::AttemptPlace> Core::FindAttempt(const std::string& cell, int64_t at
   const auto attempts = store_->AttemptsOf(row.run_id);
   ALLO_RETURN_IF_ERROR(store_->TakeError());
   for (auto attempt = attempts.rbegin(); attempt != attempts.rend(); ++attempt)
-    if (attempt_id == 0 || attempt->attempt_id == attempt_id) return AttemptPlace{attempt->attempt_id, attempt->outcome == "live"};
+    if (attempt_id == 0 || attempt->attempt_id == attempt_id)
+      return AttemptPlace{attempt->attempt_id, attempt->outcome == "live"};
   return common::NotFound(attempt_id == 0 ? "cell '" + cell + "' has not been started yet"
                                           : "cell '" + cell + "' has no attempt " + std::to_string(attempt_id));
 }

@@ -41,7 +41,8 @@ store::SweepRow RowOf(const v1::SubmitRequest& request, const std::string& conte
 }
 
 common::Status CheckCells(const std::vector<Cell>& cells) {
-  if (cells.empty()) return common::InvalidArgument("the sweep has no cells: name at least one architecture, size and seed");
+  if (cells.empty())
+    return common::InvalidArgument("the sweep has no cells: name at least one architecture, size and seed");
   std::set<std::string> names, identities;
   for (const Cell& cell : cells) {
     if (!names.insert(cell.name).second) return common::InvalidArgument("two cells are called '" + cell.name + "'");
@@ -63,7 +64,9 @@ std::string AlreadyDifferent(const std::string& name) {
 void Core::ApplySubmit(Batch& batch, const v1::SubmitRequest& request, std::shared_ptr<Submission> submission) {
   auto reply = [&](Result<v1::SubmitResponse> result) {
     auto shared = std::make_shared<Result<v1::SubmitResponse>>(std::move(result));
-    batch.deliveries.push_back([submission, shared] { if (submission->reply) submission->reply(std::move(*shared)); });
+    batch.deliveries.push_back([submission, shared] {
+      if (submission->reply) submission->reply(std::move(*shared));
+    });
   };
   const v1::SweepSpec& spec = request.spec();
   submission->policy = scheduler::FindPolicy(spec.scheduling().policy());
@@ -139,7 +142,9 @@ void Core::RunSubmission(Batch& batch) {
     if (submission->next < submission->cells.size()) return;
     submissions_.pop_front();
     // From here on the batch answers it, and it is no longer among those that a failure drops.
-    batch.failures.push_back([submission](const Error& error) { if (submission->reply) submission->reply(error); });
+    batch.failures.push_back([submission](const Error& error) {
+      if (submission->reply) submission->reply(error);
+    });
     CompleteSubmission(batch, submission);
   }
 }
@@ -204,8 +209,7 @@ void Core::CompleteSubmission(Batch& batch, std::shared_ptr<Submission> submissi
   sweeps_[row.sweep_id] = row;
   sweep_ids_[row.name] = row.sweep_id;
   Merge(batch, Step(state_, scheduler::AddSweep{std::move(sweep)}, batch.boot_ms));
-  scheduler::Actions attached =
-      Step(state_, scheduler::AttachCells{row.sweep_id, submission->attached}, batch.boot_ms);
+  scheduler::Actions attached = Step(state_, scheduler::AttachCells{row.sweep_id, submission->attached}, batch.boot_ms);
   attached.runs.clear();  // nobody has watched them yet, and nothing that is stored has changed
   Merge(batch, std::move(attached));
   batch.changed_sweeps.insert(row.sweep_id);
@@ -233,7 +237,8 @@ void Core::UpdateSweep(Batch& batch, std::shared_ptr<Submission> submission, int
       detach.runs.push_back(run_id);
       batch.left_sweeps.insert({sweep_id, run_id});
     }
-  Merge(batch, Step(state_, scheduler::ConfigureSweep{sweep_id, row.priority, submission->policy, row.budget_flops}, batch.boot_ms));
+  Merge(batch, Step(state_, scheduler::ConfigureSweep{sweep_id, row.priority, submission->policy, row.budget_flops},
+                    batch.boot_ms));
   Merge(batch, Step(state_, scheduler::AttachCells{sweep_id, submission->attached}, batch.boot_ms));
   Merge(batch, Step(state_, detach, batch.boot_ms));
   if (state_.sweeps.at(sweep_id).state == scheduler::SweepState::kCancelled)
@@ -328,7 +333,8 @@ Result<int64_t> Core::ApplyPause(Batch& batch, const std::string& sweep, bool pa
   ALLO_ASSIGN_OR_RETURN(const int64_t sweep_id, SweepIdOf(sweep));
   const scheduler::Sweep& now = state_.sweeps.at(sweep_id);
   if (paused && (now.finished() || now.state == scheduler::SweepState::kCancelled))
-    return common::FailedPrecondition("sweep '" + sweep + "' is " + sweeps_.at(sweep_id).state + ": there is nothing to pause");
+    return common::FailedPrecondition("sweep '" + sweep + "' is " + sweeps_.at(sweep_id).state +
+                                      ": there is nothing to pause");
   const auto next = paused ? scheduler::SweepState::kPaused : scheduler::SweepState::kActive;
   Merge(batch, Step(state_, scheduler::ChangeSweep{sweep_id, next, kill_running}, batch.boot_ms));
   return sweep_id;

@@ -64,8 +64,10 @@ common::Result<std::optional<v1::WatchEvent>> Core::TakeWatchEvent(int64_t watch
   const std::string name = sweeps_.contains(watch.sweep_id) ? sweeps_.at(watch.sweep_id).name : "";
   if (name.empty()) return common::NotFound("the watched sweep is gone");
   v1::WatchEvent event;
-  if (watch.everything) TakeFromPage(watch, name, &event);
-  else TakeDirty(watch, name, &event);
+  if (watch.everything)
+    TakeFromPage(watch, name, &event);
+  else
+    TakeDirty(watch, name, &event);
   ALLO_RETURN_IF_ERROR(store_->TakeError());
   watch.sweep_dirty = watch.everything || !watch.dirty.empty();
   // What is left to send must come again after a reconnection: the token moves when all is sent.

@@ -16,21 +16,31 @@ constexpr int kMaxSlots = 4'096;
 
 Outcome OutcomeOf(v1::FinishRequest::Outcome outcome) {
   switch (outcome) {
-    case v1::FinishRequest::OUTCOME_DONE: return Outcome::kDone;
-    case v1::FinishRequest::OUTCOME_STOPPED: return Outcome::kStopped;
-    case v1::FinishRequest::OUTCOME_CONFIG_ERROR: return Outcome::kConfigError;
-    case v1::FinishRequest::OUTCOME_DATA_ERROR: return Outcome::kDataError;
-    case v1::FinishRequest::OUTCOME_DIVERGED: return Outcome::kDiverged;
-    case v1::FinishRequest::OUTCOME_OUT_OF_MEMORY: return Outcome::kOutOfMemory;
-    case v1::FinishRequest::OUTCOME_LIMIT: return Outcome::kLimit;
-    case v1::FinishRequest::OUTCOME_LOST_INPUT: return Outcome::kLostInput;
-    default: return Outcome::kCrash;
+    case v1::FinishRequest::OUTCOME_DONE:
+      return Outcome::kDone;
+    case v1::FinishRequest::OUTCOME_STOPPED:
+      return Outcome::kStopped;
+    case v1::FinishRequest::OUTCOME_CONFIG_ERROR:
+      return Outcome::kConfigError;
+    case v1::FinishRequest::OUTCOME_DATA_ERROR:
+      return Outcome::kDataError;
+    case v1::FinishRequest::OUTCOME_DIVERGED:
+      return Outcome::kDiverged;
+    case v1::FinishRequest::OUTCOME_OUT_OF_MEMORY:
+      return Outcome::kOutOfMemory;
+    case v1::FinishRequest::OUTCOME_LIMIT:
+      return Outcome::kLimit;
+    case v1::FinishRequest::OUTCOME_LOST_INPUT:
+      return Outcome::kLostInput;
+    default:
+      return Outcome::kCrash;
   }
 }
 
 template <typename Strings>
 std::string StringsJson(const Strings& strings) {
-  return Json(std::vector<std::string>(strings.begin(), strings.end())).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json(std::vector<std::string>(strings.begin(), strings.end()))
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 store::WorkerRow RowOf(const v1::RegisterRequest& request, int64_t worker_id, int64_t unix_ms) {
@@ -65,7 +75,8 @@ scheduler::WorkerSynced ReportOf(const v1::SyncRequest& request) {
 
 std::vector<store::FileRow> FilesOf(const v1::Output& output) {
   std::vector<store::FileRow> files;
-  for (const v1::BlobFile& file : output.files()) files.push_back({output.name(), file.path(), file.sha256(), file.bytes()});
+  for (const v1::BlobFile& file : output.files())
+    files.push_back({output.name(), file.path(), file.sha256(), file.bytes()});
   return files;
 }
 
@@ -110,11 +121,12 @@ store::AttemptEnd EndOf(const v1::FinishRequest& request, bool accepted) {
 Result<v1::RegisterResponse> Core::ApplyRegister(Batch& batch, const v1::RegisterRequest& request) {
   if (request.worker_uuid().empty()) return common::InvalidArgument("a worker registers with a worker_uuid");
   if (!request.cluster_id().empty() && request.cluster_id() != cluster_id_)
-    return common::FailedPrecondition("this is cluster " + cluster_id_ + ", the worker belongs to " + request.cluster_id() +
+    return common::FailedPrecondition("this is cluster " + cluster_id_ + ", the worker belongs to " +
+                                      request.cluster_id() +
                                       ": check the address, or start the worker without its cluster id");
   if (request.protocol_min() > kProtocol || request.protocol_max() < kProtocol)
-    return common::FailedPrecondition("the coordinator speaks worker protocol " + std::to_string(kProtocol) + ", the worker " +
-                                      std::to_string(request.protocol_min()) + " to " +
+    return common::FailedPrecondition("the coordinator speaks worker protocol " + std::to_string(kProtocol) +
+                                      ", the worker " + std::to_string(request.protocol_min()) + " to " +
                                       std::to_string(request.protocol_max()) + ": update the older of the two");
   const auto known = std::ranges::find_if(
       workers_, [&](const auto& entry) { return entry.second.worker_uuid == request.worker_uuid(); });
@@ -159,7 +171,8 @@ void Core::ReplaceWorker(Batch& batch, const v1::RegisterRequest& request) {
 
 Result<v1::DrainWorkerResponse> Core::ApplyDrain(Batch& batch, const v1::DrainWorkerRequest& request) {
   for (const auto& [id, row] : workers_) {
-    if (!state_.workers.contains(id) || (row.name != request.worker() && std::to_string(id) != request.worker())) continue;
+    if (!state_.workers.contains(id) || (row.name != request.worker() && std::to_string(id) != request.worker()))
+      continue;
     Merge(batch, Step(state_, scheduler::DrainWorker{id, request.now()}, batch.boot_ms));
     v1::DrainWorkerResponse response;
     *response.mutable_worker() = WorkerMessage(row);
@@ -178,8 +191,8 @@ void Core::KeepMetricsAndLogs(const Message& message, int64_t worker_id) {
   };
   for (const v1::MetricChunk& chunk : message.metrics())
     if (chunk.steps_size() == chunk.values_size() && is_its_own(chunk.attempt_id()))
-      store_->AddMetrics(chunk.attempt_id(), chunk.sequence(), chunk.series(), {chunk.steps().begin(), chunk.steps().end()},
-                         {chunk.values().begin(), chunk.values().end()});
+      store_->AddMetrics(chunk.attempt_id(), chunk.sequence(), chunk.series(),
+                         {chunk.steps().begin(), chunk.steps().end()}, {chunk.values().begin(), chunk.values().end()});
   for (const v1::LogPart& part : message.logs())
     if (!part.data().empty() && is_its_own(part.attempt_id()))
       store_->AddLog(part.attempt_id(), part.stream(), part.offset(), part.data());
@@ -228,8 +241,10 @@ v1::FinishResponse Core::AnswerOfClosed(const v1::FinishRequest& request) {
   const auto attempt = store_->Attempt(request.attempt_id());
   const bool same = attempt && attempt->run_id == request.run_id() && attempt->generation == request.generation();
   response.set_accepted(same && attempt->accepted);
-  if (!same) response.set_reason("there is no such attempt");
-  else if (!attempt->accepted) response.set_reason("the attempt ended as '" + attempt->outcome + "': " + attempt->message);
+  if (!same)
+    response.set_reason("there is no such attempt");
+  else if (!attempt->accepted)
+    response.set_reason("the attempt ended as '" + attempt->outcome + "': " + attempt->message);
   return response;
 }
 
@@ -260,7 +275,8 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   finished.generation = request.generation();
   finished.outcome = outcome;
   finished.last_step = request.last_step();
-  finished.keeps_outputs = std::ranges::any_of(request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint"; });
+  finished.keeps_outputs =
+      std::ranges::any_of(request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint"; });
   finished.message = request.message();
   if (outcome == Outcome::kOutOfMemory) finished.batch_sequences = BatchSequencesOf(run_id);
   scheduler::Actions actions = Step(state_, finished, batch.boot_ms);
@@ -301,7 +317,8 @@ bool Core::KeepCheckpoint(Batch& batch, const scheduler::CheckpointReported& rep
 }
 
 Result<v1::ReportCheckpointResponse> Core::ApplyCheckpoint(Batch& batch, const v1::ReportCheckpointRequest& request) {
-  const scheduler::CheckpointReported report{request.run_id(), request.attempt_id(), request.generation(), request.step()};
+  const scheduler::CheckpointReported report{request.run_id(), request.attempt_id(), request.generation(),
+                                             request.step()};
   v1::ReportCheckpointResponse response;
   if (scheduler::CurrentLease(state_, report.run_id, report.attempt_id, report.generation) == nullptr) return response;
   ALLO_RETURN_IF_ERROR(RequireBlobs(std::vector<v1::Output>{request.checkpoint()}));

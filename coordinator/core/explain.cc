@@ -17,7 +17,8 @@ std::string Blocked(const v1::ExplainResponse& response) {
     if (parent.state() == v1::RUN_STATE_DONE)
       return "Blocked: it needs the outputs of " + parent.cell() +
              ", which were not kept when that finished. `allo retry` of this cell runs it again.";
-    if (parent.waiting() == v1::WAIT_REASON_BLOCKED) return "Blocked: it needs " + parent.cell() + ", which is blocked itself.";
+    if (parent.waiting() == v1::WAIT_REASON_BLOCKED)
+      return "Blocked: it needs " + parent.cell() + ", which is blocked itself.";
   }
   return "Blocked: a cell that it needs failed, diverged, or did not keep its outputs.";
 }
@@ -35,35 +36,47 @@ std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainRespo
   const scheduler::Run& run = *state_.FindRun(cell.run_id());
   const std::string attempts = std::to_string(cell.attempt()) + (cell.attempt() == 1 ? " attempt" : " attempts");
   switch (cell.state()) {
-    case v1::RUN_STATE_DONE: return "Done after " + attempts + ".";
+    case v1::RUN_STATE_DONE:
+      return "Done after " + attempts + ".";
     case v1::RUN_STATE_FAILED:
       return "Failed after " + attempts + ": " + cell.error() + ". Mend the cause, then `allo retry` it.";
-    case v1::RUN_STATE_DIVERGED: return "Diverged: " + cell.error() + ". Its recipe is too hot for it; it is never averaged in.";
+    case v1::RUN_STATE_DIVERGED:
+      return "Diverged: " + cell.error() + ". Its recipe is too hot for it; it is never averaged in.";
     case v1::RUN_STATE_RUNNING: {
       const auto lease = state_.leases.find(run.live_attempt);
       const bool stopping = lease != state_.leases.end() && lease->second.stop;
-      return std::string(stopping ? "Stopping" : "Running") + " on " + cell.worker() + ", step " + std::to_string(cell.step()) +
-             " of " + std::to_string(cell.steps()) + ".";
+      return std::string(stopping ? "Stopping" : "Running") + " on " + cell.worker() + ", step " +
+             std::to_string(cell.step()) + " of " + std::to_string(cell.steps()) + ".";
     }
-    default: break;
+    default:
+      break;
   }
   switch (cell.waiting()) {
-    case v1::WAIT_REASON_READY: return "It can run and waits for a free slot.";
-    case v1::WAIT_REASON_PARENT_PENDING: return ParentPending(response);
-    case v1::WAIT_REASON_BLOCKED: return Blocked(response);
+    case v1::WAIT_REASON_READY:
+      return "It can run and waits for a free slot.";
+    case v1::WAIT_REASON_PARENT_PENDING:
+      return ParentPending(response);
+    case v1::WAIT_REASON_BLOCKED:
+      return Blocked(response);
     case v1::WAIT_REASON_OVER_BUDGET:
       return "Its remaining " + common::FormatQuantity(scheduler::RestFlops(run)) +
-             " FLOPs do not fit into what is left of the sweep's budget. Raise `budget.flops` and submit with --update.";
+             " FLOPs do not fit into what is left of the sweep's budget. Raise `budget.flops` and submit with "
+             "--update.";
     case v1::WAIT_REASON_NO_FITTING_WORKER:
       return "No connected worker has trainer '" + state_.trainers[run.trainer] + "' and " +
-             common::FormatQuantity(static_cast<double>(run.memory_bytes)) + " bytes of memory. Start one: `allo worker`.";
+             common::FormatQuantity(static_cast<double>(run.memory_bytes)) +
+             " bytes of memory. Start one: `allo worker`.";
     case v1::WAIT_REASON_BACKOFF: {
       const int64_t left_ms = std::max<int64_t>(0, run.backoff_until_ms - options_.now_boot_ms());
-      return "It crashed (" + cell.error() + ") and is tried again in " + std::to_string((left_ms + 999) / 1000) + " s.";
+      return "It crashed (" + cell.error() + ") and is tried again in " + std::to_string((left_ms + 999) / 1000) +
+             " s.";
     }
-    case v1::WAIT_REASON_PAUSED: return "Its sweep is paused: `allo resume` lets it go on.";
-    case v1::WAIT_REASON_CANCELLED: return "No live sweep wants it: submit its sweep again to revive it.";
-    default: return "It waits.";
+    case v1::WAIT_REASON_PAUSED:
+      return "Its sweep is paused: `allo resume` lets it go on.";
+    case v1::WAIT_REASON_CANCELLED:
+      return "No live sweep wants it: submit its sweep again to revive it.";
+    default:
+      return "It waits.";
   }
 }
 

@@ -31,8 +31,10 @@ std::string CostsToJson(const v1::Costs& costs) {
   const auto* reflection = costs.GetReflection();
   for (int i = 0; i < costs.GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor* field = costs.GetDescriptor()->field(i);
-    if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64) json[field->name()] = reflection->GetInt64(costs, field);
-    else json[field->name()] = reflection->GetDouble(costs, field);
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64)
+      json[field->name()] = reflection->GetInt64(costs, field);
+    else
+      json[field->name()] = reflection->GetDouble(costs, field);
   }
   return json.dump();
 }
@@ -46,8 +48,10 @@ v1::Costs CostsFromJson(const std::string& text) {
     const FieldDescriptor* field = costs.GetDescriptor()->field(i);
     const auto value = json.find(field->name());
     if (value == json.end() || !value->is_number()) continue;
-    if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64) reflection->SetInt64(&costs, field, value->get<int64_t>());
-    else reflection->SetDouble(&costs, field, value->get<double>());
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64)
+      reflection->SetInt64(&costs, field, value->get<int64_t>());
+    else
+      reflection->SetDouble(&costs, field, value->get<double>());
   }
   return costs;
 }
@@ -97,7 +101,8 @@ std::string ContentHash(const v1::SweepSpec& spec, const std::vector<Cell>& cell
 
 std::string OneLine(const std::string& text) {
   std::string line = text.substr(0, 500);
-  std::ranges::replace_if(line, [](unsigned char c) { return c < ' '; }, ' ');
+  std::ranges::replace_if(
+      line, [](unsigned char c) { return c < ' '; }, ' ');
   while (!line.empty() && line.back() == ' ') line.pop_back();
   return line;
 }

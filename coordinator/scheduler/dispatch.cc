@@ -29,8 +29,8 @@ class Dispatcher {
   void Run() {
     for (const auto& [priority, id] : state_.sweep_order) {
       Sweep& sweep = state_.sweeps.at(id);
-      const bool open = sweep.state == SweepState::kActive ||
-                        (sweep.state == SweepState::kCancelled && state_.hooks.lease_cancelled);
+      const bool open =
+          sweep.state == SweepState::kActive || (sweep.state == SweepState::kCancelled && state_.hooks.lease_cancelled);
       if (open && free_slots_ > 0) GrantFrom(sweep);
     }
   }
@@ -66,7 +66,8 @@ class Dispatcher {
   }
 
   int64_t Choose(const scheduler::Run& run) const {
-    if (auto last = rooms_.find(run.last_worker); last != rooms_.end() && CanTake(last->second, run)) return last->first;
+    if (auto last = rooms_.find(run.last_worker); last != rooms_.end() && CanTake(last->second, run))
+      return last->first;
     int64_t best = 0;
     int best_slots = 0;
     for (const auto& [id, room] : rooms_)
@@ -86,8 +87,10 @@ class Dispatcher {
     state_.leases[lease.attempt_id] = lease;
     run.live_attempt = lease.attempt_id;
     run.last_worker = worker_id;
-    if (state_.hooks.lease_twice) actions_.runs.insert(run.id);
-    else SetState(state_, run, RunState::kRunning, actions_);
+    if (state_.hooks.lease_twice)
+      actions_.runs.insert(run.id);
+    else
+      SetState(state_, run, RunState::kRunning, actions_);
     Occupy(worker_id, run);
     free_slots_--;
     actions_.opened.push_back(lease);

@@ -7,11 +7,16 @@ namespace {
 
 int64_t& CountOf(Counts& counts, RunState state) {
   switch (state) {
-    case RunState::kPending: return counts.pending;
-    case RunState::kRunning: return counts.running;
-    case RunState::kDone: return counts.done;
-    case RunState::kFailed: return counts.failed;
-    case RunState::kDiverged: break;
+    case RunState::kPending:
+      return counts.pending;
+    case RunState::kRunning:
+      return counts.running;
+    case RunState::kDone:
+      return counts.done;
+    case RunState::kFailed:
+      return counts.failed;
+    case RunState::kDiverged:
+      break;
   }
   return counts.diverged;
 }

@@ -2,8 +2,8 @@
 
 #include "coordinator/scheduler/scheduler.h"
 
-// Bookkeeping that several steps share: states with their counts, blocked marks, ready queues. Each keeps the derived fields of
-// State true for the run it is given.
+// Bookkeeping that several steps share: states with their counts, blocked marks, ready queues. Each keeps the derived
+// fields of State true for the run it is given.
 namespace allometry::scheduler {
 
 void SetState(State& state, Run& run, RunState next, Actions& actions);

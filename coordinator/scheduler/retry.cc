@@ -30,18 +30,26 @@ int64_t BackoffMs(int crashes) { return crashes < 1 ? 0 : kFirstBackoffMs << std
 
 NextTry DecideRetry(Run& run, const Ending& ending, const TestHooks& hooks) {
   switch (ending.outcome) {
-    case Outcome::kDone: return {RunState::kDone, 0};
-    case Outcome::kDiverged: return {RunState::kDiverged, 0};
+    case Outcome::kDone:
+      return {RunState::kDone, 0};
+    case Outcome::kDiverged:
+      return {RunState::kDiverged, 0};
     case Outcome::kConfigError:
     case Outcome::kDataError:
-    case Outcome::kLimit: return {RunState::kFailed, 0};
-    case Outcome::kOutOfMemory: return AfterOutOfMemory(run, ending.batch_sequences);
-    case Outcome::kStopped: return ending.stop_requested ? NextTry{} : AfterPreemption(run);
-    case Outcome::kLost: return ending.progressed ? AfterPreemption(run) : AfterCrash(run, hooks);
+    case Outcome::kLimit:
+      return {RunState::kFailed, 0};
+    case Outcome::kOutOfMemory:
+      return AfterOutOfMemory(run, ending.batch_sequences);
+    case Outcome::kStopped:
+      return ending.stop_requested ? NextTry{} : AfterPreemption(run);
+    case Outcome::kLost:
+      return ending.progressed ? AfterPreemption(run) : AfterCrash(run, hooks);
     case Outcome::kCrash:
-    case Outcome::kLostInput: return AfterCrash(run, hooks);
+    case Outcome::kLostInput:
+      return AfterCrash(run, hooks);
     case Outcome::kLive:
-    case Outcome::kCancelled: break;
+    case Outcome::kCancelled:
+      break;
   }
   return {};
 }

@@ -16,8 +16,8 @@ struct NextTry {
   int64_t backoff_ms = 0;
 };
 
-// What follows an attempt that ended without a result, by its class (docs/trainer-contract.md). Counts into the run and halves its
-// micro-batch.
+// What follows an attempt that ended without a result, by its class (docs/trainer-contract.md). Counts into the run and
+// halves its micro-batch.
 NextTry DecideRetry(Run& run, const Ending& ending, const TestHooks& hooks = {});
 
 // 10, 20, 40 s before the tries after the 1st, 2nd, 3rd crash.

@@ -222,9 +222,8 @@ class Stepper {
 
   void StopPaused() {
     StopWhere([&](const Lease& lease) {
-      return std::ranges::none_of(state_.FindRun(lease.run_id)->sweeps, [&](int64_t sweep) {
-        return state_.sweeps.at(sweep).state == SweepState::kActive;
-      });
+      return std::ranges::none_of(state_.FindRun(lease.run_id)->sweeps,
+                                  [&](int64_t sweep) { return state_.sweeps.at(sweep).state == SweepState::kActive; });
     });
   }
 
@@ -246,8 +245,7 @@ class Stepper {
   void ChangePolicy(Sweep& sweep, const Policy* policy) {
     std::map<uint16_t, std::set<ReadyKey>> ready;
     for (const auto& [trainer, keys] : sweep.ready)
-      for (const ReadyKey& key : keys)
-        ready[trainer].insert({policy->rank(*state_.FindRun(key.run_id)), key.run_id});
+      for (const ReadyKey& key : keys) ready[trainer].insert({policy->rank(*state_.FindRun(key.run_id)), key.run_id});
     sweep.ready = std::move(ready);
     sweep.policy = policy;
   }

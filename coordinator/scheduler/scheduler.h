@@ -9,27 +9,58 @@
 
 #include "coordinator/scheduler/state.h"
 
-// The decisions of the coordinator as functions (state, event, now) -> actions: leases, dependencies, order, retries, budgets,
-// pausing, cancelling, draining. Pure: the caller persists and sends what the actions name. `now_ms` is boot time.
+// The decisions of the coordinator as functions (state, event, now) -> actions: leases, dependencies, order, retries,
+// budgets, pausing, cancelling, draining. Pure: the caller persists and sends what the actions name. `now_ms` is boot
+// time.
 namespace allometry::scheduler {
 
 // ---- Events ----
 
-struct AddSweep { Sweep sweep; };
+struct AddSweep {
+  Sweep sweep;
+};
 // A run that no sweep wants yet. run.id is the number of runs + 1; parents stand in the state already.
-struct AddRun { Run run; };
-struct AttachCells { int64_t sweep_id = 0; std::vector<int64_t> runs; };
-struct DetachCells { int64_t sweep_id = 0; std::vector<int64_t> runs; };
-struct ChangeSweep { int64_t sweep_id = 0; SweepState state = SweepState::kActive; bool kill_running = false; };
-struct ConfigureSweep { int64_t sweep_id = 0; int64_t priority = 0; const Policy* policy = nullptr; double budget_flops = 0; };
+struct AddRun {
+  Run run;
+};
+struct AttachCells {
+  int64_t sweep_id = 0;
+  std::vector<int64_t> runs;
+};
+struct DetachCells {
+  int64_t sweep_id = 0;
+  std::vector<int64_t> runs;
+};
+struct ChangeSweep {
+  int64_t sweep_id = 0;
+  SweepState state = SweepState::kActive;
+  bool kill_running = false;
+};
+struct ConfigureSweep {
+  int64_t sweep_id = 0;
+  int64_t priority = 0;
+  const Policy* policy = nullptr;
+  double budget_flops = 0;
+};
 // Failed and diverged runs, and done ones that did not keep their outputs, go back to pending.
-struct RetryRuns { std::vector<int64_t> runs; };
+struct RetryRuns {
+  std::vector<int64_t> runs;
+};
 
-struct WorkerJoined { Worker worker; };
-struct WorkerDisconnected { int64_t worker_id = 0; };
+struct WorkerJoined {
+  Worker worker;
+};
+struct WorkerDisconnected {
+  int64_t worker_id = 0;
+};
 // Its process is known to be gone: leases end at once.
-struct WorkerGone { int64_t worker_id = 0; };
-struct DrainWorker { int64_t worker_id = 0; bool now = false; };
+struct WorkerGone {
+  int64_t worker_id = 0;
+};
+struct DrainWorker {
+  int64_t worker_id = 0;
+  bool now = false;
+};
 
 struct HeldLease {
   int64_t attempt_id = 0;
@@ -57,15 +88,20 @@ struct AttemptFinished {
   int64_t batch_sequences = 0;  // where halving starts when the trainer chose the micro-batch itself
   std::string message;
 };
-struct CheckpointReported { int64_t run_id = 0; int64_t attempt_id = 0; int64_t generation = 0; int64_t step = 0; };
+struct CheckpointReported {
+  int64_t run_id = 0;
+  int64_t attempt_id = 0;
+  int64_t generation = 0;
+  int64_t step = 0;
+};
 // Leases that ran out, backoffs that ended, workers not heard of.
 struct Tick {};
 // Grants leases to what may run. Once per batch of events.
 struct Dispatch {};
 
-using Event = std::variant<AddSweep, AddRun, AttachCells, DetachCells, ChangeSweep, ConfigureSweep, RetryRuns, WorkerJoined,
-                           WorkerDisconnected, WorkerGone, DrainWorker, WorkerSynced, AttemptFinished, CheckpointReported,
-                           Tick, Dispatch>;
+using Event = std::variant<AddSweep, AddRun, AttachCells, DetachCells, ChangeSweep, ConfigureSweep, RetryRuns,
+                           WorkerJoined, WorkerDisconnected, WorkerGone, DrainWorker, WorkerSynced, AttemptFinished,
+                           CheckpointReported, Tick, Dispatch>;
 
 // ---- Actions ----
 
@@ -76,14 +112,14 @@ struct ClosedAttempt {
 };
 
 struct Actions {
-  bool accepted = false;              // of AttemptFinished and CheckpointReported: the lease was the run's current one
-  bool cancelled = false;             // of AttemptFinished: the lease was current, but nobody wants the result
+  bool accepted = false;   // of AttemptFinished and CheckpointReported: the lease was the run's current one
+  bool cancelled = false;  // of AttemptFinished: the lease was current, but nobody wants the result
   std::vector<Lease> opened;
   std::vector<ClosedAttempt> closed;
-  std::set<int64_t> runs;             // to be written: state, counters, generation
-  std::set<int64_t> sweeps;           // to be written: spending, counts, state
-  std::set<int64_t> leases;           // attempts whose steps or marks changed
-  std::set<int64_t> workers;          // whose orders or state changed
+  std::set<int64_t> runs;     // to be written: state, counters, generation
+  std::set<int64_t> sweeps;   // to be written: spending, counts, state
+  std::set<int64_t> leases;   // attempts whose steps or marks changed
+  std::set<int64_t> workers;  // whose orders or state changed
 };
 
 Actions Step(State& state, const Event& event, int64_t now_ms);

@@ -66,14 +66,14 @@ struct Run {
   int64_t id = 0;
   double flops = 0;  // training FLOPs of all steps
   int64_t steps = 0;
-  int64_t memory_bytes = 0;         // predicted peak; 0 = not known
-  int64_t checkpoint_step = 0;      // of the newest uploaded resume checkpoint
-  int64_t backoff_until_ms = 0;     // boot time; 0 = none
-  int64_t live_attempt = 0;         // 0 = none
-  int64_t last_worker = 0;          // may hold a newer checkpoint
-  uint32_t generation = 0;          // leases so far
-  uint32_t micro_batch = 0;         // 0 = as the trainer likes
-  uint16_t trainer = 0;             // State::trainers
+  int64_t memory_bytes = 0;      // predicted peak; 0 = not known
+  int64_t checkpoint_step = 0;   // of the newest uploaded resume checkpoint
+  int64_t backoff_until_ms = 0;  // boot time; 0 = none
+  int64_t live_attempt = 0;      // 0 = none
+  int64_t last_worker = 0;       // may hold a newer checkpoint
+  uint32_t generation = 0;       // leases so far
+  uint32_t micro_batch = 0;      // 0 = as the trainer likes
+  uint16_t trainer = 0;          // State::trainers
   uint8_t crashes = 0;
   uint8_t out_of_memory = 0;
   uint8_t preemptions = 0;
@@ -161,9 +161,9 @@ struct State {
   std::map<int64_t, Sweep> sweeps;
   std::set<std::pair<int64_t, int64_t>> sweep_order;  // (-priority, id)
   std::map<int64_t, Worker> workers;
-  std::map<int64_t, Lease> leases;                    // by attempt id
-  std::set<std::pair<int64_t, int64_t>> backoffs;     // (until_ms, run id)
-  std::vector<std::string> trainers;                  // names by number
+  std::map<int64_t, Lease> leases;                 // by attempt id
+  std::set<std::pair<int64_t, int64_t>> backoffs;  // (until_ms, run id)
+  std::vector<std::string> trainers;               // names by number
   int64_t next_attempt_id = 1;
 
   Run* FindRun(int64_t id) { return id >= 1 && id <= static_cast<int64_t>(runs.size()) ? &runs[id - 1] : nullptr; }

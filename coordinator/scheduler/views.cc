@@ -7,18 +7,30 @@ namespace allometry::scheduler {
 
 const char* OutcomeName(Outcome outcome) {
   switch (outcome) {
-    case Outcome::kLive: return "live";
-    case Outcome::kDone: return "done";
-    case Outcome::kStopped: return "stopped";
-    case Outcome::kConfigError: return "config_error";
-    case Outcome::kDataError: return "data_error";
-    case Outcome::kDiverged: return "diverged";
-    case Outcome::kOutOfMemory: return "oom";
-    case Outcome::kCrash: return "crash";
-    case Outcome::kLimit: return "limit";
-    case Outcome::kLostInput: return "lost_input";
-    case Outcome::kLost: return "lost";
-    case Outcome::kCancelled: return "cancelled";
+    case Outcome::kLive:
+      return "live";
+    case Outcome::kDone:
+      return "done";
+    case Outcome::kStopped:
+      return "stopped";
+    case Outcome::kConfigError:
+      return "config_error";
+    case Outcome::kDataError:
+      return "data_error";
+    case Outcome::kDiverged:
+      return "diverged";
+    case Outcome::kOutOfMemory:
+      return "oom";
+    case Outcome::kCrash:
+      return "crash";
+    case Outcome::kLimit:
+      return "limit";
+    case Outcome::kLostInput:
+      return "lost_input";
+    case Outcome::kLost:
+      return "lost";
+    case Outcome::kCancelled:
+      return "cancelled";
   }
   return "";
 }
@@ -58,8 +70,8 @@ int BusySlots(const State& state, int64_t worker_id) {
 }
 
 bool IsWanted(const State& state, const Run& run) {
-  return std::ranges::any_of(
-      run.sweeps, [&](int64_t id) { return state.sweeps.at(id).state != SweepState::kCancelled; });
+  return std::ranges::any_of(run.sweeps,
+                             [&](int64_t id) { return state.sweeps.at(id).state != SweepState::kCancelled; });
 }
 
 bool HasFittingWorker(const State& state, const Run& run) {

@@ -14,26 +14,36 @@ using common::ErrorCode;
 
 ErrorCode CodeOf(int sqlite_code) {
   switch (sqlite_code & 0xff) {
-    case SQLITE_FULL: return ErrorCode::kResourceExhausted;
-    case SQLITE_NOMEM: return ErrorCode::kResourceExhausted;
+    case SQLITE_FULL:
+      return ErrorCode::kResourceExhausted;
+    case SQLITE_NOMEM:
+      return ErrorCode::kResourceExhausted;
     case SQLITE_IOERR:
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return ErrorCode::kUnavailable;
+    case SQLITE_LOCKED:
+      return ErrorCode::kUnavailable;
     case SQLITE_READONLY:
     case SQLITE_PERM:
-    case SQLITE_CANTOPEN: return ErrorCode::kPermissionDenied;
+    case SQLITE_CANTOPEN:
+      return ErrorCode::kPermissionDenied;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return ErrorCode::kDataLoss;
-    default: return ErrorCode::kInternal;
+    case SQLITE_NOTADB:
+      return ErrorCode::kDataLoss;
+    default:
+      return ErrorCode::kInternal;
   }
 }
 
 const char* AdviceOf(int sqlite_code) {
   switch (sqlite_code & 0xff) {
-    case SQLITE_FULL: return "; make room on that disk, nothing acknowledged is lost";
-    case SQLITE_IOERR: return "; check the disk and its free space, nothing acknowledged is lost";
-    case SQLITE_NOTADB: return "; this is not an Allometry database";
-    default: return "";
+    case SQLITE_FULL:
+      return "; make room on that disk, nothing acknowledged is lost";
+    case SQLITE_IOERR:
+      return "; check the disk and its free space, nothing acknowledged is lost";
+    case SQLITE_NOTADB:
+      return "; this is not an Allometry database";
+    default:
+      return "";
   }
 }
 
@@ -67,11 +77,15 @@ std::string Query::Text(int column) const {
 }
 
 void Query::Bind(int index, std::string_view value) {
-  if (statement_) sqlite3_bind_text64(statement_, index, value.data() ? value.data() : "", value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+  if (statement_)
+    sqlite3_bind_text64(statement_, index, value.data() ? value.data() : "", value.size(), SQLITE_TRANSIENT,
+                        SQLITE_UTF8);
 }
 
 void Query::Bind(int index, Blob value) {
-  if (statement_) sqlite3_bind_blob64(statement_, index, value.bytes.data() ? value.bytes.data() : "", value.bytes.size(), SQLITE_TRANSIENT);
+  if (statement_)
+    sqlite3_bind_blob64(statement_, index, value.bytes.data() ? value.bytes.data() : "", value.bytes.size(),
+                        SQLITE_TRANSIENT);
 }
 
 common::Result<std::unique_ptr<Database>> Database::Open(const std::filesystem::path& path, const Options& options) {
@@ -126,8 +140,8 @@ void Database::ClearError() {
 
 bool IsNetworkFileSystem(int64_t statfs_type) {
   // NFS, SMB, CIFS, SMB2, AFS, Coda, NCP, Ceph, Lustre, GPFS, BeeGFS.
-  static constexpr int64_t kTypes[] = {0x6969,     0x517B,     0xFF534D42, 0xFE534D42, 0x5346414F, 0x73757245,
-                                       0x564c,     0x00c36400, 0x0BD00BD0, 0x47504653, 0x19830326};
+  static constexpr int64_t kTypes[] = {0x6969, 0x517B,     0xFF534D42, 0xFE534D42, 0x5346414F, 0x73757245,
+                                       0x564c, 0x00c36400, 0x0BD00BD0, 0x47504653, 0x19830326};
   return std::ranges::find(kTypes, statfs_type & 0xFFFFFFFF) != std::end(kTypes);
 }
 
@@ -136,7 +150,8 @@ common::Status RefuseNetworkFileSystem(const std::filesystem::path& directory) {
   if (statfs(directory.c_str(), &info) != 0)
     return common::PermissionDenied("cannot examine " + directory.string() + ": " + common::ErrnoText());
   if (!IsNetworkFileSystem(static_cast<int64_t>(info.f_type))) return common::Ok();
-  return common::FailedPrecondition(directory.string() + " lies on a network file system, where SQLite can lose data; name a " +
+  return common::FailedPrecondition(directory.string() +
+                                    " lies on a network file system, where SQLite can lose data; name a " +
                                     "directory on a local disk with --data");
 }
 

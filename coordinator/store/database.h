@@ -22,21 +22,32 @@ struct Blob {
 class Query {
  public:
   Query(sqlite3_stmt* statement, class Database* database) : statement_(statement), database_(database) {}
-  Query(Query&& other) noexcept : statement_(other.statement_), database_(other.database_) { other.statement_ = nullptr; }
+  Query(Query&& other) noexcept : statement_(other.statement_), database_(other.database_) {
+    other.statement_ = nullptr;
+  }
   Query(const Query&) = delete;
-  ~Query() { if (statement_ != nullptr) sqlite3_reset(statement_); }
+  ~Query() {
+    if (statement_ != nullptr) sqlite3_reset(statement_);
+  }
 
   bool Next();
-  void Run() { while (Next()) {} }
+  void Run() {
+    while (Next()) {
+    }
+  }
   int64_t Int(int column) const { return sqlite3_column_int64(statement_, column); }
   double Real(int column) const { return sqlite3_column_double(statement_, column); }
   std::string Text(int column) const;  // of a BLOB as well
 
-  void Bind(int index, int64_t value) { if (statement_) sqlite3_bind_int64(statement_, index, value); }
+  void Bind(int index, int64_t value) {
+    if (statement_) sqlite3_bind_int64(statement_, index, value);
+  }
   void Bind(int index, int value) { Bind(index, static_cast<int64_t>(value)); }
   void Bind(int index, uint32_t value) { Bind(index, static_cast<int64_t>(value)); }
   void Bind(int index, bool value) { Bind(index, static_cast<int64_t>(value)); }
-  void Bind(int index, double value) { if (statement_) sqlite3_bind_double(statement_, index, value); }
+  void Bind(int index, double value) {
+    if (statement_) sqlite3_bind_double(statement_, index, value);
+  }
   void Bind(int index, std::string_view value);
   void Bind(int index, const std::string& value) { Bind(index, std::string_view(value)); }
   void Bind(int index, const char* value) { Bind(index, std::string_view(value)); }
@@ -47,8 +58,8 @@ class Query {
   Database* database_;
 };
 
-// One SQLite connection with its prepared statements. Errors stick: after a failed statement all others do nothing, until
-// ClearError(); so a caller may write a whole transaction and look once, at its end. Not thread-safe.
+// One SQLite connection with its prepared statements. Errors stick: after a failed statement all others do nothing,
+// until ClearError(); so a caller may write a whole transaction and look once, at its end. Not thread-safe.
 class Database {
  public:
   struct Options {
@@ -95,7 +106,8 @@ class Database {
 common::Status RefuseNetworkFileSystem(const std::filesystem::path& directory);
 bool IsNetworkFileSystem(int64_t statfs_type);
 
-// Brings the schema to this program's version, each migration in a transaction of its own. kFailedPrecondition: a newer database.
+// Brings the schema to this program's version, each migration in a transaction of its own. kFailedPrecondition: a newer
+// database.
 common::Status Migrate(Database& db);
 
 }  // namespace allometry::coordinator::store

@@ -52,7 +52,8 @@ std::string PackPoints(const std::vector<int64_t>& steps, const std::vector<doub
   raw.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
   uLongf size = compressBound(raw.size());
   std::string packed(size, '\0');
-  if (compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(raw.data()), raw.size()) != Z_OK)
+  if (compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(raw.data()),
+               raw.size()) != Z_OK)
     throw std::bad_alloc();
   packed.resize(size);
   return packed;
@@ -63,7 +64,8 @@ common::Result<Points> UnpackPoints(std::string_view data, int64_t points) {
   if (points < 0 || points > 100'000'000) return damaged;
   std::string raw(points * kMaxBytesPerPoint + 1, '\0');
   uLongf size = raw.size();
-  if (uncompress(reinterpret_cast<Bytef*>(raw.data()), &size, reinterpret_cast<const Bytef*>(data.data()), data.size()) != Z_OK)
+  if (uncompress(reinterpret_cast<Bytef*>(raw.data()), &size, reinterpret_cast<const Bytef*>(data.data()),
+                 data.size()) != Z_OK)
     return damaged;
   std::string_view rest(raw.data(), size);
   Points result;

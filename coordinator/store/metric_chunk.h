@@ -9,8 +9,8 @@
 
 namespace allometry::coordinator::store {
 
-// The data column of table metrics: zlib over steps (signed LEB128 differences, the first from 0) and then values (little-endian
-// doubles). Steps and values have the same length.
+// The data column of table metrics: zlib over steps (signed LEB128 differences, the first from 0) and then values
+// (little-endian doubles). Steps and values have the same length.
 std::string PackPoints(const std::vector<int64_t>& steps, const std::vector<double>& values);
 
 struct Points {

@@ -40,11 +40,10 @@ FinishedCell CellOf(const Query& q) {
   cell.name = q.Text(1);
   cell.run_id = q.Int(2);
   cell.accepted_attempt = q.Int(3);
-  cell.names = {{"sweep", q.Text(4)},   {"cell", q.Text(1)},
-                {"kind", q.Text(5)},    {"architecture", q.Text(6)},
-                {"size", q.Text(7)},    {"seed", static_cast<uint64_t>(q.Int(8))},
-                {"state", q.Text(9)},   {"identity", q.Text(10)},
-                {"trainer", q.Text(11)}, {"precision", q.Text(12)}};
+  cell.names = {{"sweep", q.Text(4)},        {"cell", q.Text(1)},      {"kind", q.Text(5)},
+                {"architecture", q.Text(6)}, {"size", q.Text(7)},      {"seed", static_cast<uint64_t>(q.Int(8))},
+                {"state", q.Text(9)},        {"identity", q.Text(10)}, {"trainer", q.Text(11)},
+                {"precision", q.Text(12)}};
   cell.costs = ParseOrEmpty(q.Text(13));
   cell.metrics = ParseOrEmpty(q.Text(14));
   cell.scores = ParseOrEmpty(q.Text(15));
@@ -55,14 +54,17 @@ FinishedCell CellOf(const Query& q) {
 std::vector<FinishedCell> CellsAfter(Database& db, int64_t sweep_id, int64_t event, int64_t last_sweep,
                                      const std::string& last_name, int64_t limit) {
   std::vector<FinishedCell> cells;
-  Query q = db(
-      "SELECT c.sweep_id, c.name, c.run_id, r.accepted_attempt, s.name, c.kind, c.architecture, c.size, c.seed, r.state, "
-      "r.identity, r.trainer, r.precision, r.costs_json, COALESCE(res.metrics_json, '{}'), COALESCE(res.scores_json, '[]'), "
-      "r.error FROM cells c JOIN sweeps s ON s.sweep_id = c.sweep_id JOIN runs r ON r.run_id = c.run_id "
-      "LEFT JOIN results res ON res.run_id = r.run_id "
-      "WHERE c.wanted = 1 AND s.state <> 'expanding' AND (?1 = 0 OR c.sweep_id = ?1) AND (c.sweep_id, c.name) > (?2, ?3) "
-      "AND (res.event <= ?4 OR r.state IN ('failed', 'diverged')) ORDER BY c.sweep_id, c.name LIMIT ?5",
-      sweep_id, last_sweep, last_name, event, limit);
+  Query q =
+      db("SELECT c.sweep_id, c.name, c.run_id, r.accepted_attempt, s.name, c.kind, c.architecture, c.size, c.seed, "
+         "r.state, "
+         "r.identity, r.trainer, r.precision, r.costs_json, COALESCE(res.metrics_json, '{}'), "
+         "COALESCE(res.scores_json, '[]'), "
+         "r.error FROM cells c JOIN sweeps s ON s.sweep_id = c.sweep_id JOIN runs r ON r.run_id = c.run_id "
+         "LEFT JOIN results res ON res.run_id = r.run_id "
+         "WHERE c.wanted = 1 AND s.state <> 'expanding' AND (?1 = 0 OR c.sweep_id = ?1) AND (c.sweep_id, c.name) > "
+         "(?2, ?3) "
+         "AND (res.event <= ?4 OR r.state IN ('failed', 'diverged')) ORDER BY c.sweep_id, c.name LIMIT ?5",
+         sweep_id, last_sweep, last_name, event, limit);
   while (q.Next()) cells.push_back(CellOf(q));
   return cells;
 }
@@ -94,10 +96,10 @@ struct LineageStep {
 std::vector<LineageStep> LineageOf(Database& db, const FinishedCell& cell) {
   std::vector<LineageStep> lineage;
   int64_t last_step = std::numeric_limits<int64_t>::max();
-  Query q = db(
-      "SELECT attempt_id, first_step FROM attempts WHERE run_id = ?1 AND generation <= "
-      "(SELECT generation FROM attempts WHERE attempt_id = ?2) ORDER BY generation DESC",
-      cell.run_id, cell.accepted_attempt);
+  Query q =
+      db("SELECT attempt_id, first_step FROM attempts WHERE run_id = ?1 AND generation <= "
+         "(SELECT generation FROM attempts WHERE attempt_id = ?2) ORDER BY generation DESC",
+         cell.run_id, cell.accepted_attempt);
   while (q.Next()) {
     lineage.push_back({q.Int(0), last_step});
     last_step = std::min(last_step, q.Int(1));
@@ -109,7 +111,8 @@ std::vector<LineageStep> LineageOf(Database& db, const FinishedCell& cell) {
 std::vector<std::string> MetricRows(Database& db, const FinishedCell& cell) {
   std::vector<std::string> rows;
   for (const LineageStep& part : LineageOf(db, cell)) {
-    Query q = db("SELECT series, points, data FROM metrics WHERE attempt_id = ? ORDER BY series, sequence", part.attempt_id);
+    Query q =
+        db("SELECT series, points, data FROM metrics WHERE attempt_id = ? ORDER BY series, sequence", part.attempt_id);
     while (q.Next()) {
       const auto points = UnpackPoints(q.Text(2), q.Int(1));
       if (!points) continue;
@@ -139,7 +142,8 @@ common::Result<std::vector<LogPiece>> Reader::Logs(int64_t attempt_id, const std
   int64_t bytes = 0;
   {
     Query q = (*db_)(
-        "SELECT offset, data FROM logs WHERE attempt_id = ? AND stream = ? AND offset + length(data) > ? ORDER BY offset",
+        "SELECT offset, data FROM logs WHERE attempt_id = ? AND stream = ? AND offset + length(data) > ? ORDER BY "
+        "offset",
         attempt_id, stream, offset);
     while (bytes < max_bytes && q.Next()) {
       LogPiece piece{stream, q.Int(0), q.Text(1)};
@@ -166,7 +170,8 @@ common::Result<int64_t> Reader::LastEvent() {
 
 common::Result<int64_t> Reader::Backup(const std::filesystem::path& to) {
   std::error_code error;
-  if (std::filesystem::exists(to, error)) return common::AlreadyExists(to.string() + " exists already: name a new file");
+  if (std::filesystem::exists(to, error))
+    return common::AlreadyExists(to.string() + " exists already: name a new file");
   (*db_)("VACUUM INTO ?", to.string()).Run();
   const common::Status status = TakeError(*db_);
   if (!status) {
@@ -178,17 +183,22 @@ common::Result<int64_t> Reader::Backup(const std::filesystem::path& to) {
   return static_cast<int64_t>(bytes);
 }
 
-common::Result<std::unique_ptr<Exporter>> Exporter::Start(Reader* reader, const std::string& what, const std::string& sweep) {
+common::Result<std::unique_ptr<Exporter>> Exporter::Start(Reader* reader, const std::string& what,
+                                                          const std::string& sweep) {
   What kind = What::kCells;
-  if (what == "scores") kind = What::kScores;
-  else if (what == "metrics") kind = What::kMetrics;
+  if (what == "scores")
+    kind = What::kScores;
+  else if (what == "metrics")
+    kind = What::kMetrics;
   else if (!what.empty() && what != "cells")
     return common::InvalidArgument("unknown export '" + what + "': use cells, scores or metrics");
   int64_t sweep_id = 0;
   if (!sweep.empty()) {
     Query q = reader->db()("SELECT sweep_id FROM sweeps WHERE name = ? AND state <> 'expanding'", sweep);
-    if (q.Next()) sweep_id = q.Int(0);
-    else if (reader->db().ok()) return common::NotFound("no sweep '" + sweep + "'");
+    if (q.Next())
+      sweep_id = q.Int(0);
+    else if (reader->db().ok())
+      return common::NotFound("no sweep '" + sweep + "'");
   }
   ALLO_RETURN_IF_ERROR(TakeError(reader->db()));
   ALLO_ASSIGN_OR_RETURN(const int64_t event, reader->LastEvent());

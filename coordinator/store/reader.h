@@ -10,8 +10,8 @@
 #include "common/result.h"
 #include "coordinator/store/database.h"
 
-// Reading beside the writer: a connection of its own, opened read-only. Used by one thread at a time; no statement stays open between
-// calls, so that a slow reader never makes the WAL grow.
+// Reading beside the writer: a connection of its own, opened read-only. Used by one thread at a time; no statement
+// stays open between calls, so that a slow reader never makes the WAL grow.
 namespace allometry::coordinator::store {
 
 struct LogPiece {
@@ -24,9 +24,10 @@ class Reader {
  public:
   static common::Result<std::unique_ptr<Reader>> Open(const std::filesystem::path& database);
 
-  // Pieces of a stream ("stdout", "stderr") from the byte `offset` on, in order, about `max_bytes` in all. A piece that reaches
-  // over `offset` is cut.
-  common::Result<std::vector<LogPiece>> Logs(int64_t attempt_id, const std::string& stream, int64_t offset, int64_t max_bytes);
+  // Pieces of a stream ("stdout", "stderr") from the byte `offset` on, in order, about `max_bytes` in all. A piece that
+  // reaches over `offset` is cut.
+  common::Result<std::vector<LogPiece>> Logs(int64_t attempt_id, const std::string& stream, int64_t offset,
+                                             int64_t max_bytes);
 
   // The newest event: exports are of the state up to it.
   common::Result<int64_t> LastEvent();
@@ -48,7 +49,8 @@ class Reader {
 class Exporter {
  public:
   // `sweep` empty: all. kInvalidArgument: unknown `what`. kNotFound: no such sweep.
-  static common::Result<std::unique_ptr<Exporter>> Start(Reader* reader, const std::string& what, const std::string& sweep);
+  static common::Result<std::unique_ptr<Exporter>> Start(Reader* reader, const std::string& what,
+                                                         const std::string& sweep);
 
   // The next rows; none: the end.
   common::Result<std::optional<std::vector<std::string>>> NextPage();

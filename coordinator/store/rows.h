@@ -89,6 +89,7 @@ struct AttemptRow {
   int64_t run_id = 0;
   int64_t generation = 0;
   int64_t worker_id = 0;
+  int64_t sweep_id = 0;
   std::string outcome;
   bool accepted = false;
   int64_t exit_code = 0;

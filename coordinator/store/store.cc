@@ -58,22 +58,25 @@ std::vector<SweepRow> Store::Sweeps() {
   std::vector<SweepRow> rows;
   Query q = (*db_)(
       "SELECT sweep_id, name, description, tags_json, spec_json, content_hash, request_uuid, state, policy, priority, "
-      "budget_flops, spent_flops, limit_seconds, limit_memory_bytes, limit_threads, submitted_unix_ms, finished_unix_ms "
+      "budget_flops, spent_flops, limit_seconds, limit_memory_bytes, limit_threads, submitted_unix_ms, "
+      "finished_unix_ms "
       "FROM sweeps ORDER BY sweep_id");
   while (q.Next())
-    rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Text(5), q.Text(6), q.Text(7), q.Text(8), q.Int(9),
-                    q.Real(10), q.Real(11), q.Int(12), q.Int(13), q.Int(14), q.Int(15), q.Int(16)});
+    rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Text(5), q.Text(6), q.Text(7), q.Text(8),
+                    q.Int(9), q.Real(10), q.Real(11), q.Int(12), q.Int(13), q.Int(14), q.Int(15), q.Int(16)});
   return rows;
 }
 
 std::vector<WorkerRow> Store::Workers() {
   std::vector<WorkerRow> rows;
   Query q = (*db_)(
-      "SELECT worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, devices_json, trainers_json, "
-      "version, provenance_json, registered_unix_ms, last_seen_unix_ms FROM workers WHERE state <> 'left' ORDER BY worker_id");
+      "SELECT worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, devices_json, "
+      "trainers_json, "
+      "version, provenance_json, registered_unix_ms, last_seen_unix_ms FROM workers WHERE state <> 'left' ORDER BY "
+      "worker_id");
   while (q.Next())
-    rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Int(5), q.Int(6), q.Int(7), q.Text(8), q.Text(9),
-                    q.Text(10), q.Text(11), q.Int(12), q.Int(13)});
+    rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Int(5), q.Int(6), q.Int(7), q.Text(8),
+                    q.Text(9), q.Text(10), q.Text(11), q.Int(12), q.Int(13)});
   return rows;
 }
 
@@ -137,7 +140,8 @@ void Store::LoadLeases(scheduler::State& state) {
     state.FindRun(lease.run_id)->live_attempt = lease.attempt_id;
     state.leases[lease.attempt_id] = lease;
   }
-  if (Query q = (*db_)("SELECT COALESCE(MAX(attempt_id), 0) FROM attempts"); q.Next()) state.next_attempt_id = q.Int(0) + 1;
+  if (Query q = (*db_)("SELECT COALESCE(MAX(attempt_id), 0) FROM attempts"); q.Next())
+    state.next_attempt_id = q.Int(0) + 1;
 }
 
 std::string Store::Meta(const std::string& key) {
@@ -146,7 +150,9 @@ std::string Store::Meta(const std::string& key) {
 }
 
 void Store::SetMeta(const std::string& key, const std::string& value) {
-  (*db_)("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value).Run();
+  (*db_)("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key,
+         value)
+      .Run();
 }
 
 std::pair<int64_t, int64_t> Store::EventRange() {
@@ -157,9 +163,11 @@ std::pair<int64_t, int64_t> Store::EventRange() {
 
 void Store::PutSweep(const SweepRow& r) {
   (*db_)(
-      "INSERT INTO sweeps (sweep_id, name, description, tags_json, spec_json, content_hash, request_uuid, state, policy, "
+      "INSERT INTO sweeps (sweep_id, name, description, tags_json, spec_json, content_hash, request_uuid, state, "
+      "policy, "
       "priority, budget_flops, spent_flops, limit_seconds, limit_memory_bytes, limit_threads, submitted_unix_ms, "
-      "finished_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sweep_id) DO UPDATE SET "
+      "finished_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sweep_id) DO UPDATE "
+      "SET "
       "description = excluded.description, tags_json = excluded.tags_json, spec_json = excluded.spec_json, "
       "content_hash = excluded.content_hash, request_uuid = excluded.request_uuid, state = excluded.state, "
       "policy = excluded.policy, priority = excluded.priority, budget_flops = excluded.budget_flops, "
@@ -179,13 +187,16 @@ void Store::DeleteSweep(int64_t sweep_id) {
 
 int64_t Store::NextSweepId() {
   // Events of a sweep that was dropped must not become those of a new one.
-  Query q = (*db_)("SELECT 1 + MAX((SELECT COALESCE(MAX(sweep_id), 0) FROM sweeps), (SELECT COALESCE(MAX(sweep_id), 0) FROM events))");
+  Query q = (*db_)(
+      "SELECT 1 + MAX((SELECT COALESCE(MAX(sweep_id), 0) FROM sweeps), (SELECT COALESCE(MAX(sweep_id), 0) FROM "
+      "events))");
   return q.Next() ? q.Int(0) : 0;
 }
 
 void Store::PutCell(const CellRow& r) {
   (*db_)(
-      "INSERT OR REPLACE INTO cells (sweep_id, name, run_id, position, kind, architecture, size, seed, wanted, tags_json) "
+      "INSERT OR REPLACE INTO cells (sweep_id, name, run_id, position, kind, architecture, size, seed, wanted, "
+      "tags_json) "
       "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       r.sweep_id, r.name, r.run_id, r.position, r.kind, r.architecture, r.size, static_cast<int64_t>(r.seed), r.wanted,
       r.tags_json)
@@ -212,16 +223,18 @@ int64_t Store::RunIdOf(const std::string& identity) {
 void Store::InsertRun(const NewRun& n) {
   const scheduler::Run& r = *n.run;
   (*db_)(
-      "INSERT INTO runs (run_id, identity, kind, trainer, run_json, costs_json, training_flops, steps, memory_bytes, state, "
+      "INSERT INTO runs (run_id, identity, kind, trainer, run_json, costs_json, training_flops, steps, memory_bytes, "
+      "state, "
       "precision_asked, precision, created_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
       r.id, n.identity, KindName(r.kind), n.trainer, n.run_json, n.costs_json, r.flops, r.steps, r.memory_bytes,
       n.precision_asked, n.precision_asked == "auto" ? "" : n.precision_asked, n.created_unix_ms)
       .Run();
   for (const ParentRow& p : n.parents)
-    (*db_)("INSERT INTO run_parents (run_id, parent_id, input_name) VALUES (?, ?, ?)", r.id, p.parent_id, p.input_name).Run();
+    (*db_)("INSERT INTO run_parents (run_id, parent_id, input_name) VALUES (?, ?, ?)", r.id, p.parent_id, p.input_name)
+        .Run();
   for (const FileRow& f : n.files)
-    (*db_)("INSERT OR IGNORE INTO run_files (run_id, role, name, bytes, sha256, path) VALUES (?, ?, ?, ?, ?, ?)", r.id, f.name,
-           f.path, f.bytes, f.sha256, f.hint)
+    (*db_)("INSERT OR IGNORE INTO run_files (run_id, role, name, bytes, sha256, path) VALUES (?, ?, ?, ?, ?, ?)", r.id,
+           f.name, f.path, f.bytes, f.sha256, f.hint)
         .Run();
 }
 
@@ -259,15 +272,17 @@ void Store::InsertAttempt(const scheduler::Lease& l, int64_t unix_ms) {
 }
 
 void Store::UpdateAttempt(const scheduler::Lease& l) {
-  (*db_)("UPDATE attempts SET first_step = ?, last_step = ?, stop_requested = ?, cancelled = ? WHERE attempt_id = ?", l.first_step,
-         l.last_step, l.stop, l.cancelled, l.attempt_id)
+  (*db_)("UPDATE attempts SET first_step = ?, last_step = ?, stop_requested = ?, cancelled = ? WHERE attempt_id = ?",
+         l.first_step, l.last_step, l.stop, l.cancelled, l.attempt_id)
       .Run();
 }
 
 void Store::CloseAttempt(const scheduler::ClosedAttempt& c, const AttemptEnd& end, int64_t unix_ms) {
   (*db_)(
-      "UPDATE attempts SET outcome = ?, accepted = ?, exit_code = ?, signal = ?, message = ?, first_step = ?, last_step = ?, "
-      "stop_requested = ?, cancelled = ?, device_seconds = ?, provenance_json = ?, ended_unix_ms = ? WHERE attempt_id = ?",
+      "UPDATE attempts SET outcome = ?, accepted = ?, exit_code = ?, signal = ?, message = ?, first_step = ?, "
+      "last_step = ?, "
+      "stop_requested = ?, cancelled = ?, device_seconds = ?, provenance_json = ?, ended_unix_ms = ? WHERE attempt_id "
+      "= ?",
       scheduler::OutcomeName(c.outcome), end.accepted, end.exit_code, end.signal, c.message, c.lease.first_step,
       c.lease.last_step, c.lease.stop, c.lease.cancelled, end.device_seconds, end.provenance_json, unix_ms,
       c.lease.attempt_id)
@@ -291,27 +306,30 @@ void Store::DropResult(int64_t run_id) {
 void Store::PutOutputs(int64_t run_id, const std::vector<FileRow>& files) {
   (*db_)("DELETE FROM outputs WHERE run_id = ?", run_id).Run();
   for (const FileRow& f : files)
-    (*db_)("INSERT INTO outputs (run_id, name, path, sha256, bytes) VALUES (?, ?, ?, ?, ?)", run_id, f.name, f.path, f.sha256,
-           f.bytes)
+    (*db_)("INSERT INTO outputs (run_id, name, path, sha256, bytes) VALUES (?, ?, ?, ?, ?)", run_id, f.name, f.path,
+           f.sha256, f.bytes)
         .Run();
 }
 
 void Store::PutCheckpoint(int64_t run_id, const std::vector<FileRow>& files) {
   (*db_)("DELETE FROM checkpoint_files WHERE run_id = ?", run_id).Run();
   for (const FileRow& f : files)
-    (*db_)("INSERT INTO checkpoint_files (run_id, name, path, sha256, bytes) VALUES (?, ?, ?, ?, ?)", run_id, f.name, f.path,
-           f.sha256, f.bytes)
+    (*db_)("INSERT INTO checkpoint_files (run_id, name, path, sha256, bytes) VALUES (?, ?, ?, ?, ?)", run_id, f.name,
+           f.path, f.sha256, f.bytes)
         .Run();
 }
 
 void Store::PutWorker(const WorkerRow& r) {
   (*db_)(
-      "INSERT INTO workers (worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, devices_json, "
+      "INSERT INTO workers (worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, "
+      "devices_json, "
       "trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms) "
       "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET name = excluded.name, "
       "state = excluded.state, slots = excluded.slots, threads_per_slot = excluded.threads_per_slot, "
-      "memory_bytes = excluded.memory_bytes, devices_json = excluded.devices_json, trainers_json = excluded.trainers_json, "
-      "version = excluded.version, provenance_json = excluded.provenance_json, last_seen_unix_ms = excluded.last_seen_unix_ms",
+      "memory_bytes = excluded.memory_bytes, devices_json = excluded.devices_json, trainers_json = "
+      "excluded.trainers_json, "
+      "version = excluded.version, provenance_json = excluded.provenance_json, last_seen_unix_ms = "
+      "excluded.last_seen_unix_ms",
       r.worker_id, r.worker_uuid, r.name, r.host, r.state, r.slots, r.threads_per_slot, r.memory_bytes, r.devices_json,
       r.trainers_json, r.version, r.provenance_json, r.registered_unix_ms, r.last_seen_unix_ms)
       .Run();
@@ -323,7 +341,8 @@ int64_t Store::NextWorkerId() {
 }
 
 void Store::AddEvent(int64_t event, int64_t sweep_id, int64_t run_id, int64_t unix_ms) {
-  (*db_)("INSERT INTO events (event, sweep_id, run_id, unix_ms) VALUES (?, ?, ?, ?)", event, sweep_id, run_id, unix_ms).Run();
+  (*db_)("INSERT INTO events (event, sweep_id, run_id, unix_ms) VALUES (?, ?, ?, ?)", event, sweep_id, run_id, unix_ms)
+      .Run();
 }
 
 void Store::DropEventsUpTo(int64_t event) { (*db_)("DELETE FROM events WHERE event <= ?", event).Run(); }

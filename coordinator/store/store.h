@@ -12,21 +12,23 @@
 #include "coordinator/store/database.h"
 #include "coordinator/store/rows.h"
 
-// The coordinator's database, by its only writer. Used by one thread. Errors stick within a transaction (see Database): the writing and
-// reading methods return nothing useful after a failure, and Commit tells the first error.
+// The coordinator's database, by its only writer. Used by one thread. Errors stick within a transaction (see Database):
+// the writing and reading methods return nothing useful after a failure, and Commit tells the first error.
 namespace allometry::coordinator::store {
 
 class Store {
  public:
   struct Options {
-    bool durable = true;               // see Database::Options
-    const char* vfs = nullptr;         // tests: a shim that runs out of space
+    bool durable = true;                // see Database::Options
+    const char* vfs = nullptr;          // tests: a shim that runs out of space
     std::function<bool()> fail_commit;  // tests: true makes a Commit fail as if the disk were full
   };
 
   // Creates or migrates the database. kFailedPrecondition: a newer schema, or a network file system.
   static common::Result<std::unique_ptr<Store>> Open(const std::filesystem::path& path, Options options);
-  static common::Result<std::unique_ptr<Store>> Open(const std::filesystem::path& path) { return Open(path, Options()); }
+  static common::Result<std::unique_ptr<Store>> Open(const std::filesystem::path& path) {
+    return Open(path, Options());
+  }
 
   void Begin();
   // Rolls back on any error, which it returns, and clears it.

@@ -6,10 +6,10 @@
 namespace allometry::coordinator::store {
 namespace {
 
-#define CELL_COLUMNS                                                                                                    \
-  "SELECT c.sweep_id, c.name, c.run_id, c.position, c.kind, c.architecture, c.size, c.seed, c.wanted, c.tags_json, "     \
-  "r.identity, r.costs_json, r.error, r.started_unix_ms, r.finished_unix_ms, COALESCE((SELECT a.worker_id FROM "         \
-  "attempts a WHERE a.run_id = c.run_id ORDER BY a.generation DESC LIMIT 1), 0) FROM cells c JOIN runs r ON "            \
+#define CELL_COLUMNS                                                                                                 \
+  "SELECT c.sweep_id, c.name, c.run_id, c.position, c.kind, c.architecture, c.size, c.seed, c.wanted, c.tags_json, " \
+  "r.identity, r.costs_json, r.error, r.started_unix_ms, r.finished_unix_ms, COALESCE((SELECT a.worker_id FROM "     \
+  "attempts a WHERE a.run_id = c.run_id ORDER BY a.generation DESC LIMIT 1), 0) FROM cells c JOIN runs r ON "        \
   "r.run_id = c.run_id "
 
 CellRow CellOf(const Query& q) {
@@ -44,9 +44,9 @@ std::vector<FileRow> FilesFrom(Query q) {
   return files;
 }
 
-#define ATTEMPT_COLUMNS                                                                                               \
+#define ATTEMPT_COLUMNS                                                                                                \
   "SELECT attempt_id, run_id, generation, worker_id, outcome, accepted, exit_code, signal, message, provenance_json, " \
-  "first_step, last_step, started_unix_ms, ended_unix_ms FROM attempts "
+  "first_step, last_step, started_unix_ms, ended_unix_ms, sweep_id FROM attempts "
 
 AttemptRow AttemptOf(const Query& q) {
   AttemptRow row;
@@ -64,6 +64,7 @@ AttemptRow AttemptOf(const Query& q) {
   row.last_step = q.Int(11);
   row.started_unix_ms = q.Int(12);
   row.ended_unix_ms = q.Int(13);
+  row.sweep_id = q.Int(14);
   return row;
 }
 
@@ -71,7 +72,8 @@ AttemptRow AttemptOf(const Query& q) {
 
 std::vector<CellRow> Store::CellsAfter(int64_t sweep_id, int64_t position, int64_t limit) {
   std::vector<CellRow> rows;
-  Query q = (*db_)(CELL_COLUMNS "WHERE c.sweep_id = ? AND c.position > ? ORDER BY c.position LIMIT ?", sweep_id, position, limit);
+  Query q = (*db_)(CELL_COLUMNS "WHERE c.sweep_id = ? AND c.position > ? ORDER BY c.position LIMIT ?", sweep_id,
+                   position, limit);
   while (q.Next()) rows.push_back(CellOf(q));
   return rows;
 }
@@ -86,7 +88,8 @@ std::optional<CellRow> Store::CellByName(int64_t sweep_id, const std::string& na
 }
 
 std::optional<CellRow> Store::CellOfRun(int64_t sweep_id, int64_t run_id) {
-  return FirstCell((*db_)(CELL_COLUMNS "WHERE c.sweep_id = ? AND c.run_id = ? ORDER BY c.wanted DESC LIMIT 1", sweep_id, run_id));
+  return FirstCell(
+      (*db_)(CELL_COLUMNS "WHERE c.sweep_id = ? AND c.run_id = ? ORDER BY c.wanted DESC LIMIT 1", sweep_id, run_id));
 }
 
 std::string Store::AnyCellName(int64_t run_id, int64_t preferred_sweep_id) {
@@ -111,10 +114,13 @@ std::vector<ParentRow> Store::ParentsOf(int64_t run_id) {
 }
 
 std::vector<FileRow> Store::RawFilesOf(int64_t run_id) {
-  return FilesFrom((*db_)("SELECT role, name, sha256, bytes, path FROM run_files WHERE run_id = ? ORDER BY role, name", run_id));
+  return FilesFrom(
+      (*db_)("SELECT role, name, sha256, bytes, path FROM run_files WHERE run_id = ? ORDER BY role, name", run_id));
 }
 
-bool Store::HasChildren(int64_t run_id) { return (*db_)("SELECT 1 FROM run_parents WHERE parent_id = ? LIMIT 1", run_id).Next(); }
+bool Store::HasChildren(int64_t run_id) {
+  return (*db_)("SELECT 1 FROM run_parents WHERE parent_id = ? LIMIT 1", run_id).Next();
+}
 
 std::optional<AttemptRow> Store::Attempt(int64_t attempt_id) {
   Query q = (*db_)(ATTEMPT_COLUMNS "WHERE attempt_id = ?", attempt_id);
@@ -133,48 +139,55 @@ bool Store::AttemptIsOf(int64_t attempt_id, int64_t worker_id) {
   return (*db_)("SELECT 1 FROM attempts WHERE attempt_id = ? AND worker_id = ?", attempt_id, worker_id).Next();
 }
 
-void Store::AddMetrics(int64_t attempt_id, int64_t sequence, const std::string& series, const std::vector<int64_t>& steps,
-                       const std::vector<double>& values) {
+void Store::AddMetrics(int64_t attempt_id, int64_t sequence, const std::string& series,
+                       const std::vector<int64_t>& steps, const std::vector<double>& values) {
   (*db_)(
-      "INSERT OR IGNORE INTO metrics (attempt_id, series, sequence, first_step, points, data) VALUES (?, ?, ?, ?, ?, ?)",
+      "INSERT OR IGNORE INTO metrics (attempt_id, series, sequence, first_step, points, data) VALUES (?, ?, ?, ?, ?, "
+      "?)",
       attempt_id, series, sequence, steps.empty() ? int64_t{0} : steps.front(), static_cast<int64_t>(steps.size()),
       Blob{PackPoints(steps, values)})
       .Run();
 }
 
 void Store::AddLog(int64_t attempt_id, const std::string& stream, int64_t offset, const std::string& data) {
-  (*db_)("INSERT OR IGNORE INTO logs (attempt_id, stream, offset, data) VALUES (?, ?, ?, ?)", attempt_id, stream, offset,
-         Blob{data})
+  (*db_)("INSERT OR IGNORE INTO logs (attempt_id, stream, offset, data) VALUES (?, ?, ?, ?)", attempt_id, stream,
+         offset, Blob{data})
       .Run();
 }
 
 std::optional<ResultRow> Store::Result(int64_t run_id) {
-  Query q = (*db_)("SELECT run_id, attempt_id, event, metrics_json, scores_json, report_json FROM results WHERE run_id = ?", run_id);
+  Query q = (*db_)(
+      "SELECT run_id, attempt_id, event, metrics_json, scores_json, report_json FROM results WHERE run_id = ?", run_id);
   if (!q.Next()) return std::nullopt;
   return ResultRow{q.Int(0), q.Int(1), q.Int(2), q.Text(3), q.Text(4), q.Text(5)};
 }
 
 std::vector<FileRow> Store::OutputsOf(int64_t run_id, const std::string& name) {
-  return FilesFrom(
-      (*db_)("SELECT name, path, sha256, bytes, '' FROM outputs WHERE run_id = ? AND name = ? ORDER BY path", run_id, name));
+  return FilesFrom((*db_)(
+      "SELECT name, path, sha256, bytes, '' FROM outputs WHERE run_id = ? AND name = ? ORDER BY path", run_id, name));
 }
 
 std::vector<FileRow> Store::CheckpointOf(int64_t run_id) {
-  return FilesFrom((*db_)("SELECT name, path, sha256, bytes, '' FROM checkpoint_files WHERE run_id = ? ORDER BY path", run_id));
+  return FilesFrom(
+      (*db_)("SELECT name, path, sha256, bytes, '' FROM checkpoint_files WHERE run_id = ? ORDER BY path", run_id));
 }
 
 bool Store::NamesBlob(const std::string& sha256) {
   return (*db_)(
-             "SELECT 1 FROM outputs WHERE sha256 = ?1 UNION ALL SELECT 1 FROM checkpoint_files WHERE sha256 = ?1 UNION ALL "
-             "SELECT 1 FROM run_files f JOIN runs r ON r.run_id = f.run_id WHERE f.sha256 = ?1 AND r.state <> 'done' LIMIT 1",
+             "SELECT 1 FROM outputs WHERE sha256 = ?1 UNION ALL SELECT 1 FROM checkpoint_files WHERE sha256 = ?1 UNION "
+             "ALL "
+             "SELECT 1 FROM run_files f JOIN runs r ON r.run_id = f.run_id WHERE f.sha256 = ?1 AND r.state <> 'done' "
+             "LIMIT 1",
              sha256)
       .Next();
 }
 
 double Store::ObservedFlopsPerSecond() {
   Query q = (*db_)(
-      "SELECT SUM(f), SUM(d) FROM (SELECT r.training_flops * (a.last_step - a.first_step) / r.steps AS f, a.device_seconds AS d "
-      "FROM attempts a JOIN runs r ON r.run_id = a.run_id WHERE a.outcome = 'done' AND a.device_seconds > 0 AND r.steps > 0 "
+      "SELECT SUM(f), SUM(d) FROM (SELECT r.training_flops * (a.last_step - a.first_step) / r.steps AS f, "
+      "a.device_seconds AS d "
+      "FROM attempts a JOIN runs r ON r.run_id = a.run_id WHERE a.outcome = 'done' AND a.device_seconds > 0 AND "
+      "r.steps > 0 "
       "AND r.training_flops > 0 ORDER BY a.attempt_id DESC LIMIT 100)");
   if (!q.Next() || q.Real(1) <= 0) return 0;
   return q.Real(0) / q.Real(1);
@@ -182,7 +195,8 @@ double Store::ObservedFlopsPerSecond() {
 
 std::vector<int64_t> Store::RunsChangedSince(int64_t sweep_id, int64_t event) {
   std::vector<int64_t> runs;
-  Query q = (*db_)("SELECT DISTINCT run_id FROM events WHERE sweep_id = ? AND event > ? ORDER BY run_id", sweep_id, event);
+  Query q =
+      (*db_)("SELECT DISTINCT run_id FROM events WHERE sweep_id = ? AND event > ? ORDER BY run_id", sweep_id, event);
   while (q.Next()) runs.push_back(q.Int(0));
   return runs;
 }

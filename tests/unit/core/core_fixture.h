@@ -85,7 +85,8 @@ class CoreFixture : public ::testing::Test, public Outbox {
   static std::vector<Cell> SmallSweep() {
     std::vector<Cell> cells{NewCell("prepare", v1::RUN_KIND_PREPARE, 0)};
     cells.push_back(NewCell("glu", v1::RUN_KIND_PRETRAIN, 1000, {{"data", cells[0].identity}}));
-    cells.push_back(NewCell("glu-ft", v1::RUN_KIND_FINETUNE, 10, {{"data", cells[0].identity}, {"model", cells[1].identity}}));
+    cells.push_back(
+        NewCell("glu-ft", v1::RUN_KIND_FINETUNE, 10, {{"data", cells[0].identity}, {"model", cells[1].identity}}));
     return cells;
   }
 
@@ -152,7 +153,8 @@ class CoreFixture : public ::testing::Test, public Outbox {
     request.set_generation(assignment.generation());
     request.set_outcome(outcome);
     if (outcome != v1::FinishRequest::OUTCOME_DONE) return request;
-    request.set_result_json(R"({"metrics":{"validation_loss":2.5},"scores":[{"task":"wic","value":0.5}],"outputs":{}})");
+    request.set_result_json(
+        R"({"metrics":{"validation_loss":2.5},"scores":[{"task":"wic","value":0.5}],"outputs":{}})");
     for (const char* name : {"data", "model"}) {
       v1::Output* output = request.add_outputs();
       output->set_name(name);

@@ -11,9 +11,7 @@ class CoreWorkerTest : public CoreFixture {
   CoreWorkerTest() { EXPECT_TRUE(Submit(SubmitOf("s"), SmallSweep()).ok()); }
 
   const v1::RunSpec& SpecOf(int64_t worker) { return orders_.at(worker).desired(0).spec(); }
-  std::string CellNow(int64_t worker) {
-    return orders_[worker].desired_size() == 0 ? "" : SpecOf(worker).cell();
-  }
+  std::string CellNow(int64_t worker) { return orders_[worker].desired_size() == 0 ? "" : SpecOf(worker).cell(); }
 };
 
 TEST_F(CoreWorkerTest, ASweepRunsFromPrepareToFinetune) {

@@ -48,7 +48,8 @@ TEST(Retry, PreemptionIsAllowedAHundredTimesAndRequestedStopsAlways) {
 
 TEST(Retry, AWorkerLostBeforeAnyStepCountsAsACrash) {
   scheduler::Run poison, healthy;
-  for (int i = 0; i < kMaxCrashes; ++i) ASSERT_EQ(DecideRetry(poison, {Outcome::kLost, false}).state, RunState::kPending);
+  for (int i = 0; i < kMaxCrashes; ++i)
+    ASSERT_EQ(DecideRetry(poison, {Outcome::kLost, false}).state, RunState::kPending);
   EXPECT_EQ(DecideRetry(poison, {Outcome::kLost, false}).state, RunState::kFailed);
   for (int i = 0; i < 20; ++i) {
     const NextTry next = DecideRetry(healthy, {Outcome::kLost, true});

@@ -57,7 +57,8 @@ class SchedulerTest : public ::testing::Test {
 
   Actions Finish(int64_t run, Outcome outcome, int64_t last_step = 0, bool keeps_outputs = true) {
     const Lease lease = LeaseOf(run);
-    return Step(state_, AttemptFinished{run, lease.attempt_id, lease.generation, outcome, last_step, keeps_outputs, 16}, now_);
+    return Step(state_, AttemptFinished{run, lease.attempt_id, lease.generation, outcome, last_step, keeps_outputs, 16},
+                now_);
   }
 
   Actions Report(int64_t run, int64_t step, int64_t resumed_step = 0) {
@@ -148,7 +149,8 @@ TEST_F(SchedulerTest, ResultsAreTakenOnceAndOnlyWithTheCurrentGeneration) {
   NewWorker(1);
   Granted();
   const Lease lease = LeaseOf(run);
-  EXPECT_FALSE(Step(state_, AttemptFinished{run, lease.attempt_id, lease.generation + 1, Outcome::kDone}, now_).accepted);
+  EXPECT_FALSE(
+      Step(state_, AttemptFinished{run, lease.attempt_id, lease.generation + 1, Outcome::kDone}, now_).accepted);
   EXPECT_TRUE(Step(state_, AttemptFinished{run, lease.attempt_id, lease.generation, Outcome::kDone}, now_).accepted);
   EXPECT_FALSE(Step(state_, AttemptFinished{run, lease.attempt_id, lease.generation, Outcome::kDone}, now_).accepted);
 }

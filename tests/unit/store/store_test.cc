@@ -138,14 +138,15 @@ TEST_F(StoreTest, AFileThatIsNoDatabaseIsRefused) {
 }
 
 TEST_F(StoreTest, NetworkFileSystemsAreKnown) {
-  EXPECT_TRUE(IsNetworkFileSystem(0x6969));                              // NFS
-  EXPECT_TRUE(IsNetworkFileSystem(static_cast<int32_t>(0xFF534D42)));    // CIFS, as a signed word
-  EXPECT_FALSE(IsNetworkFileSystem(0xEF53));                             // ext4
+  EXPECT_TRUE(IsNetworkFileSystem(0x6969));                            // NFS
+  EXPECT_TRUE(IsNetworkFileSystem(static_cast<int32_t>(0xFF534D42)));  // CIFS, as a signed word
+  EXPECT_FALSE(IsNetworkFileSystem(0xEF53));                           // ext4
   EXPECT_TRUE(RefuseNetworkFileSystem(folder_).ok());
 }
 
 TEST_F(StoreTest, MetricChunksAreKeptOnceAndReadBackExactly) {
-  const std::vector<int64_t> steps{0, 1, 100, 99, -5, std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()};
+  const std::vector<int64_t> steps{
+      0, 1, 100, 99, -5, std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()};
   const std::vector<double> values{1.5, -0.0, 1e-300, std::numeric_limits<double>::infinity(), 3, 4, 5};
   const auto points = UnpackPoints(PackPoints(steps, values), 7);
   ASSERT_TRUE(points.ok());
@@ -190,8 +191,8 @@ TEST_F(StoreTest, ExportsFollowTheLineageOfTheAcceptedAttempt) {
   run.state = scheduler::RunState::kDone;
   store->UpdateRun(run);
   store->SetAcceptedAttempt(1, 2);
-  store->PutResult({1, 2, 1, R"({"validation_loss":1.1,"forward_flops":999})",
-                    R"([{"task":"wic","value":0.6}])", "{}"});
+  store->PutResult(
+      {1, 2, 1, R"({"validation_loss":1.1,"forward_flops":999})", R"([{"task":"wic","value":0.6}])", "{}"});
   store->AddEvent(1, 1, 1, 0);
   ASSERT_TRUE(store->Commit().ok());
 
