@@ -128,17 +128,15 @@ Result<v1::RegisterResponse> Core::ApplyRegister(Batch& batch, const v1::Registe
     return common::FailedPrecondition("the coordinator speaks worker protocol " + std::to_string(kProtocol) +
                                       ", the worker " + std::to_string(request.protocol_min()) + " to " +
                                       std::to_string(request.protocol_max()) + ": update the older of the two");
-  const auto known = std::ranges::find_if(
-      workers_, [&](const auto& entry) { return entry.second.worker_uuid == request.worker_uuid(); });
-  int64_t worker_id = 0;
-  if (known == workers_.end()) {
+  int64_t worker_id = store_->WorkerIdOf(request.worker_uuid());
+  if (worker_id == 0) {
     ReplaceWorker(batch, request);
     worker_id = store_->NextWorkerId();
-  } else {
-    worker_id = known->first;
   }
+  const auto known = workers_.find(worker_id);
   store::WorkerRow row = RowOf(request, worker_id, batch.unix_ms);
-  if (known != workers_.end()) row.state = known->second.state;
+  if (known != workers_.end() && state_.workers.contains(worker_id)) row.state = known->second.state;
+  batch.removed_workers.erase(worker_id);
   store_->PutWorker(row);
   const auto before = state_.workers.find(worker_id);
   scheduler::Worker worker = WorkerOf(row, state_, batch.boot_ms);

@@ -101,6 +101,7 @@ class Store {
   // ---- Workers, events ----
   void PutWorker(const WorkerRow& row);
   int64_t NextWorkerId();
+  int64_t WorkerIdOf(const std::string& worker_uuid);  // 0 = none; finds those that left as well
   void AddEvent(int64_t event, int64_t sweep_id, int64_t run_id, int64_t unix_ms);
   void DropEventsUpTo(int64_t event);
   std::vector<int64_t> RunsChangedSince(int64_t sweep_id, int64_t event);  // 0 stands for the sweep itself

@@ -182,6 +182,11 @@ bool Store::NamesBlob(const std::string& sha256) {
       .Next();
 }
 
+int64_t Store::WorkerIdOf(const std::string& worker_uuid) {
+  Query q = (*db_)("SELECT worker_id FROM workers WHERE worker_uuid = ?", worker_uuid);
+  return q.Next() ? q.Int(0) : 0;
+}
+
 double Store::ObservedFlopsPerSecond() {
   Query q = (*db_)(
       "SELECT SUM(f), SUM(d) FROM (SELECT r.training_flops * (a.last_step - a.first_step) / r.steps AS f, "

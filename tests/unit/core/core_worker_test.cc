@@ -165,6 +165,29 @@ TEST_F(CoreWorkerTest, RegisteringAgainKeepsTheLeases) {
   EXPECT_EQ(orders_[worker].desired_size(), 1);
 }
 
+TEST_F(CoreWorkerTest, AWorkerThatLeftMayComeBackUnderItsUuidEvenAfterARestart) {
+  const int64_t worker = Join("w");
+  v1::SyncRequest leave;
+  leave.set_worker_id(worker);
+  leave.set_worker_uuid(uuids_[worker]);
+  leave.set_number(++numbers_[worker]);
+  leave.set_leaving(true);
+  ASSERT_TRUE(Call<v1::SyncResponse>(&Core::Sync, leave).ok());
+  Restart();
+  v1::RegisterRequest again;
+  again.set_worker_uuid(uuids_[worker]);
+  again.set_name("w");
+  again.set_protocol_min(1);
+  again.set_protocol_max(1);
+  again.set_slots(1);
+  again.add_trainers("builtin");
+  const auto response = Call<v1::RegisterResponse>(&Core::Register, again);
+  ASSERT_TRUE(response.ok()) << response.error().message;
+  EXPECT_EQ(response->worker_id(), worker);
+  ASSERT_TRUE(Sync(worker).ok());
+  EXPECT_EQ(core_->ListWorkers().workers(0).state(), "connected");
+}
+
 TEST_F(CoreWorkerTest, StrangersAreRefused) {
   v1::RegisterRequest request;
   request.set_worker_uuid("u");
