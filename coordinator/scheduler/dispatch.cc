@@ -53,15 +53,15 @@ class Dispatcher {
   }
 
   void GrantFrom(Sweep& sweep) {
-    double left = sweep.budget_flops - sweep.spent_flops - ReservedFlops(state_, sweep.id);
+    double left = UnpromisedFlops(state_, sweep);
     for (auto& [trainer, queue] : sweep.ready)
       for (auto key = queue.begin(); key != queue.end() && AnyRoomFor(trainer);) {
         scheduler::Run& run = *state_.FindRun((key++)->run_id);
-        if (sweep.budget_flops > 0 && RestFlops(run) > left) continue;
+        if (RestFlops(run) > left) continue;
         const int64_t worker_id = Choose(run);
         if (worker_id == 0) continue;
-        left -= RestFlops(run);
         Grant(sweep, run, worker_id);
+        left = UnpromisedFlops(state_, sweep);
       }
   }
 

@@ -130,6 +130,9 @@ Actions Step(State& state, const Event& event, int64_t now_ms);
 const Lease* CurrentLease(const State& state, int64_t run_id, int64_t attempt_id, int64_t generation);
 WaitReason WaitReasonOf(const State& state, const Run& run);
 double ReservedFlops(const State& state, int64_t sweep_id);
+// What a sweep may still promise; infinite without a budget. The one place where it is computed: two orders of adding
+// the same doubles would let a run look affordable here and not there.
+double UnpromisedFlops(const State& state, const Sweep& sweep);
 double FlopsOfSteps(const Run& run, int64_t steps);
 // Of a run that is to run from its checkpoint to its end.
 double RestFlops(const Run& run);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "coordinator/scheduler/queues.h"
 #include "coordinator/scheduler/retry.h"
@@ -64,6 +65,11 @@ double ReservedFlops(const State& state, int64_t sweep_id) {
   return reserved;
 }
 
+double UnpromisedFlops(const State& state, const Sweep& sweep) {
+  if (sweep.budget_flops <= 0) return std::numeric_limits<double>::infinity();
+  return sweep.budget_flops - sweep.spent_flops - ReservedFlops(state, sweep.id);
+}
+
 int BusySlots(const State& state, int64_t worker_id) {
   return static_cast<int>(
       std::ranges::count_if(state.leases, [&](const auto& l) { return l.second.worker_id == worker_id; }));
@@ -82,15 +88,6 @@ bool HasFittingWorker(const State& state, const Run& run) {
   });
 }
 
-namespace {
-
-bool InBudget(const State& state, const Run& run, const Sweep& sweep) {
-  if (sweep.budget_flops <= 0) return true;
-  return RestFlops(run) <= sweep.budget_flops - sweep.spent_flops - ReservedFlops(state, sweep.id);
-}
-
-}  // namespace
-
 WaitReason WaitReasonOf(const State& state, const Run& run) {
   if (run.state != RunState::kPending) return WaitReason::kNone;
   if (!IsWanted(state, run)) return WaitReason::kCancelled;
@@ -101,7 +98,7 @@ WaitReason WaitReasonOf(const State& state, const Run& run) {
     if (state.sweeps.at(id).state == SweepState::kActive) active.push_back(&state.sweeps.at(id));
   if (active.empty()) return WaitReason::kPaused;
   if (run.backoff_until_ms != 0) return WaitReason::kBackoff;
-  if (std::ranges::none_of(active, [&](const Sweep* sweep) { return InBudget(state, run, *sweep); }))
+  if (std::ranges::none_of(active, [&](const Sweep* sweep) { return RestFlops(run) <= UnpromisedFlops(state, *sweep); }))
     return WaitReason::kOverBudget;
   return HasFittingWorker(state, run) ? WaitReason::kReady : WaitReason::kNoFittingWorker;
 }
