@@ -131,14 +131,15 @@ std::string Progress::TimeLeft(double now_s) const {
 
 std::string Progress::Bar(const v1::CellStatus& cell, int width) const {
   const int filled = static_cast<int>(std::floor(Fraction(cell) * kBarColumns));
-  std::string steps = std::to_string(cell.step()) + "/" + std::to_string(cell.steps());
+  const std::string steps = std::to_string(cell.step()) + "/" + std::to_string(cell.steps());
   const bool trains = cell.kind() != v1::RUN_KIND_PREPARE;
   std::string line = " [" + std::string(filled, '#') + std::string(kBarColumns - filled, '.') + "] " +
-                     PadLeft(cell.steps() > 0 ? steps : "-", 11);
-  if (trains && cell.step() > 0) line += "  loss " + PadLeft(Fixed(cell.loss(), 3), 6);
-  if (cell.tokens_per_second() > 0) line += PadLeft(common::FormatQuantity(cell.tokens_per_second()), 7) + " tok/s";
+                     PadLeft(cell.steps() > 0 ? steps : "-", 9);
+  if (trains && cell.step() > 0) line += " loss " + PadLeft(Fixed(cell.loss(), 3), 6);
+  if (cell.tokens_per_second() > 0) line += PadLeft(common::FormatQuantity(cell.tokens_per_second()), 6) + " tok/s";
   if (const double left = SecondsLeft(cell); left >= 0) line += PadLeft(FormatDuration(left), 8);
-  const int name_columns = std::clamp(width - 70, 20, 40);
+  // The name gets what the numbers leave.
+  const int name_columns = std::clamp(width - static_cast<int>(line.size()), 12, 40);
   return PadRight(ShortName(cell.cell()), static_cast<size_t>(name_columns)) + line;
 }
 

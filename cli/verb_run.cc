@@ -89,9 +89,10 @@ void StopWorker(worker::Worker& worker) {
 }
 
 void PrintPlaces(const coordinator::CoordinatorServer& server, const fs::path& exports, const std::string& sweep) {
-  std::cout << "\nDatabase: " << (server.data_dir() / "allometry.db").string() << "\nExports:  " << exports.string()
-            << "/{cells,scores,metrics}.csv, slopes.json, pareto.json\nAgain:    allo slopes " << sweep
-            << " and allo pareto " << sweep << " while a coordinator runs on this data directory\n";
+  const std::string database = (server.data_dir() / "allometry.db").string();
+  std::cout << "\nDatabase: " << database << "\nExports:  " << exports.string()
+            << "/{cells,scores,metrics}.csv, slopes.json, pareto.json\nMore:     allo slopes " << sweep << " --db "
+            << database << ", allo pareto " << sweep << " --db " << database << '\n';
 }
 
 common::Status WriteStudy(Client& client, const std::string& sweep, const fs::path& folder) {
