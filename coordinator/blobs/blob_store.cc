@@ -25,9 +25,10 @@ Error SystemError(const std::string& act, const fs::path& path) {
   const int error = errno;
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
   const bool denied = error == EACCES || error == EPERM || error == EROFS;
-  const ErrorCode code = full ? ErrorCode::kResourceExhausted
-                              : denied ? ErrorCode::kPermissionDenied
-                                       : error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kFailedPrecondition;
+  const ErrorCode code = full              ? ErrorCode::kResourceExhausted
+                         : denied          ? ErrorCode::kPermissionDenied
+                         : error == ENOENT ? ErrorCode::kNotFound
+                                           : ErrorCode::kFailedPrecondition;
   return {code, "cannot " + act + " '" + path.string() + "': " + common::ErrnoText() +
                     (full ? "; free disk space and send it again, what arrived is kept" : "")};
 }
@@ -43,9 +44,8 @@ int64_t ModifiedUnixMs(const struct stat& info) {
 }  // namespace
 
 bool IsSha256(std::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
+  return text.size() == 64 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 BlobStore::BlobStore(fs::path root, Options options) : root_(std::move(root)), options_(std::move(options)) {
@@ -76,12 +76,13 @@ Result<BlobStore::BlobStat> BlobStore::Stat(const std::string& sha256) const {
   }
   std::lock_guard lock(mutex_);
   // A part that somebody is writing cannot be gone on with by anybody else.
-  if (!uploading_.count(sha256) && ::stat(PartialPathOf(sha256).c_str(), &info) == 0) return BlobStat{false, info.st_size};
+  if (!uploading_.count(sha256) && ::stat(PartialPathOf(sha256).c_str(), &info) == 0)
+    return BlobStat{false, info.st_size};
   return BlobStat{false, 0};
 }
 
 Result<std::unique_ptr<BlobStore::Upload>> BlobStore::BeginUpload(const std::string& sha256, int64_t offset,
-                                                                 int64_t total_bytes) {
+                                                                  int64_t total_bytes) {
   if (!IsSha256(sha256)) return NotAHash(sha256);
   if (total_bytes < 0 || offset < 0 || offset > total_bytes) {
     return common::InvalidArgument("blob " + sha256 + ": offset " + std::to_string(offset) + " is not within its " +

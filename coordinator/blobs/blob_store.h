@@ -60,8 +60,10 @@ class BlobStore {
   // kNotFound, or kOutOfRange beyond the end.
   common::Result<std::unique_ptr<Reader>> OpenReader(const std::string& sha256, int64_t offset) const;
 
-  // Removes the blobs and broken uploads that `is_named` does not know and nobody has written or asked for since `older_than_unix_ms`.
-  common::Result<Collected> Collect(const std::function<bool(const std::string&)>& is_named, int64_t older_than_unix_ms);
+  // Removes the blobs and broken uploads that `is_named` does not know and nobody has written or asked for since
+  // `older_than_unix_ms`.
+  common::Result<Collected> Collect(const std::function<bool(const std::string&)>& is_named,
+                                    int64_t older_than_unix_ms);
 
   // Bytes of all complete blobs, by walking the directory.
   int64_t TotalBytes() const;
@@ -80,7 +82,8 @@ class BlobStore {
   int64_t next_private_ = 1;
 };
 
-// One upload; used by one thread at a time. Destroyed before Finish, it leaves what came so far for a later BeginUpload.
+// One upload; used by one thread at a time. Destroyed before Finish, it leaves what came so far for a later
+// BeginUpload.
 class BlobStore::Upload {
  public:
   ~Upload();

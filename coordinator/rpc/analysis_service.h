@@ -7,13 +7,15 @@
 
 namespace allometry::coordinator {
 
-// The answers of the service from a database file: what the service itself sends, and what the command line prints offline.
-// Thread-safe. Errors are those of records::LoadSqlite and of the analysis.
-common::Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database, const v1::SlopesRequest& request);
-common::Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database, const v1::ParetoRequest& request);
+// The answers of the service from a database file: what the service itself sends, and what the command line prints
+// offline. Thread-safe. Errors are those of records::LoadSqlite and of the analysis.
+common::Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database,
+                                                 const v1::SlopesRequest& request);
+common::Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database,
+                                                 const v1::ParetoRequest& request);
 
-// Slopes and frontiers of what is finished by now, computed on the pool from the database itself, by the same code that the command
-// line runs on a file. Thread-safe; no handler blocks.
+// Slopes and frontiers of what is finished by now, computed on the pool from the database itself, by the same code that
+// the command line runs on a file. Thread-safe; no handler blocks.
 class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
  public:
   AnalysisServiceImpl(ServiceContext services, std::filesystem::path database)

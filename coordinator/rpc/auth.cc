@@ -17,8 +17,9 @@ grpc::Status Auth::Check(const grpc::CallbackServerContext& context) const {
     return grpc::Status::OK;
   }
   return common::ToGrpc(common::PermissionDenied(
-      it == metadata.end() ? "this coordinator wants a token: give the one it was started with (--token-file)"
-                           : "the token is not the one this coordinator was started with"));
+      it == metadata.end()
+          ? "this coordinator wants a token: give the one it was started with (--token or $ALLOMETRY_TOKEN)"
+          : "the token is not the one this coordinator was started with"));
 }
 
 }  // namespace allometry::coordinator

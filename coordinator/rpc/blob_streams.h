@@ -7,8 +7,8 @@
 #include "allometry/v1/worker_service.pb.h"
 #include "coordinator/blobs/blob_store.h"
 
-// The two artefact streams. Every read and write of the disk happens on `pool`, never on a thread of gRPC. The reactors own
-// themselves and go when gRPC is done with them; store and pool must outlive the server.
+// The two artefact streams. Every read and write of the disk happens on `pool`, never on a thread of gRPC. The reactors
+// own themselves and go when gRPC is done with them; store and pool must outlive the server.
 namespace allometry::coordinator {
 
 inline constexpr size_t kBlobChunkBytes = 1 << 20;

@@ -10,8 +10,8 @@
 #include "coordinator/rpc/auth.h"
 #include "coordinator/rpc/hub.h"
 
-// How a unary call gets from gRPC's thread to the state and back. Request and response live until Finish, so they travel as
-// pointers.
+// How a unary call gets from gRPC's thread to the state and back. Request and response live until Finish, so they
+// travel as pointers.
 namespace allometry::coordinator {
 
 // What every service needs; owned by the server, outlives it.
@@ -62,9 +62,8 @@ grpc::ServerUnaryReactor* ReadCall(const ServiceContext& services, grpc::Callbac
     reactor->Finish(status);
     return reactor;
   }
-  PostOrFinish(services, reactor, [reactor, response, read](Core& core) {
-    FinishWith<Response>(reactor, response, read(core));
-  });
+  PostOrFinish(services, reactor,
+               [reactor, response, read](Core& core) { FinishWith<Response>(reactor, response, read(core)); });
   return reactor;
 }
 

@@ -34,7 +34,8 @@ common::Status PlaceBackup(const std::string& partial, const std::string& target
 
 common::Result<v1::BackupResponse> MakeBackup(const std::filesystem::path& database, const std::string& target) {
   if (!std::filesystem::path(target).is_absolute()) {
-    return common::InvalidArgument("a backup wants an absolute path on the coordinator's machine, not '" + target + "'");
+    return common::InvalidArgument("a backup wants an absolute path on the coordinator's machine, not '" + target +
+                                   "'");
   }
   if (std::filesystem::exists(target)) {
     return common::AlreadyExists("'" + target + "' exists: choose another name, a backup overwrites nothing");
@@ -87,9 +88,8 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::Status(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* ClusterServiceImpl::ListWorkers(grpc::CallbackServerContext* context,
                                                           const v1::ListWorkersRequest*,
                                                           v1::ListWorkersResponse* response) {
-  return ReadCall(services_, context, response, [](Core& core) {
-    return common::Result<v1::ListWorkersResponse>(core.ListWorkers());
-  });
+  return ReadCall(services_, context, response,
+                  [](Core& core) { return common::Result<v1::ListWorkersResponse>(core.ListWorkers()); });
 }
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::DrainWorker(grpc::CallbackServerContext* context,

@@ -82,7 +82,8 @@ SyncStream* Hub::OpenSync() {
           [this](const std::shared_ptr<SyncStream>& from, v1::SyncRequest request) {
             // std::function wants a copyable event: the request travels behind a pointer.
             auto message = std::make_shared<v1::SyncRequest>(std::move(request));
-            if (!Post([this, from, message](Core& core) { TakeSync(core, from, std::move(*message)); })) from->Close(kStopping);
+            if (!Post([this, from, message](Core& core) { TakeSync(core, from, std::move(*message)); }))
+              from->Close(kStopping);
           },
       .closed =
           [this](const std::shared_ptr<SyncStream>& from) {

@@ -68,9 +68,8 @@ class LogReader : public std::enable_shared_from_this<LogReader> {
         question.set_cell(self->request_.cell());
         if (auto explained = core.Explain(question)) final = IsFinal(explained->cell().state());
       }
-      boost::asio::post(*self->services_.pool, [self, stream, place = std::move(place), final] {
-        self->GoOn(stream, place, final);
-      });
+      boost::asio::post(*self->services_.pool,
+                        [self, stream, place = std::move(place), final] { self->GoOn(stream, place, final); });
     });
     if (!posted) stream->End(StoppingStatus());
   }
@@ -105,7 +104,8 @@ class LogReader : public std::enable_shared_from_this<LogReader> {
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::LogChunk>* NewLogStream(const ServiceContext& services, const std::filesystem::path& database,
+grpc::ServerWriteReactor<v1::LogChunk>* NewLogStream(const ServiceContext& services,
+                                                     const std::filesystem::path& database,
                                                      const v1::LogsRequest& request) {
   auto reader = std::make_shared<LogReader>(services, database, request);
   return new LogPull(services.pool, [reader](LogPull* stream) { reader->Next(stream); });

@@ -13,9 +13,9 @@
 
 namespace allometry::coordinator {
 
-// A server stream that asks for its next message only when the last one has been written, on the pool: a slow reader holds up
-// nobody and costs one message of memory. `next` answers by exactly one of Write, RetryAfter and End, at once or later.
-// Owned by gRPC; the pool must outlive the server.
+// A server stream that asks for its next message only when the last one has been written, on the pool: a slow reader
+// holds up nobody and costs one message of memory. `next` answers by exactly one of Write, RetryAfter and End, at once
+// or later. Owned by gRPC; the pool must outlive the server.
 template <typename Message>
 class PullStream final : public grpc::ServerWriteReactor<Message> {
  public:

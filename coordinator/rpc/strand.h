@@ -13,8 +13,8 @@
 
 namespace allometry::coordinator {
 
-// The one thread that owns the coordinator's state. Events that are queued together run one after another and are committed
-// together: while one batch is being written to the disk, the next one gathers (group commit).
+// The one thread that owns the coordinator's state. Events that are queued together run one after another and are
+// committed together: while one batch is being written to the disk, the next one gathers (group commit).
 class Strand {
  public:
   struct Options {

@@ -62,9 +62,8 @@ grpc::ServerUnaryReactor* SweepServiceImpl::Plan(grpc::CallbackServerContext* co
   return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
     auto cells = ExpandRequest(*request);
     if (!cells) return reactor->Finish(common::ToGrpc(cells.error()));
-    PostOrFinish(services_, reactor, [reactor, response, cells = *cells](Core& core) {
-      FinishWith(reactor, response, core.Plan(*cells));
-    });
+    PostOrFinish(services_, reactor,
+                 [reactor, response, cells = *cells](Core& core) { FinishWith(reactor, response, core.Plan(*cells)); });
   });
 }
 
@@ -138,8 +137,7 @@ grpc::ServerWriteReactor<v1::ExportRow>* SweepServiceImpl::Export(grpc::Callback
     return new Refusal<grpc::ServerWriteReactor<v1::ExportRow>>(status);
   }
   auto run = std::make_shared<ExportRun>(database_, *request);
-  return new PullStream<v1::ExportRow>(services_.pool,
-                                       [run](PullStream<v1::ExportRow>* stream) { run->Next(stream); });
+  return new PullStream<v1::ExportRow>(services_.pool, [run](PullStream<v1::ExportRow>* stream) { run->Next(stream); });
 }
 
 }  // namespace allometry::coordinator

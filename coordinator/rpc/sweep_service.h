@@ -7,7 +7,8 @@
 
 namespace allometry::coordinator {
 
-// What users call about sweeps. Thread-safe; no handler blocks: grids expand, and logs and exports are read, on the pool.
+// What users call about sweeps. Thread-safe; no handler blocks: grids expand, and logs and exports are read, on the
+// pool.
 class SweepServiceImpl final : public v1::SweepService::CallbackService {
  public:
   SweepServiceImpl(ServiceContext services, std::filesystem::path database)

@@ -11,9 +11,9 @@
 
 namespace allometry::coordinator {
 
-// A worker's Sync stream. Reading stops until the state has taken in the last message, so a worker cannot fill the queue; and
-// only the newest answer waits to be written, since every answer carries the complete set. Lives until gRPC and all holders
-// have let go of it.
+// A worker's Sync stream. Reading stops until the state has taken in the last message, so a worker cannot fill the
+// queue; and only the newest answer waits to be written, since every answer carries the complete set. Lives until gRPC
+// and all holders have let go of it.
 class SyncStream final : public grpc::ServerBidiReactor<v1::SyncRequest, v1::SyncResponse> {
  public:
   struct Handlers {

@@ -10,8 +10,9 @@
 
 namespace allometry::coordinator {
 
-// One watcher's stream. It takes one message at a time: whoever writes waits for `written` before the next, so what changes
-// meanwhile melts into one message and a slow reader costs no memory. Lives until gRPC and all holders have let go of it.
+// One watcher's stream. It takes one message at a time: whoever writes waits for `written` before the next, so what
+// changes meanwhile melts into one message and a slow reader costs no memory. Lives until gRPC and all holders have let
+// go of it.
 class WatchStream final : public grpc::ServerWriteReactor<v1::WatchEvent> {
  public:
   struct Handlers {

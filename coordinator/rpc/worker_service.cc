@@ -32,7 +32,8 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContex
   return ChangeCall(services_, context, request, response, &Core::Register);
 }
 
-grpc::ServerBidiReactor<v1::SyncRequest, v1::SyncResponse>* WorkerServiceImpl::Sync(grpc::CallbackServerContext* context) {
+grpc::ServerBidiReactor<v1::SyncRequest, v1::SyncResponse>* WorkerServiceImpl::Sync(
+    grpc::CallbackServerContext* context) {
   if (auto status = services_.auth->Check(*context); !status.ok()) {
     return new Refusal<grpc::ServerBidiReactor<v1::SyncRequest, v1::SyncResponse>>(status);
   }

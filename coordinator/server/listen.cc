@@ -9,7 +9,8 @@ namespace allometry::coordinator {
 namespace {
 
 common::Error BadAddress(const std::string& address) {
-  return common::InvalidArgument("'" + address + "' is not an address to listen on: give host:port, as in 127.0.0.1:7070 "
+  return common::InvalidArgument("'" + address +
+                                 "' is not an address to listen on: give host:port, as in 127.0.0.1:7070 "
                                  "or [::]:7070 (port 0 lets the system choose)");
 }
 
@@ -28,7 +29,7 @@ common::Status SplitAddress(const std::string& address, ListenPlan* plan) {
 
 common::Result<std::shared_ptr<grpc::ServerCredentials>> Credentials(const ListenOptions& options) {
   if (options.tls_certificate.empty() != options.tls_key.empty()) {
-    return common::InvalidArgument("TLS needs both a certificate and a key (--tls-cert and --tls-key)");
+    return common::InvalidArgument("TLS needs both a certificate and a key (--tls-certificate and --tls-key)");
   }
   if (options.tls_certificate.empty()) return grpc::InsecureServerCredentials();
   ALLO_ASSIGN_OR_RETURN(const std::string certificate, common::ReadFile(options.tls_certificate));
@@ -58,9 +59,11 @@ common::Result<ListenPlan> PlanListening(const ListenOptions& options) {
   ALLO_RETURN_IF_ERROR(SplitAddress(options.address, &plan));
   plan.loopback = IsLoopback(plan.host);
   if (!plan.loopback && (options.tls_certificate.empty() || options.token.empty())) {
-    return common::PermissionDenied("listening on '" + options.address + "' lets other machines in, and whoever may submit "
-                                    "a sweep decides what the workers run: give --tls-cert, --tls-key and --token-file, or "
-                                    "listen on 127.0.0.1");
+    return common::PermissionDenied(
+        "listening on '" + options.address +
+        "' lets other machines in, and whoever may submit "
+        "a sweep decides what the workers run: give --tls-certificate, --tls-key and --token, or "
+        "listen on 127.0.0.1");
   }
   ALLO_ASSIGN_OR_RETURN(plan.credentials, Credentials(options));
   return plan;

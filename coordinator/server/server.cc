@@ -46,7 +46,8 @@ common::Status CheckAddress(const ListenPlan& plan, const std::string& address) 
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(1, error);
   if (error == boost::asio::error::address_in_use) {
-    return common::FailedPrecondition("cannot listen on " + address + ": the port is in use; stop the other program, or choose "
+    return common::FailedPrecondition("cannot listen on " + address +
+                                      ": the port is in use; stop the other program, or choose "
                                       "another port (0 lets the system choose)");
   }
   if (error) return common::FailedPrecondition("cannot listen on " + address + ": " + error.message());
@@ -70,7 +71,11 @@ void SetChannelArguments(grpc::ServerBuilder* builder) {
 class CoordinatorServer::Impl {
  public:
   Impl(const CoordinatorOptions& options, DataDirectory directory)
-      : options_(options), directory_(std::move(directory)), auth_(options.listen.token), pool_(PoolThreads()), collect_timer_(pool_) {}
+      : options_(options),
+        directory_(std::move(directory)),
+        auth_(options.listen.token),
+        pool_(PoolThreads()),
+        collect_timer_(pool_) {}
   ~Impl() { Stop(); }
 
   common::Status Open();
@@ -188,10 +193,11 @@ bool CoordinatorServer::Impl::IsNamed(const std::string& sha256) {
 }
 
 void CoordinatorServer::Impl::CollectBlobs() {
-  const auto collected =
-      blobs_->Collect([this](const std::string& sha256) { return IsNamed(sha256); }, common::UnixMillis() - options_.blob_grace_ms);
+  const auto collected = blobs_->Collect([this](const std::string& sha256) { return IsNamed(sha256); },
+                                         common::UnixMillis() - options_.blob_grace_ms);
   if (!collected) return spdlog::warn("collecting blobs: {}", collected.error().message);
-  if (collected->blobs > 0) spdlog::info("removed {} blobs ({} bytes) that nothing names", collected->blobs, collected->bytes);
+  if (collected->blobs > 0)
+    spdlog::info("removed {} blobs ({} bytes) that nothing names", collected->blobs, collected->bytes);
 }
 
 void CoordinatorServer::Impl::Stop() {

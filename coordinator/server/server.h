@@ -21,13 +21,13 @@ struct CoordinatorOptions {
   int64_t blob_grace_ms = 86'400'000;       // how long a blob may stay unnamed
 };
 
-// A whole coordinator: data directory, database, state, gRPC. The same in `allo coordinator` and within `allo run`. Its methods may be
-// called from any thread.
+// A whole coordinator: data directory, database, state, gRPC. The same in `allo coordinator` and within `allo run`. Its
+// methods may be called from any thread.
 class CoordinatorServer {
  public:
-  // Everything that can be wrong is said here: kPermissionDenied (directory not writable; an open address without TLS and token),
-  // kFailedPrecondition (directory in use, database newer than this program, port in use, address not this machine's),
-  // kInvalidArgument (address, TLS files).
+  // Everything that can be wrong is said here: kPermissionDenied (directory not writable; an open address without TLS
+  // and token), kFailedPrecondition (directory in use, database newer than this program, port in use, address not this
+  // machine's), kInvalidArgument (address, TLS files).
   static common::Result<std::unique_ptr<CoordinatorServer>> Start(const CoordinatorOptions& options);
   ~CoordinatorServer();  // Stop
   CoordinatorServer(const CoordinatorServer&) = delete;
@@ -37,8 +37,8 @@ class CoordinatorServer {
   std::string cluster_id() const;
   std::filesystem::path data_dir() const;
 
-  // Ends streams, answers what is queued after its commit, closes the database. Running leases go on at the next start. Blocks
-  // until done; again is harmless.
+  // Ends streams, answers what is queued after its commit, closes the database. Running leases go on at the next start.
+  // Blocks until done; again is harmless.
   void Stop();
   // Blocks until Stop has been called and is done.
   void Wait();

@@ -202,7 +202,8 @@ TEST_F(BlobStoreTest, CollectsWhatNobodyNamedForADay) {
     age(root_ / sha256.substr(0, 2) / sha256);
   }
   age(root_ / "partial" / broken);
-  auto collected = store_->Collect([&](const std::string& sha256) { return sha256 == common::Sha256Hex(named); }, now - day);
+  auto collected =
+      store_->Collect([&](const std::string& sha256) { return sha256 == common::Sha256Hex(named); }, now - day);
   ASSERT_TRUE(collected.ok()) << collected.error().message;
   EXPECT_EQ(collected->blobs, 2);
   EXPECT_EQ(collected->bytes, 203);

@@ -104,7 +104,8 @@ TEST(ListenTest, LoopbackNeedsNothingAndTheRestTlsAndToken) {
 }
 
 TEST(ListenTest, RefusesWhatIsNoAddress) {
-  for (const char* address : {"", "127.0.0.1", ":7070", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-1", "[]:1"}) {
+  for (const char* address :
+       {"", "127.0.0.1", ":7070", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-1", "[]:1"}) {
     auto plan = PlanListening({.address = address});
     ASSERT_FALSE(plan.ok()) << address;
     EXPECT_EQ(plan.error().code, ErrorCode::kInvalidArgument) << address;

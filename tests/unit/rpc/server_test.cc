@@ -314,7 +314,9 @@ TEST_F(ServerTest, KeepsEverythingOverARestart) {
     ASSERT_TRUE(worker.ReceiveAnswer());
     ASSERT_EQ(worker.held().size(), 4u);
     v1::FinishResponse response;
-    ASSERT_TRUE(worker.Finish(worker.FinishOf(worker.held().begin()->second, R"({"metrics":{"validation_loss":1}})"), &response).ok());
+    ASSERT_TRUE(
+        worker.Finish(worker.FinishOf(worker.held().begin()->second, R"({"metrics":{"validation_loss":1}})"), &response)
+            .ok());
     ASSERT_TRUE(response.accepted());
     server_->Stop();
     EXPECT_FALSE(worker.FinishSync().ok());
@@ -409,7 +411,8 @@ TEST_F(ServerTest, ManyWorkersAtOnceFinishEveryCellOnce) {
   ASSERT_TRUE(Submit(ToySweep("s", 10, 12)).ok());
   std::vector<std::unique_ptr<ToyWorker>> workers;
   std::vector<std::thread> threads;
-  for (int i = 0; i < 6; ++i) workers.push_back(std::make_unique<ToyWorker>(server_->address(), "w" + std::to_string(i), 3));
+  for (int i = 0; i < 6; ++i)
+    workers.push_back(std::make_unique<ToyWorker>(server_->address(), "w" + std::to_string(i), 3));
   for (auto& worker : workers) threads.emplace_back([&worker] { Work(worker.get()); });
   // Readers beside them.
   threads.emplace_back([&] {
@@ -611,7 +614,8 @@ TEST_F(BlobServerTest, CollectsWhatNothingNames) {
   ASSERT_TRUE(Upload(sha256, "unnamed", 0, 100).ok());
   server_.reset();
   StartServer(options);
-  // Ends when the collection has come round; a coordinator that never collects hangs here, and the test's time limit tells.
+  // Ends when the collection has come round; a coordinator that never collects hangs here, and the test's time limit
+  // tells.
   while (Stat(sha256).complete()) std::this_thread::yield();
 }
 
@@ -652,8 +656,8 @@ TEST_F(ServerTest, ATokenGuardsEveryService) {
   EXPECT_EQ(ReadEndpoint(server_->data_dir())->token, "open sesame");
   const auto denied = StatusCode::PERMISSION_DENIED;
   for (const std::string token : {"", "open sesam", "open sesamE", "open sesame!"}) {
-    Context get(token), watch(token), sync(token), upload(token), download(token), slopes(token), status(token), logs(token),
-        rows(token), submit(token);
+    Context get(token), watch(token), sync(token), upload(token), download(token), slopes(token), status(token),
+        logs(token), rows(token), submit(token);
     v1::Sweep sweep;
     EXPECT_EQ(stubs_->sweeps->Get(&get, {}, &sweep).error_code(), denied);
     v1::SubmitResponse submitted;
