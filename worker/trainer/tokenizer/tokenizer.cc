@@ -1,8 +1,5 @@
 #include "worker/trainer/tokenizer/tokenizer.h"
 
-#include <sentencepiece_processor.h>
-#include <sentencepiece_trainer.h>
-
 #include <algorithm>
 #include <unordered_map>
 
@@ -15,20 +12,6 @@ namespace {
 
 constexpr int64_t kSmallestVocabulary = 164, kLargestVocabulary = 1'000'000;
 constexpr size_t kMaxSentenceBytes = 2'000;
-
-// Feeds sentences to SentencePiece's trainer.
-class Sentences : public sentencepiece::SentenceIterator {
- public:
-  explicit Sentences(const std::vector<std::string>& sentences) : sentences_(sentences) {}
-  bool done() const override { return next_ >= sentences_.size(); }
-  void Next() override { ++next_; }
-  const std::string& value() const override { return sentences_[next_]; }
-  sentencepiece::util::Status status() const override { return {}; }
-
- private:
-  const std::vector<std::string>& sentences_;
-  size_t next_ = 0;
-};
 
 common::Status CheckVocabulary(int64_t vocabulary) {
   if (vocabulary >= kSmallestVocabulary && vocabulary <= kLargestVocabulary) return common::Ok();
@@ -52,23 +35,19 @@ size_t CutPoint(std::string_view text) {
 
 }  // namespace
 
-Tokenizer::Tokenizer() : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {}
-Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
-Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
-Tokenizer::~Tokenizer() = default;
-
 common::Result<Tokenizer> Tokenizer::FromBytes(const std::string& model, int64_t vocabulary, const std::string& where) {
   ALLO_RETURN_IF_ERROR(CheckVocabulary(vocabulary));
+  ALLO_ASSIGN_OR_RETURN(const PieceLibrary* library, LoadPieceLibrary());
   Tokenizer tokenizer;
-  if (!tokenizer.processor_->LoadFromSerializedProto(model).ok() || tokenizer.processor_->GetPieceSize() <= 0)
-    return common::DataLoss(where + ": not a SentencePiece model");
-  const sentencepiece::SentencePieceProcessor& p = *tokenizer.processor_;
+  tokenizer.model_ = library->Load(model);
+  if (!tokenizer.model_) return common::DataLoss(where + ": not a SentencePiece model");
+  const PieceModel& p = *tokenizer.model_;
   if (p.pad_id() != kPad || p.eos_id() != kEos || p.unk_id() != kUnknown)
     return common::InvalidArgument(
         where + ": pad, eos and unk have the ids " + std::to_string(p.pad_id()) + ", " + std::to_string(p.eos_id()) +
         ", " + std::to_string(p.unk_id()) +
         "; they must be 0, 1, 2 (train it with --pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1)");
-  tokenizer.pieces_ = p.GetPieceSize();
+  tokenizer.pieces_ = p.pieces();
   tokenizer.vocabulary_ = vocabulary;
   if (tokenizer.pieces_ + kSentinels > vocabulary)
     return common::InvalidArgument(where + ": " + std::to_string(tokenizer.pieces_) +
@@ -89,11 +68,11 @@ bool Tokenizer::IsText(int64_t id) const { return id > kEos && id < pieces_; }
 
 void Tokenizer::Encode(std::string_view text, std::vector<int32_t>* ids) const {
   static_assert(sizeof(int) == sizeof(int32_t));
-  const std::vector<int> encoded = processor_->EncodeAsIds(text);
+  const std::vector<int> encoded = model_->Encode(text);
   ids->insert(ids->end(), encoded.begin(), encoded.end());
 }
 
-std::vector<int32_t> Tokenizer::Encode(std::string_view text) const { return processor_->EncodeAsIds(text); }
+std::vector<int32_t> Tokenizer::Encode(std::string_view text) const { return model_->Encode(text); }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids) const {
   std::string text;
@@ -101,7 +80,7 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids) const {
   const auto flush = [&] {
     if (run.empty()) return;
     if (!text.empty()) text += ' ';
-    text += processor_->DecodeIds(run);
+    text += model_->Decode(run);
     run.clear();
   };
   for (int32_t id : ids) {
@@ -130,13 +109,12 @@ common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sente
       {"eos_id", "1"},        {"unk_id", "2"},
       {"bos_id", "-1"},       {"num_threads", "1"},
       {"minloglevel", "2"},   {"seed_sentencepiece_size", std::to_string(SeedPieces(vocabulary))}};
-  Sentences iterator(sentences);
-  std::string model;
-  const sentencepiece::util::Status status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
-  if (status.ok() && !model.empty()) return model;
-  return common::DataLoss(
-      "the text cannot give a tokenizer of " + pieces +
-      " pieces: lower tokenizer.vocabulary or bring more text (SentencePiece: " + status.ToString() + ")");
+  ALLO_ASSIGN_OR_RETURN(const PieceLibrary* library, LoadPieceLibrary());
+  std::string error;
+  std::string model = library->Train(settings, sentences, &error);
+  if (!model.empty()) return model;
+  return common::DataLoss("the text cannot give a tokenizer of " + pieces +
+                          " pieces: lower tokenizer.vocabulary or bring more text (SentencePiece: " + error + ")");
 }
 
 void SentenceSample::Add(std::string_view document) {

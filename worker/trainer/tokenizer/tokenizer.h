@@ -9,10 +9,7 @@
 #include <vector>
 
 #include "common/result.h"
-
-namespace sentencepiece {
-class SentencePieceProcessor;
-}
+#include "worker/trainer/tokenizer/piece_library.h"
 
 namespace allometry::trainer {
 
@@ -22,13 +19,10 @@ namespace allometry::trainer {
 class Tokenizer {
  public:
   // `vocabulary`: rows of the embedding. kInvalidArgument: the layout is another, or pieces + 100 exceed the
-  // vocabulary; kDataLoss: not a SentencePiece model. `where` (a path or a name) begins the message.
+  // vocabulary; kDataLoss: not a SentencePiece model; kFailedPrecondition: SentencePiece is not here. `where` (a path
+  // or a name) begins the message.
   static common::Result<Tokenizer> FromBytes(const std::string& model, int64_t vocabulary, const std::string& where);
   static common::Result<Tokenizer> Load(const std::filesystem::path& path, int64_t vocabulary);
-
-  Tokenizer(Tokenizer&&) noexcept;
-  Tokenizer& operator=(Tokenizer&&) noexcept;
-  ~Tokenizer();
 
   int64_t pieces() const { return pieces_; }
   int64_t vocabulary() const { return vocabulary_; }
@@ -46,8 +40,8 @@ class Tokenizer {
   std::string Decode(std::span<const int32_t> ids) const;
 
  private:
-  Tokenizer();
-  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  Tokenizer() = default;
+  std::unique_ptr<PieceModel> model_;
   int64_t pieces_ = 0, vocabulary_ = 0;
 };
 
