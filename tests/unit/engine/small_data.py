@@ -5,6 +5,8 @@ import random
 
 ONSETS, VOWELS, CODAS = "b d f g k l m n p r s t v".split(), "a e i o u".split(), ["", "n", "r", "s", "t"]
 
+PANGRAM = "pack my box with five dozen liquor jugs ."
+
 
 def words(count, seed):
     pick = random.Random(seed)
@@ -17,12 +19,16 @@ def words(count, seed):
 def text(paragraphs=600, seed=5):
     """Sentences of a fixed pattern whose verb follows from its subject: a model can do better than word frequencies."""
     pick = random.Random(seed)
-    nouns, verbs, places = words(40, 1), words(40, 2), words(30, 3)
+    nouns, verbs, places = words(120, 1), words(120, 2), words(90, 3)
 
     def sentence():
         n = pick.randrange(len(nouns))
         return f"the {nouns[n]} will {verbs[n]} the {pick.choice(nouns)} near the {pick.choice(places)} ."
-    return "\n\n".join(" ".join(sentence() for _ in range(pick.randint(3, 7))) for _ in range(paragraphs))
+
+    def paragraph():
+        # Every letter occurs somewhere, or the tokenizer could not spell the labels.
+        return " ".join([*(sentence() for _ in range(pick.randint(3, 7))), pick.choice([""] * 9 + [PANGRAM])]).strip()
+    return "\n\n".join(paragraph() for _ in range(paragraphs))
 
 
 def wordnet(synsets=150, seed=6):
@@ -57,7 +63,7 @@ class RawFiles:
         return {"name": name, "bytes": len(data), "sha256": sha256}
 
 
-def prepare_run(raw, corpus=None, vocabulary=320, tasks=True):
+def prepare_run(raw, corpus=None, vocabulary=280, tasks=True):
     run = {"kind": "prepare", "trainer": "builtin",
            "corpus": {"format": "text", "files": [raw.add("text.txt", text() if corpus is None else corpus)],
                       "validation_fraction": 0.1},

@@ -13,7 +13,7 @@ WAIT_SECONDS = 600  # a hang, not a measure of speed
 class Attempt:
     """A started trainer process in its run directory."""
 
-    def __init__(self, directory, run, execution=None, trainer=TRAINER):
+    def __init__(self, directory, run, execution=None, trainer=TRAINER, **popen):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         execution = {"run_id": "test", "attempt": 1, "device": "cpu", "threads": 1, **(execution or {})}
@@ -22,7 +22,7 @@ class Attempt:
                        "ALLOMETRY_RUN_DIR": str(self.directory), "ALLOMETRY_CONTRACT": "1"}
         self.seen = len(self.events())
         self.process = subprocess.Popen([trainer, "--config", "run.json"], cwd=self.directory, env=environment,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
 
     def events(self):
         """All whole lines of the events file, of every attempt."""

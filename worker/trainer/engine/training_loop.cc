@@ -56,6 +56,13 @@ uint64_t SplitMix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+// Warm-up in which a spike raises no alarm. A constant schedule has none to speak of, and one that is longer than the
+// run must not hide that it blows up.
+int64_t QuietSteps(const Schedule& schedule, int64_t steps) {
+  const bool warms_up = schedule.name != "constant" || schedule.warmup == "linear";
+  return warms_up ? std::min(schedule.warmup_steps, steps / 10) : 0;
+}
+
 }  // namespace
 
 uint64_t MicroBatchSeed(uint64_t run_seed, int64_t step, int64_t first_row) {
@@ -68,7 +75,7 @@ TrainingLoop::TrainingLoop(LoopParts parts, LoopWork work)
     : parts_(std::move(parts)),
       work_(std::move(work)),
       detector_(parts_.config.divergence.loss_spike, parts_.config.divergence.window_steps,
-                parts_.config.optimization.schedule.warmup_steps),
+                QuietSteps(parts_.config.optimization.schedule, parts_.config.steps)),
       micro_batch_(MicroBatch(parts_.execution.micro_batch, parts_.config.batch_sequences, parts_.device)),
       log_every_(LogEvery(parts_.execution.log_every, parts_.config.steps)),
       evaluate_every_(parts_.config.evaluate_every_steps) {
