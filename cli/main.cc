@@ -1,7 +1,9 @@
 #include <csignal>
 #include <exception>
 #include <iostream>
+#include <memory>
 
+#include "cli/help_format.h"
 #include "cli/verb.h"
 #include "common/ids.h"
 #include "common/version.h"
@@ -12,10 +14,9 @@ using allometry::common::ErrorCode;
 using allometry::common::ExitCodeOf;
 
 constexpr char kFooter[] =
-    "Exit codes: 0 success; 1 finished, with failed runs; 2 wrong arguments or sweep file; 3 not found; 4 exists "
-    "already;\n"
-    "5 not possible now; 7 disk full or queue full; 8 coordinator not reachable; 9 not permitted; 130 interrupted; 70 "
-    "a bug.";
+    "Exit codes: 0 success; 1 finished, with failed runs; 2 wrong arguments or sweep\n"
+    "file; 3 not found; 4 exists already; 5 not possible now; 7 disk or queue full;\n"
+    "8 coordinator not reachable; 9 not permitted; 130 interrupted; 70 a bug.";
 
 int UnknownVerb(const CLI::App& program, const std::string& word) {
   std::vector<std::string> names;
@@ -48,6 +49,7 @@ int main(int argc, char** argv) {
   program.set_version_flag("--version", std::string("allo ") + allometry::common::kVersion + " (" +
                                             allometry::common::kCommit + ", " + allometry::common::kBuildType + ")");
   program.footer(kFooter);
+  program.formatter(std::make_shared<allometry::cli::HelpFormatter>());
   program.require_subcommand(1);
   try {
     allometry::cli::DeclareVerbs(program);

@@ -77,7 +77,7 @@ void Declare(CLI::App& program) {
   verb->add_option("--state", options->states, "Only cells in these states (pending, running, done, failed, diverged)")
       ->delimiter(',');
   verb->add_option("--filter", options->filter,
-                   "Only cells that match, as in architecture=glu,size=base,seed=1,kind=finetune,tag.group=a");
+                   "Only cells that match, comma-separated: architecture=glu, size=base, seed=1, kind=finetune, tag.group=a");
   AddConnectOptions(verb, &options->connect);
   AddOutputOptions(verb, &options->output);
   OnRun(verb, [options] { return List(*options); });

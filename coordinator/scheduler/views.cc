@@ -98,7 +98,8 @@ WaitReason WaitReasonOf(const State& state, const Run& run) {
     if (state.sweeps.at(id).state == SweepState::kActive) active.push_back(&state.sweeps.at(id));
   if (active.empty()) return WaitReason::kPaused;
   if (run.backoff_until_ms != 0) return WaitReason::kBackoff;
-  if (std::ranges::none_of(active, [&](const Sweep* sweep) { return RestFlops(run) <= UnpromisedFlops(state, *sweep); }))
+  if (std::ranges::none_of(active,
+                           [&](const Sweep* sweep) { return RestFlops(run) <= UnpromisedFlops(state, *sweep); }))
     return WaitReason::kOverBudget;
   return HasFittingWorker(state, run) ? WaitReason::kReady : WaitReason::kNoFittingWorker;
 }

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
+
 namespace allometry::sim {
 namespace {
 
@@ -40,6 +42,7 @@ struct Mutant {
   const char* name;
   bool TestHooks::*hook;
 };
+void PrintTo(const Mutant& mutant, std::ostream* out) { *out << mutant.name; }
 
 class MutantTest : public ::testing::TestWithParam<Mutant> {};
 

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""What the documents say exists: links lead to files and headings, commands are verbs of `allo`, options are theirs,
+and every example is a sweep that `allo plan` takes."""
+import functools
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+ALLO = os.environ["ALLO"]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md"), *ROOT.glob("bench/**/*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"\ballo ([a-z]+)((?: [^`|;,)#\n]*)?)")
+
+
+def run(*arguments, **kwargs):
+    return subprocess.run([ALLO, *arguments], capture_output=True, text=True, **kwargs)
+
+
+@functools.cache
+def help_of(*verb):
+    return run(*verb, "--help").stdout
+
+
+def verbs():
+    listed = help_of().split("Subcommands:", 1)[1]
+    return set(re.findall(r"^ {2,4}([a-z]+)\b", listed, re.MULTILINE))
+
+
+def anchor(heading):
+    """GitHub's anchor of a heading."""
+    text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip().lower())
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def code_of(text):
+    """Code blocks and code spans, where commands stand."""
+    blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return "\n".join([*blocks, *spans])
+
+
+class Documents(unittest.TestCase):
+    def test_links_lead_somewhere(self):
+        for document in DOCUMENTS:
+            for target in LINK.findall(document.read_text()):
+                if re.match(r"[a-z]+:", target):
+                    continue
+                file, _, heading = target.partition("#")
+                path = (document.parent / file) if file else document
+                self.assertTrue(path.exists(), f"{document}: {target}")
+                if heading:
+                    headings = [anchor(h) for h in re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)]
+                    self.assertIn(heading, headings, f"{document}: {target}")
+
+    def test_commands_are_verbs_with_their_options(self):
+        known = verbs()
+        self.assertGreater(len(known), 20)
+        seen = 0
+        for document in DOCUMENTS:
+            for verb, arguments in COMMAND.findall(code_of(document.read_text())):
+                self.assertIn(verb, known, f"{document}: allo {verb}{arguments}")
+                words = arguments.split()
+                groups = help_of(verb).split("Subcommands:")
+                sub = [words[0]] if len(groups) > 1 and words and words[0] in groups[1] else []
+                for option in re.findall(r"(?<!\S)--[a-z-]+", arguments):
+                    self.assertIn(option, help_of(verb, *sub) + help_of(verb), f"{document}: allo {verb}{arguments}")
+                seen += 1
+        self.assertGreater(seen, 20)
+
+    def test_help_fits_a_terminal(self):
+        for verb in ["", *verbs()]:
+            for line in help_of(*verb.split()).splitlines():
+                self.assertLessEqual(len(line), 80, f"allo {verb} --help: {line}")
+
+    def test_every_verb_is_documented(self):
+        text = (ROOT / "docs/cli.md").read_text()
+        for verb in verbs():
+            self.assertRegex(text, rf"`(allo )?{verb}\b", verb)
+
+    def test_every_example_is_a_sweep(self):
+        examples = sorted((ROOT / "examples").glob("*.yaml"))
+        self.assertGreaterEqual(len(examples), 3)
+        with tempfile.TemporaryDirectory() as folder:
+            for example in examples:
+                plan = run("plan", str(example), "--offline", "--format", "json", env={**os.environ, "ALLOMETRY_DATA": folder})
+                self.assertEqual(plan.returncode, 0, f"{example}: {plan.stderr}")
+
+
+if __name__ == "__main__":
+    unittest.main()
