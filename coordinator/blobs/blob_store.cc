@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <vector>
 
+#include "common/fault_point.h"
 #include "common/files.h"
 
 namespace allometry::coordinator {
@@ -252,7 +253,9 @@ Status BlobStore::Upload::Finish() {
   }
   if (::fsync(fd_) != 0) return SystemError("sync", path_);
   ::fchmod(fd_, 0400);
+  common::FaultPoint("coordinator.blob_synced");
   ALLO_RETURN_IF_ERROR(store_->Place(path_, sha256_));
+  common::FaultPoint("coordinator.blob_placed");
   path_.clear();
   return common::Ok();
 }

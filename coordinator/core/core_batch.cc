@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "common/fault_point.h"
 #include "coordinator/core/core_internal.h"
 
 // A batch: what is queued, applied, persisted, committed, and only then told.
@@ -43,12 +44,16 @@ common::Status Core::CommitBatch() {
   RunSubmission(batch);
   Merge(batch, Step(state_, scheduler::Dispatch{}, batch.boot_ms));
   Persist(batch);
+  common::FaultPoint("coordinator.before_commit");
   if (options_.hooks.reply_before_commit) Deliver(batch);
   const common::Status committed = store_->Commit();
   if (!committed) return FailBatch(batch, committed.error());
+  common::FaultPoint("coordinator.after_commit");
+  if (!submissions_.empty()) common::FaultPoint("coordinator.submission_part");
   storage_error_.clear();
   CountBatch(events);
   if (!options_.hooks.reply_before_commit) Deliver(batch);
+  common::FaultPoint("coordinator.after_delivery");
   return common::Ok();
 }
 

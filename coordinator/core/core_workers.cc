@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "common/fault_point.h"
 #include "common/json.h"
 #include "coordinator/core/core_internal.h"
 
@@ -280,6 +281,7 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   scheduler::Actions actions = Step(state_, finished, batch.boot_ms);
   const bool accepted = actions.accepted;
   if (accepted && outcome == Outcome::kDone) AcceptResult(request);
+  common::FaultPoint("coordinator.finish_applied");
   v1::FinishResponse response;
   response.set_accepted(accepted);
   if (!accepted) response.set_reason("the run was cancelled");

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "common/clock.h"
+#include "common/fault_point.h"
 #include "common/files.h"
 #include "common/version.h"
 #include "worker/daemon/host.h"
@@ -173,6 +174,7 @@ FinishRequest Attempt::Ended(FinishRequest::Outcome outcome, const std::string& 
 
 FinishRequest Attempt::Execute() {
   if (refuse_) return Ended(FinishRequest::OUTCOME_STOPPED, "given back: the worker takes nothing new");
+  common::FaultPoint("worker.lease_taken");
   auto on_error = FinishRequest::OUTCOME_CRASH;
   auto trainer = PrepareTrainer(&on_error);
   if (Wanted() && stop_) return Ended(FinishRequest::OUTCOME_STOPPED, "stopped before the trainer was started");
@@ -180,10 +182,12 @@ FinishRequest Attempt::Execute() {
   if (!WaitForLease()) return Ended(FinishRequest::OUTCOME_STOPPED, "stopped before the trainer was started");
   auto id = services_.supervisor.Start(*trainer);
   if (!id) return Ended(FinishRequest::OUTCOME_CRASH, id.error().message);
+  common::FaultPoint("worker.trainer_started");
   spdlog::info("run {} attempt {}: {} started on {}", run_id_, attempt_id_, spec_.cell(), device_);
   next_upload_ms_ = common::BootMillis() + services_.checkpoint_upload_interval_ms;
   SetPhase(HeldLease::PHASE_RUNNING);
   const ProcessEnd end = Supervise(*id);
+  common::FaultPoint("worker.trainer_ended");
   const ExitClass exit_class = Classify(end, has_result_);
   std::string message = exit_class == ExitClass::kDone ? "" : DescribeEnd(end, has_result_);
   if (lease_lost_) message = "the coordinator was out of reach until the lease ended; " + message;
@@ -493,6 +497,7 @@ void Attempt::SendFinish(FinishRequest finish) {
     finish.set_worker_id(services_.worker_id);
     auto answer = services_.client.Finish(finish);
     if (answer) {
+      common::FaultPoint("worker.finish_answered");
       if (!answer->accepted())
         spdlog::warn("run {} attempt {}: the result is not wanted: {}", run_id_, attempt_id_, answer->reason());
       if (answer->accepted() && finish.outcome() == FinishRequest::OUTCOME_DONE) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "common/fault_point.h"
 #include "common/files.h"
 #include "common/sha256.h"
 #include "worker/daemon/retry.h"
@@ -44,6 +45,7 @@ common::Result<fs::path> BlobCache::Fetch(const std::string& sha256, int64_t byt
     busy_.erase(sha256);
     idle_.notify_all();
     if (!status.ok()) return status.error();
+    common::FaultPoint("worker.input_fetched");
   }
   ::utimensat(AT_FDCWD, (folder_ / sha256).c_str(), nullptr, 0);  // asked for now, see RemoveUnused
   return folder_ / sha256;

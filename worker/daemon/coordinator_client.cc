@@ -3,6 +3,7 @@
 #include <chrono>
 #include <fstream>
 
+#include "common/fault_point.h"
 #include "common/files.h"
 #include "common/grpc_status.h"
 
@@ -127,6 +128,7 @@ common::Status CoordinatorClient::UploadBlob(const std::filesystem::path& path, 
       return common::DataLoss("'" + path.string() + "' became shorter while it was uploaded");
     }
     if (!writer->Write(chunk)) break;
+    common::FaultPoint("worker.upload_part");
     at += static_cast<int64_t>(size);
     chunk.clear_sha256();
     chunk.clear_total_bytes();

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <vector>
 
+#include "common/fault_point.h"
 #include "common/files.h"
 #include "common/sha256.h"
 
@@ -88,10 +89,12 @@ Result<fs::path> CheckpointStore::Save(const Checkpoint& checkpoint) {
                    {"state", checkpoint.state},
                    {"tensors_sha256", sha256}};
   ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(unfinished / kStateName, state.dump() + "\n"));
+  common::FaultPoint("trainer.checkpoint_written");
   fs::remove_all(folder, ec);  // one that was skipped as corrupt
   fs::rename(unfinished, folder, ec);
   if (ec) return RenameError(folder, ec);
   ALLO_RETURN_IF_ERROR(common::SyncDirectory(directory_));
+  common::FaultPoint("trainer.checkpoint_placed");
   int64_t older_kept = 0;
   for (const Candidate& other : ListFolders(directory_)) {
     if (other.step == checkpoint.step || (other.step < checkpoint.step && older_kept++ == 0)) continue;

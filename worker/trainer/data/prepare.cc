@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "common/fault_point.h"
 #include "common/files.h"
 #include "common/sha256.h"
 #include "worker/trainer/data/dataset.h"
@@ -251,6 +252,7 @@ common::Status Prepare(const Json& run, const Json& execution, const fs::path& o
   std::error_code ignored;
   fs::remove_all(temporary, ignored);
   common::Status status = Preparation(run, recipe, temporary, progress).Build();
+  common::FaultPoint("trainer.data_written");
   if (status) status = Publish(temporary, folder);
   if (!status) fs::remove_all(temporary, ignored);
   return status;

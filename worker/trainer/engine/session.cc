@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "common/fault_point.h"
 #include "common/files.h"
 #include "common/version.h"
 #include "worker/trainer/checkpoint/safetensors.h"
@@ -41,12 +42,14 @@ common::Result<fs::path> InputFolder(const RunContext& context, const std::strin
 
 Ending WriteResult(const RunContext& context, const std::map<std::string, double>& metrics, const Json& scores,
                    const Json& outputs, const Json& report) {
+  common::FaultPoint("trainer.outputs_written");
   auto written = context.events.Write({{"event", "result"},
                                        {"metrics", NumbersToJson(metrics)},
                                        {"scores", scores},
                                        {"outputs", outputs},
                                        {"report", report}});
   if (!written) return {ExitCode::kCrash, written.error().message};
+  common::FaultPoint("trainer.result_written");
   return {};
 }
 
