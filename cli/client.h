@@ -54,6 +54,7 @@ class Client {
   v1::ClusterService::Stub& cluster() { return *cluster_; }
   v1::AnalysisService::Stub& analysis() { return *analysis_; }
   const std::string& address() const { return address_; }
+  const std::string& token() const { return token_; }
 
  private:
   std::string address_, token_;
