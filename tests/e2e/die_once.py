@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Runs a trainer that dies once: the first run of a kind gets ALLOMETRY_FAULT_POINT, all others do not.
+
+die_once.py POINT KIND MARKER TRAINER... --config run.json; MARKER is a file that is made when the variable has been given out.
+Every step leaves a checkpoint.
+"""
+import json
+import os
+import pathlib
+import sys
+
+
+def main():
+    point, kind, marker, *trainer = sys.argv[1:]
+    path = pathlib.Path(trainer[-1])
+    config = json.loads(path.read_text())
+    config["execution"]["checkpoint_interval_s"] = 0
+    path.write_text(json.dumps(config))
+    if config["run"]["kind"] == kind and not os.path.exists(marker):
+        pathlib.Path(marker).touch()
+        os.environ["ALLOMETRY_FAULT_POINT"] = point
+    os.execv(trainer[0], trainer)
+
+
+if __name__ == "__main__":
+    main()

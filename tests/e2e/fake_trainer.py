@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""A trainer that trains nothing, by the trainer contract: for tests of the processes around it.
+
+What it "learns" is a known line: validation loss = 6 - 0.5 log10(FLOPs) ± 0.01 by seed, FLOPs = 10^(3 + order).
+Its `model.options`: order (the size), step_ms (how long a step takes), journal (a file to which every start and end is
+appended, so that a test knows what was executed), exit_code (end with it at once), die_once (a file: kill itself half way unless the
+file exists), log_bytes (written to stdout), checkpoint_bytes (put beside the state, for uploads of several parts).
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import signal
+import sys
+import time
+
+DONE, STOPPED = 0, 40
+CHECKPOINT_EVERY_STEPS = 10
+
+
+class Trainer:
+    def __init__(self, config):
+        self.run, self.execution = config["run"], config["execution"]
+        self.options = self.run["model"]["options"]
+        self.steps = self.run["steps"]
+        self.stop = False
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
+        self.events = open(os.environ["ALLOMETRY_EVENTS"], "a")
+
+    def emit(self, **event):
+        self.events.write(json.dumps(event) + "\n")
+        self.events.flush()
+
+    def journal(self, what, step):
+        if "journal" not in self.options:
+            return
+        line = f"{what} {self.options['order']} {self.run['seed']} {os.getpid()} {step}\n"
+        with open(self.options["journal"], "a") as file:
+            file.write(line)
+
+    def checkpoint(self, step):
+        folder = pathlib.Path("checkpoint")
+        folder.mkdir(exist_ok=True)
+        if "checkpoint_bytes" in self.options:
+            (folder / "weights").write_bytes(bytes(int(self.options["checkpoint_bytes"])))
+        temporary = folder / "state.tmp"
+        temporary.write_text(str(step))
+        temporary.rename(folder / "state")
+        self.emit(event="checkpoint", step=step, path="checkpoint")
+
+    def resumed_step(self):
+        steps = [0]
+        for folder in (pathlib.Path("checkpoint"), pathlib.Path(self.execution.get("resume", "none"))):
+            if (folder / "state").exists():
+                steps.append(int((folder / "state").read_text()))
+        return max(steps)
+
+    def loss(self, step):
+        flops = 10 ** (3 + self.options["order"])
+        final = 6 - 0.5 * math.log10(flops) + (0.01 if self.run["seed"] == 0 else -0.01)
+        return final + (self.steps - step) / self.steps
+
+    def die_if_told(self, step):
+        marker = self.options.get("die_once")
+        if marker and step >= self.steps // 2 and not os.path.exists(marker):
+            pathlib.Path(marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def train(self):
+        start = self.resumed_step()
+        self.journal("start", start)
+        self.emit(event="start", device="cpu", precision="fp32", resumed_step=start, provenance={"fake": True})
+        print("x" * self.options.get("log_bytes", 10), flush=True)
+        for step in range(start, self.steps):
+            if self.stop:
+                self.checkpoint(step)
+                self.journal("stop", step)
+                return STOPPED
+            time.sleep(self.options.get("step_ms", 1) / 1000)
+            self.die_if_told(step)
+            if (step + 1) % CHECKPOINT_EVERY_STEPS == 0:
+                self.checkpoint(step + 1)
+                self.emit(event="progress", step=step + 1, steps=self.steps, loss=self.loss(step + 1), tokens_per_second=1000)
+                self.emit(event="metric", step=step + 1, values={"loss": self.loss(step + 1)})
+        self.journal("done", self.steps)
+        flops = 10 ** (3 + self.options["order"])
+        self.emit(event="result", scores=[], outputs={}, report={},
+                  metrics={"validation_loss": self.loss(self.steps), "forward_flops": flops, "training_flops": 3 * flops,
+                           "parameters": flops, "non_embedding_parameters": flops, "device_seconds": 1.0, "steps": self.steps})
+        return DONE
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", required=True)
+    trainer = Trainer(json.loads(pathlib.Path(parser.parse_args().config).read_text()))
+    if "exit_code" in trainer.options:
+        print("told to fail", file=sys.stderr)
+        return trainer.options["exit_code"]
+    return trainer.train()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""A Python client made from the proto files, against real processes."""
+import json
+import subprocess
+
+import grpc
+import numpy
+import pytest
+
+from cluster import HANGS_S, build_dir, corpus, fake_spec, manifest, module, submit, Process
+
+
+def test_submits_watches_and_asks_for_slopes_and_frontier(cluster, tmp_path):
+    service = module("sweep_service_pb2")
+    answer = submit(cluster, fake_spec("study", orders=4, seeds=2), corpus(tmp_path))
+    assert answer.new_runs == 8
+    cluster.start_worker("worker")
+    seen = {}
+    for event in cluster.sweeps.Watch(service.WatchRequest(sweep="study"), timeout=HANGS_S):
+        seen.update({cell.cell: cell.state for cell in event.cells})
+        if event.sweep.state == module("sweep_pb2").SWEEP_STATE_FINISHED:
+            break
+    assert len(seen) == 8
+    assert set(seen.values()) == {module("sweep_pb2").RUN_STATE_DONE}
+
+    rows = [json.loads(row.json) for row in cluster.sweeps.Export(service.ExportRequest(sweep="study"), timeout=HANGS_S)]
+    assert len(rows) == 8
+    # The slope again, by numpy, from the exported rows: a line through the seeds' means.
+    by_order = {}
+    for row in rows:
+        by_order.setdefault(row["forward_flops"], []).append(-row["validation_loss"])
+    x = numpy.log10(sorted(by_order))
+    y = [numpy.mean(by_order[flops]) for flops in sorted(by_order)]
+    expected = numpy.polyfit(x, y, 1)[0]
+
+    slopes = cluster.analysis.Slopes(module("analysis_service_pb2").SlopesRequest(sweeps=["study"]), timeout=HANGS_S)
+    slope = next(s for s in slopes.architectures[0].slopes if (s.x, s.y) == ("flops", "upstream"))
+    assert slope.known
+    assert slope.alpha == pytest.approx(expected, abs=1e-9)
+    assert slope.seed_interval.known and slope.seed_interval.low < slope.alpha < slope.seed_interval.high
+
+    pareto = cluster.analysis.Pareto(module("analysis_service_pb2").ParetoRequest(sweeps=["study"]), timeout=HANGS_S)
+    assert [point.on_frontier for point in pareto.points] == [True] * 4
+    assert [point.cost for point in pareto.points] == sorted(by_order)
+
+
+def test_errors_carry_codes(cluster, tmp_path):
+    service = module("sweep_service_pb2")
+    with pytest.raises(grpc.RpcError) as unknown:
+        cluster.get("nobody")
+    assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+    spec = fake_spec("bad", orders=1, seeds=1)
+    spec.pretraining.ClearField("steps")
+    with pytest.raises(grpc.RpcError) as bad:
+        cluster.sweeps.Plan(service.PlanRequest(spec=spec, manifest=manifest(corpus(tmp_path))))
+    assert bad.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "steps" in bad.value.details()
+
+
+def test_health_and_reflection_are_on(cluster):
+    health = cluster.channel or cluster.sweeps and cluster.channel
+    check = health.unary_unary("/grpc.health.v1.Health/Check")
+    assert check(b"", timeout=HANGS_S) == b"\x08\x01"  # status: SERVING
+    # A reflection request with field 7 (list_services); the answer names every service.
+    reflect = health.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    names = next(iter(reflect(iter([b"\x3a\x00"]), timeout=HANGS_S)))
+    for name in (b"SweepService", b"WorkerService", b"ClusterService", b"AnalysisService"):
+        assert b"allometry.v1." + name in names
+
+
+def refusal(arguments):
+    done = subprocess.run([str(a) for a in [build_dir() / "allo", "coordinator", *arguments]], capture_output=True, text=True,
+                          timeout=HANGS_S)
+    assert done.returncode != 0
+    return done.returncode, done.stderr
+
+
+def test_a_coordinator_that_cannot_start_says_why(cluster, tmp_path):
+    code, message = refusal(["--data", cluster.data])
+    assert code == 5 and "in use by another coordinator" in message
+    code, message = refusal(["--data", tmp_path / "other", "--listen", cluster.address])
+    assert code == 5 and "port is in use" in message
+    code, message = refusal(["--data", tmp_path / "other", "--listen", "0.0.0.0:0"])
+    assert code == 9 and "token" in message
+    (tmp_path / "file").write_text("")
+    code, message = refusal(["--data", tmp_path / "file/data"])
+    assert "--data" in message
+    assert not (tmp_path / "other" / "endpoint.json").exists()
+
+
+def test_a_token_and_tls_guard_an_open_address(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                    "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key),
+                    "-out", str(certificate)], check=True, capture_output=True)
+    from cluster import Cluster, wait_until
+    guarded = Cluster(tmp_path, environment={"ALLOMETRY_TOKEN": "open sesame"})
+    guarded.coordinator = Process([build_dir() / "allo", "coordinator", "--data", guarded.data, "--listen",
+                                   f"0.0.0.0:{guarded.port}", "--tls-certificate", certificate, "--tls-key", key],
+                                  tmp_path / "coordinator.log", env=guarded.environment)
+    try:
+        wait_until(guarded.endpoint_is_fresh, "the coordinator to start")
+        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        with grpc.secure_channel(f"localhost:{guarded.port}", credentials) as channel:
+            status = module("sweep_service_pb2_grpc").ClusterServiceStub(channel).Status
+            request = module("sweep_service_pb2").StatusRequest()
+            with pytest.raises(grpc.RpcError) as refused:
+                status(request, timeout=HANGS_S)
+            assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+            answer = status(request, metadata=[("authorization", "Bearer open sesame")], timeout=HANGS_S)
+            assert answer.cluster_id
+        done = guarded.allo("status", "--ca", certificate)
+        assert done.returncode == 0
+    finally:
+        guarded.close()

@@ -1,0 +1,103 @@
+"""Sweeps through all processes."""
+import json
+import pathlib
+import shutil
+import signal
+import sys
+
+import pytest
+
+from cluster import ROOT, assert_every_result_accepted_once, build_dir, corpus, fake_spec, module, submit, wait_until
+
+
+def test_two_workers_share_a_sweep(cluster, tmp_path):
+    submit(cluster, fake_spec("shared", orders=3, seeds=4, steps=40, step_ms=10), corpus(tmp_path))
+    cluster.start_worker("one", slots=1)
+    cluster.start_worker("two", slots=1)
+    assert cluster.finished("shared").done == 12
+    assert_every_result_accepted_once(cluster, "shared")
+    workers = {cell.worker for cell in cluster.cells("shared")}
+    assert workers == {"one", "two"}
+
+
+def test_failures_are_told_and_block_nothing_else(cluster, tmp_path):
+    spec = fake_spec("failing", orders=2, seeds=1)
+    spec.sizes[1].options.update({"exit_code": 42})
+    submit(cluster, spec, corpus(tmp_path))
+    cluster.start_worker("worker")
+    sweep = cluster.finished("failing")
+    assert (sweep.done, sweep.failed) == (1, 1)
+    cell = cluster.explain("failing/fake-n2-s0")
+    assert len(cell.attempts) == 1, "a configuration error is not tried again"
+    assert cell.attempts[0].exit_code == 42
+    assert "told to fail" in cell.attempts[0].message
+    logs = cluster.allo("logs", "failing/fake-n2-s0").stdout
+    assert "told to fail" in logs
+
+
+def test_a_sweep_file_through_the_command_line(cluster, tmp_path):
+    corpus(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(
+        "name: lines\ntrainer: fake\ndata: {text: [corpus.txt]}\narchitectures: [fake]\n"
+        "sizes:\n" + "".join(f"  - {{name: n{i}, options: {{order: {i}}}}}\n" for i in (1, 2, 3)) +
+        "seeds: [0, 1]\npretraining: {steps: 20}\n")
+    cluster.start_worker("worker")
+    done = cluster.allo("submit", tmp_path / "sweep.yaml", "--wait")
+    assert done.returncode == 0
+    slopes = json.loads(cluster.allo("slopes", "lines", "--format", "json").stdout)
+    assert "lines" in json.dumps(slopes) or slopes
+    rows = cluster.allo("export", "lines", "--format", "csv").stdout.splitlines()
+    assert len(rows) == 7
+    again = cluster.allo("submit", tmp_path / "sweep.yaml", "--wait")
+    assert again.returncode == 0
+    assert all(len(cluster.explain(cell.cell).attempts) == 1 for cell in cluster.cells("lines")), "nothing trains twice"
+
+
+def test_stopping_a_worker_keeps_its_work(cluster, tmp_path):
+    journal = tmp_path / "journal"
+    submit(cluster, fake_spec("stopped", orders=1, seeds=1, steps=300, step_ms=20, journal=str(journal)), corpus(tmp_path))
+    worker = cluster.start_worker("worker")
+    wait_until(lambda: any(cell.step >= 20 for cell in cluster.cells("stopped")) or
+               (journal.exists() and "start" in journal.read_text()), "the first steps")
+    wait_until(lambda: list((tmp_path / "worker").rglob("checkpoint/state")), "a checkpoint")
+    cluster.workers.pop("worker")
+    worker.popen.send_signal(signal.SIGINT)
+    worker.popen.wait()
+    assert "stop" in journal.read_text()
+    cluster.start_worker("worker")
+    assert cluster.finished("stopped").done == 1
+    starts = [int(line.split()[4]) for line in journal.read_text().splitlines() if line.startswith("start")]
+    assert len(starts) == 2 and starts[1] > 0, "the second attempt goes on where the first one stopped"
+
+
+def test_the_ngram_trainer(cluster, tmp_path):
+    corpus(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(
+        "name: words\ntrainer: ngram\ndata: {text: [corpus.txt]}\narchitectures: [{name: witten_bell, options: {vocabulary: 500}}]\n"
+        "sizes:\n" + "".join(f"  - {{name: order{i}, options: {{order: {i}}}}}\n" for i in (1, 2, 3)) +
+        "seeds: [0, 1]\npretraining: {steps: 10}\n")
+    cluster.start_worker("worker", trainers=[f"ngram={sys.executable} {ROOT / 'examples/trainers/ngram.py'}"])
+    cluster.allo("submit", tmp_path / "sweep.yaml", "--wait")
+    losses = {}
+    for row in cluster.sweeps.Export(module("sweep_service_pb2").ExportRequest(sweep="words")):
+        cell = json.loads(row.json)
+        losses.setdefault(cell["size"], []).append(cell["validation_loss"])
+    assert sorted(losses) == ["order1", "order2", "order3"]
+    assert min(losses["order1"]) > max(losses["order2"]), "two words of history tell more than one"
+
+
+@pytest.mark.skipif(not (build_dir() / "allo-trainer").exists(), reason="allo-trainer is not built here")
+def test_transformers_from_text_to_slopes(cluster, tmp_path):
+    corpus(tmp_path)
+    shape = "layers: 1, d_ff: 32, heads: 2, d_kv: 8"
+    (tmp_path / "sweep.yaml").write_text(
+        "name: tiny\ndata: {text: [corpus.txt]}\ntokenizer: {vocabulary: 400}\narchitectures: [transformer]\n"
+        f"sizes: [{{name: a, d_model: 8, {shape}}}, {{name: b, d_model: 16, {shape}}}, {{name: c, d_model: 32, {shape}}}]\n"
+        "seeds: [0, 1]\npretraining: {steps: 20, input_length: 32, batch_sequences: 4, evaluation_examples: 8}\n")
+    cluster.start_worker("worker", trainers=())
+    done = cluster.allo("submit", tmp_path / "sweep.yaml", "--wait", check=False)
+    why = [(cell.cell, cell.error) for cell in cluster.cells("tiny")]
+    assert done.returncode == 0, (done.stdout, done.stderr, why)
+    slopes = cluster.analysis.Slopes(module("analysis_service_pb2").SlopesRequest(sweeps=["tiny"]))
+    slope = next(s for s in slopes.architectures[0].slopes if (s.x, s.y) == ("flops", "upstream"))
+    assert slope.known and slope.sizes == 3
