@@ -41,6 +41,9 @@ if(NOT ALLOMETRY_COMMIT)
   set(ALLOMETRY_COMMIT unknown)
 endif()
 
+add_custom_target(daemon_tests)
+add_custom_target(threaded_tests)
+
 # allometry_test(name SOURCES... LIBS... LABELS...): one GoogleTest program, its cases found by CTest.
 function(allometry_test name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBS;LABELS;DEFINITIONS" ${ARGN})
@@ -54,5 +57,12 @@ function(allometry_test name)
   if(NOT arg_LABELS)
     set(arg_LABELS unit)
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${arg_LABELS}")
+  # What the sanitizers run: all of it under ASan and UBSan, what has threads under TSan (CMakePresets.json).
+  add_dependencies(daemon_tests ${name})
+  if("threaded" IN_LIST arg_LABELS)
+    add_dependencies(threaded_tests ${name})
+  endif()
+  # One label, "unit.threaded", since gtest_discover_tests loses all but the first; ctest -L takes any part of it.
+  string(JOIN "." label ${arg_LABELS})
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS ${label})
 endfunction()

@@ -6,21 +6,24 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() {
   cat <<USAGE
-usage: tests/run.sh [--fast] [--no-install] [--help] [-- ARGUMENTS OF ctest]
+usage: tests/run.sh [--fast] [--no-install] [--no-sanitizers] [--help] [-- ARGUMENTS OF ctest]
 
-  --fast        the unit set only (labels other than unit left out)
-  --no-install  skip deploy/install-deps.sh
-Examples: tests/run.sh -- -L sim        tests/run.sh --no-install -- -R Slopes
+  --fast           the unit set only: no end-to-end, simulation or parity tests, no sanitizers
+  --no-sanitizers  leave out the builds with ASan + UBSan (unit and simulation) and TSan (what has threads)
+  --no-install     skip deploy/install-deps.sh
+Examples: tests/run.sh --no-sanitizers -- -L sim        tests/run.sh --fast --no-install -- -R Slopes
 USAGE
 }
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 
 install=1
+sanitizers=1
 ctest_arguments=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    --fast) ctest_arguments+=(-L unit) ;;
+    --fast) ctest_arguments+=(-L unit); sanitizers=0 ;;
+    --no-sanitizers) sanitizers=0 ;;
     --no-install) install=0 ;;
     --help|-h) usage; exit 0 ;;
     --) shift; break ;;
@@ -32,8 +35,21 @@ ctest_arguments+=("$@")
 
 [ $install = 1 ] && "$root/deploy/install-deps.sh" --tests
 cd "$root"
+
+sanitize() {  # preset, what it is
+  say "building build/$1: $2"
+  cmake --preset "$1" -DALLOMETRY_BUILD_TESTS=ON >/dev/null
+  cmake --build --preset "$1"
+  say "running the tests of build/$1"
+  ctest --preset "$1" --no-tests=error -j "$(nproc)"
+}
+
 say "building build/release with tests"
 cmake --preset release -DALLOMETRY_BUILD_TESTS=ON -DALLOMETRY_BUILD_BENCH=ON >/dev/null
 cmake --build --preset release
+if [ $sanitizers = 1 ]; then
+  sanitize asan "address and undefined-behaviour sanitizers"
+  sanitize tsan "thread sanitizer"
+fi
 say "running the tests"
 exec ctest --preset release --no-tests=error -j "$(nproc)" "${ctest_arguments[@]}"
