@@ -9,10 +9,10 @@
 #include <map>
 #include <numeric>
 
+#include "analysis/mean.h"
+
 namespace allometry::analysis {
 namespace {
-
-double Mean(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0) / v.size(); }
 
 // Cells by rising cost: a cell is on the frontier exactly when it is the best of its cost and beats all cheaper ones.
 std::vector<size_t> OrderByCost(const std::vector<FrontierCell>& cells) {

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "analysis/mean.h"
+
 namespace allometry::analysis {
 namespace {
 
@@ -19,8 +21,6 @@ constexpr double kRelativeZero = 1e-12;
 double TQuantile(double confidence, double degrees) {
   return boost::math::quantile(boost::math::students_t(degrees), 0.5 + confidence / 2);
 }
-
-double Mean(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0) / v.size(); }
 
 // Sum of products of deviations of two equally long samples.
 double CrossDeviation(const std::vector<double>& a, const std::vector<double>& b) {

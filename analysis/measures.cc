@@ -136,6 +136,13 @@ Measured TaskValue(const records::Record& record, const std::string& task) {
   return {std::nullopt, "fine-tuning " + NotDone(*record.finetune_state, record.finetune_reason)};
 }
 
+bool IsAtChance(const records::Record& record, const std::vector<std::string>& tasks) {
+  return std::ranges::any_of(tasks, [&](const std::string& task) {
+    const auto score = record.scores.find(task);
+    return score != record.scores.end() && score->second.at_chance;
+  });
+}
+
 Measured AxisValue(const records::Record& record, Axis axis, const MeasureOptions& options) {
   switch (axis) {
     case Axis::kFlops:

@@ -56,6 +56,8 @@ struct MeasureOptions {
 // A metric of the record that must be finite, and positive when asked.
 Measured MetricValue(const records::Record& record, const std::string& name, bool positive);
 Measured TaskValue(const records::Record& record, const std::string& task);
+// Whether one of the tasks' scores is within two standard errors of its majority class.
+bool IsAtChance(const records::Record& record, const std::vector<std::string>& tasks);
 Measured AxisValue(const records::Record& record, Axis axis, const MeasureOptions& options);
 
 // The cells of one architecture at one size: equal but for their seeds.

@@ -51,13 +51,6 @@ Measured Quality(const records::Record& cell, const ParetoRequest& request, cons
   return TaskValue(cell, request.quality);
 }
 
-bool IsAtChance(const records::Record& cell, const std::vector<std::string>& tasks) {
-  return std::ranges::any_of(tasks, [&](const std::string& task) {
-    const auto score = cell.scores.find(task);
-    return score != cell.scores.end() && score->second.at_chance;
-  });
-}
-
 // A point with the qualities of its seeds.
 struct Candidate {
   ParetoPoint point;

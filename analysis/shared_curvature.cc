@@ -2,16 +2,14 @@
 #include <algorithm>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
-#include <numeric>
 
 #include "analysis/line.h"
+#include "analysis/mean.h"
 
 namespace allometry::analysis {
 namespace {
 
 constexpr int kColumns = 5;  // level and slope of each curve, and the bend they share
-
-double Mean(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0) / v.size(); }
 
 struct Means {
   std::vector<double> x, y;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "analysis/comparisons.h"
+#include "analysis/mean.h"
 #include "common/ids.h"
 
 namespace allometry::analysis {
@@ -54,25 +55,12 @@ TransformedCell TransformCell(const records::Record& cell, Axis x, Axis y, const
   return {.x = TransformX(*raw_x.value, x, transform), .y = *out_y.value};
 }
 
-bool IsAtChance(const records::Record& cell, const std::vector<std::string>& tasks) {
-  return std::ranges::any_of(tasks, [&](const std::string& task) {
-    const auto score = cell.scores.find(task);
-    return score != cell.scores.end() && score->second.at_chance;
-  });
-}
-
 std::optional<double> SampleSd(const std::vector<double>& values) {
   if (values.size() < 2) return std::nullopt;
   double mean = 0, squares = 0;
   for (double v : values) mean += v / static_cast<double>(values.size());
   for (double v : values) squares += (v - mean) * (v - mean);
   return std::sqrt(squares / (static_cast<double>(values.size()) - 1));
-}
-
-double Mean(const std::vector<double>& values) {
-  double sum = 0;
-  for (double v : values) sum += v;
-  return sum / static_cast<double>(values.size());
 }
 
 // Everything that one call needs to build slopes.

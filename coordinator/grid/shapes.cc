@@ -4,13 +4,13 @@
 #include <cmath>
 
 #include "common/ids.h"
+#include "coordinator/grid/yaml_message.h"
 
 namespace allometry::coordinator {
 namespace {
 
 using common::Json;
 
-constexpr double kLargestExactInteger = 9007199254740992.0;  // 2^53
 constexpr int64_t kVocabularyOfModel = 32128, kVocabularyTrained = 8192;
 
 Json ValueToJson(const google::protobuf::Value& value) {

@@ -22,7 +22,6 @@ using google::protobuf::Message;
 // Anchors can make a small file an endless or enormous tree.
 constexpr int kMaxDepth = 64;
 constexpr int kMaxNodes = 1'000'000;
-constexpr double kLargestExactInteger = 9007199254740992.0;  // 2^53
 
 bool IsPlain(const YAML::Node& node) { return node.Tag() != "!"; }  // quoted scalars carry this tag
 bool HasNoValue(const YAML::Node& node) {

@@ -11,6 +11,9 @@
 // a message stands for that message's first field, a google.protobuf.Struct takes any map. Thread-safe.
 namespace allometry::coordinator {
 
+// Integers up to here are exact as doubles, which is what a number of a file is read as: 2^53.
+inline constexpr double kLargestExactInteger = 9007199254740992.0;
+
 // Something wrong in a file; lines count from 1.
 struct YamlProblem {
   int line = 0;

@@ -34,7 +34,7 @@ Json ParseOrEmpty(const std::string& text) {
   return value.is_discarded() ? Json::object() : value;
 }
 
-FinishedCell CellOf(const Query& q) {
+FinishedCell FinishedCellOf(const Query& q) {
   FinishedCell cell;
   cell.sweep_id = q.Int(0);
   cell.name = q.Text(1);
@@ -65,15 +65,16 @@ std::vector<FinishedCell> CellsAfter(Database& db, int64_t sweep_id, int64_t eve
          "(?2, ?3) "
          "AND (res.event <= ?4 OR r.state IN ('failed', 'diverged')) ORDER BY c.sweep_id, c.name LIMIT ?5",
          sweep_id, last_sweep, last_name, event, limit);
-  while (q.Next()) cells.push_back(CellOf(q));
+  while (q.Next()) cells.push_back(FinishedCellOf(q));
   return cells;
 }
 
 std::vector<std::string> CellRows(const FinishedCell& cell) {
   Json row = cell.names;
   row.update(cell.metrics);
-  // What the coordinator computes goes before what a trainer claims.
-  row.update(cell.costs);
+  // What the coordinator computes goes before what a trainer claims; 0 stands for what it does not know.
+  for (const auto& [name, cost] : cell.costs.items())
+    if (!row.contains(name) || cost != 0) row[name] = cost;
   return {row.dump()};
 }
 

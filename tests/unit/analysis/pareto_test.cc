@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-ParetoResult Ok(const records::Table& table, const ParetoRequest& request = {}) {
+ParetoResult ParetoOf(const records::Table& table, const ParetoRequest& request = {}) {
   auto result = Pareto(table, request);
   EXPECT_TRUE(result.ok()) << (result.ok() ? "" : result.error().message);
   return std::move(result).value();
@@ -23,7 +23,7 @@ const ParetoPoint& Point(const ParetoResult& result, const std::string& cell) {
 }
 
 TEST(Pareto, MeansOverSeedsByRisingCost) {
-  const ParetoResult result = Ok(Grid("a", {}) + Grid("b", {.first_cost = 2e6}));
+  const ParetoResult result = ParetoOf(Grid("a", {}) + Grid("b", {.first_cost = 2e6}));
   ASSERT_THAT(result.points, SizeIs(6));
   EXPECT_EQ(result.points[0].cell, "a-z0");
   EXPECT_EQ(result.points[1].cell, "b-z0");
@@ -35,8 +35,8 @@ TEST(Pareto, MeansOverSeedsByRisingCost) {
 
 TEST(Pareto, QualityMayBeDownstreamOrATask) {
   const records::Table table = Grid("a", {.sizes = 2});
-  EXPECT_NEAR(Ok(table, {.quality = "downstream"}).points[1].quality, 0.5, 1e-12);
-  EXPECT_NEAR(Ok(table, {.quality = "gloss"}).points[1].quality, 0.55, 1e-12);
+  EXPECT_NEAR(ParetoOf(table, {.quality = "downstream"}).points[1].quality, 0.5, 1e-12);
+  EXPECT_NEAR(ParetoOf(table, {.quality = "gloss"}).points[1].quality, 0.55, 1e-12);
   const auto wrong = Pareto(table, {.quality = "glos"});
   EXPECT_THAT(wrong.error().message, HasSubstr("did you mean 'gloss'"));
 }
@@ -44,8 +44,8 @@ TEST(Pareto, QualityMayBeDownstreamOrATask) {
 TEST(Pareto, CostsReadTheirMetric) {
   records::Table table = Grid("a", {.sizes = 2});
   for (records::Record& r : table) r.metrics["peak_memory_bytes"] = 7 * r.metrics["forward_flops"];
-  EXPECT_DOUBLE_EQ(Ok(table, {.cost = Cost::kMemory}).points[0].cost, 7e6);
-  EXPECT_DOUBLE_EQ(Ok(table, {.cost = Cost::kSeconds}).points[0].cost, 1);
+  EXPECT_DOUBLE_EQ(ParetoOf(table, {.cost = Cost::kMemory}).points[0].cost, 7e6);
+  EXPECT_DOUBLE_EQ(ParetoOf(table, {.cost = Cost::kSeconds}).points[0].cost, 1);
   const auto missing = Pareto(table, {.cost = Cost::kActiveParameters});
   EXPECT_EQ(missing.error().code, common::ErrorCode::kFailedPrecondition);
   EXPECT_THAT(missing.error().message, HasSubstr("no active_parameters was recorded"));
@@ -53,7 +53,7 @@ TEST(Pareto, CostsReadTheirMetric) {
 
 TEST(Pareto, TheBestOfEachRegionHasTheLargestProbability) {
   // b is better where it is cheap, a where it is dear.
-  const ParetoResult result = Ok(Grid("a", {.slope = 0.8}) + Grid("b", {.level = 8.9, .slope = 0.6}));
+  const ParetoResult result = ParetoOf(Grid("a", {.slope = 0.8}) + Grid("b", {.level = 8.9, .slope = 0.6}));
   ASSERT_THAT(result.regions, SizeIs(3));
   for (const ParetoRegion& region : result.regions) {
     EXPECT_EQ(region.cells, 2);
@@ -62,13 +62,13 @@ TEST(Pareto, TheBestOfEachRegionHasTheLargestProbability) {
     EXPECT_NEAR(sum, 1, 1e-9);
   }
   EXPECT_EQ(result.regions.front().best.front().architecture, "a");
-  const ParetoResult crossed = Ok(Grid("a", {.slope = 0.8}) + Grid("b", {.level = 8.5, .slope = 0.6}));
+  const ParetoResult crossed = ParetoOf(Grid("a", {.slope = 0.8}) + Grid("b", {.level = 8.5, .slope = 0.6}));
   EXPECT_EQ(crossed.regions.front().best.front().architecture, "b");
   EXPECT_EQ(crossed.regions.back().best.front().architecture, "a");
 }
 
 TEST(Pareto, OwnRegionEdges) {
-  const ParetoResult result = Ok(Grid("a", {.sizes = 4}), {.region_edges = {1e7}});
+  const ParetoResult result = ParetoOf(Grid("a", {.sizes = 4}), {.region_edges = {1e7}});
   ASSERT_THAT(result.regions, SizeIs(2));
   EXPECT_EQ(result.regions[0].cells, 1) << "an edge belongs to the region above it";
   EXPECT_EQ(result.regions[1].cells, 3);
@@ -76,19 +76,19 @@ TEST(Pareto, OwnRegionEdges) {
 }
 
 TEST(Pareto, WithoutReplicatesMembershipComesWithoutProbability) {
-  const ParetoResult result = Ok(Grid("a", {.seeds = 1}));
+  const ParetoResult result = ParetoOf(Grid("a", {.seeds = 1}));
   EXPECT_TRUE(result.points[0].on_frontier);
   EXPECT_FALSE(result.points[0].probability);
   EXPECT_THAT(result.no_probability, HasSubstr("replicate"));
   EXPECT_THAT(result.regions[0].best, IsEmpty());
-  EXPECT_TRUE(Ok(Grid("a", {.seeds = 1}), {.sd = 0.1}).points[0].probability);
+  EXPECT_TRUE(ParetoOf(Grid("a", {.seeds = 1}), {.sd = 0.1}).points[0].probability);
 }
 
 TEST(Pareto, ADivergedCellIsListedAndNoPoint) {
   records::Table table = Grid("a", {});
   table.push_back(Cell("b", "z0", 0, 1e5, 1));
   table.back().state = records::CellState::kDiverged;
-  const ParetoResult result = Ok(table);
+  const ParetoResult result = ParetoOf(table);
   EXPECT_THAT(result.points, SizeIs(3));
   ASSERT_THAT(result.left_out, SizeIs(1));
   EXPECT_EQ(result.left_out[0].reason, "diverged");
@@ -104,10 +104,10 @@ TEST(Pareto, TimesOnUnlikeDevicesAreRefused) {
 TEST(Pareto, AtChanceMarksThePointsWhoseQualityHoldsTheScore) {
   records::Table table = Grid("a", {});
   table[0].scores["sense"].at_chance = true;
-  EXPECT_TRUE(Ok(table, {.quality = "downstream"}).points[0].at_chance);
-  EXPECT_TRUE(Ok(table, {.quality = "sense"}).points[0].at_chance);
-  EXPECT_FALSE(Ok(table, {.quality = "gloss"}).points[0].at_chance);
-  EXPECT_FALSE(Ok(table).points[0].at_chance);
+  EXPECT_TRUE(ParetoOf(table, {.quality = "downstream"}).points[0].at_chance);
+  EXPECT_TRUE(ParetoOf(table, {.quality = "sense"}).points[0].at_chance);
+  EXPECT_FALSE(ParetoOf(table, {.quality = "gloss"}).points[0].at_chance);
+  EXPECT_FALSE(ParetoOf(table).points[0].at_chance);
 }
 
 TEST(Pareto, BadNumbersAreRefused) {

@@ -41,7 +41,7 @@ class StoreTest : public ::testing::Test {
     run.id = 1;
     run.flops = 5e15;
     run.steps = 100;
-    store.InsertRun({&run, "id-1", "builtin", "{}", R"({"forward_flops":7})", "auto"});
+    store.InsertRun({&run, "id-1", "builtin", "{}", R"({"forward_flops":7,"parameters":0})", "auto"});
     CellRow cell;
     cell.sweep_id = 1;
     cell.name = "c";
@@ -191,8 +191,8 @@ TEST_F(StoreTest, ExportsFollowTheLineageOfTheAcceptedAttempt) {
   run.state = scheduler::RunState::kDone;
   store->UpdateRun(run);
   store->SetAcceptedAttempt(1, 2);
-  store->PutResult(
-      {1, 2, 1, R"({"validation_loss":1.1,"forward_flops":999})", R"([{"task":"wic","value":0.6}])", "{}"});
+  store->PutResult({1, 2, 1, R"({"validation_loss":1.1,"forward_flops":999,"parameters":11})",
+                    R"([{"task":"wic","value":0.6}])", "{}"});
   store->AddEvent(1, 1, 1, 0);
   ASSERT_TRUE(store->Commit().ok());
 
@@ -211,6 +211,7 @@ TEST_F(StoreTest, ExportsFollowTheLineageOfTheAcceptedAttempt) {
   ASSERT_EQ(cells.size(), 1u);
   EXPECT_EQ(cells[0]["validation_loss"], 1.1);
   EXPECT_EQ(cells[0]["forward_flops"], 7);  // computed, not claimed
+  EXPECT_EQ(cells[0]["parameters"], 11);    // of a trainer of one's own nothing is computed
   EXPECT_EQ(cells[0]["seed"], std::numeric_limits<uint64_t>::max());
   EXPECT_EQ(rows("scores").at(0)["task"], "wic");
   EXPECT_EQ(Exporter::Start(reader.get(), "cells", "nope").error().code, common::ErrorCode::kNotFound);
