@@ -532,7 +532,7 @@ class BlobServerTest : public ServerTest {
 
 TEST_F(BlobServerTest, MovesArtefactsBothWays) {
   std::string content;
-  for (int i = 0; content.size() < 3'500'000; ++i) content += std::to_string(i * 7919) + " ";
+  for (int64_t i = 0; content.size() < 3'500'000; ++i) content += std::to_string(i * 7919) + " ";
   const std::string sha256 = common::Sha256Hex(content);
   int64_t stored = 0;
   auto status = Upload(sha256, content, 0, 1 << 20, &stored);
