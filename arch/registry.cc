@@ -2,15 +2,18 @@
 
 #include "arch/albert.h"
 #include "arch/architecture.h"
+#include "arch/dconv.h"
 #include "arch/glu.h"
 #include "arch/lconv.h"
+#include "arch/mixer.h"
+#include "arch/mos.h"
 #include "arch/transformer.h"
 #include "common/ids.h"
 
 namespace allometry::arch {
 
 std::span<const Architecture* const> Architectures() {
-  static const std::array<const Architecture*, 4> all{&Transformer(), &Albert(), &Glu(), &Lconv()};
+  static const std::array all{&Transformer(), &Albert(), &Dconv(), &Glu(), &Lconv(), &Mixer(), &Mos()};
   return all;
 }
 

@@ -10,6 +10,7 @@
 #include "arch/architecture.h"
 #include "common/ids.h"
 #include "coordinator/grid/known_tasks.h"
+#include "coordinator/grid/runs.h"
 #include "coordinator/grid/shapes.h"
 
 namespace allometry::coordinator {
@@ -341,12 +342,27 @@ class SpecChecker {
   void CheckShapes(const std::vector<GridShape>& shapes) {
     for (int i = 0; i < spec_.architectures_size(); ++i) {
       const arch::Architecture& architecture = **arch::FindArchitecture(spec_.architectures(i).name());
-      const auto options = arch::CompleteOptions(architecture, StructToJson(spec_.architectures(i).options()));
+      const auto options = OptionsOf(spec_, architecture, StructToJson(spec_.architectures(i).options()));
+      CheckLengths(At("architectures", i) + ".options", LabelOf(spec_.architectures(i)),
+                   architecture.LongestLengths(*options));
       for (const GridShape& shape : shapes)
         if (const auto fits = architecture.CheckShape(shape.shape, *options); !fits)
           Add(At("sizes", shape.size_index),
               LabelOf(spec_.architectures(i)) + " cannot take size " + shape.name + ": " + fits.error().message);
     }
+  }
+
+  // Inputs of fine-tuning are no mistake: longer ones are cut and counted, as always.
+  void CheckLengths(const std::string& path, const std::string& label, const arch::Lengths& longest) {
+    const auto check = [&](const char* phase, const char* what, int64_t length, int64_t limit) {
+      if (length > limit)
+        Add(path, label + " is built for " + std::to_string(limit) + " " + what + " tokens, and " + phase + " has " +
+                      std::to_string(length));
+    };
+    const arch::Lengths pretraining = PretrainingStep(spec_).lengths;
+    check("pretraining", "input", pretraining.inputs, longest.inputs);
+    check("pretraining", "target", pretraining.targets, longest.targets);
+    if (spec_.has_finetuning()) check("finetuning", "target", FinetuningStep(spec_).lengths.targets, longest.targets);
   }
 
   const v1::SweepSpec& spec_;

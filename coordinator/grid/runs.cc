@@ -105,6 +105,11 @@ Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& 
           {"seed", 0}};
 }
 
+common::Result<Json> OptionsOf(const v1::SweepSpec& spec, const arch::Architecture& architecture, const Json& given) {
+  return arch::CompleteOptions(architecture,
+                               arch::WithRecipeLengths(architecture, given, PretrainingStep(spec).lengths));
+}
+
 Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& architecture, const GridShape& shape) {
   Json options = StructToJson(architecture.options());
   if (!IsBuiltin(spec)) {
@@ -116,7 +121,7 @@ Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& architecture
   const arch::Shape& s = shape.shape;
   const arch::Architecture& known = **arch::FindArchitecture(architecture.name());
   return {{"architecture", architecture.name()},
-          {"options", arch::CompleteOptions(known, options).value()},
+          {"options", OptionsOf(spec, known, options).value()},
           {"shape",
            {{"encoder_layers", s.encoder_layers},
             {"decoder_layers", s.decoder_layers},

@@ -1,5 +1,6 @@
 """`mixer` against its definition (Tolstikhin et al. 2021, arXiv 2105.01601, equation 1; docs/architectures.md), with
-inputs padded to the full length, in float64: logits within 1e-4, loss within 1e-5 per token, with weights moved both ways."""
+inputs padded to the full length, in float64: logits within 1e-4, loss within 1e-5 per token, with weights moved both
+ways."""
 
 import math
 

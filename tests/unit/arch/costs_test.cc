@@ -98,6 +98,56 @@ TEST(ArchCosts, LconvIsLinearInTheInputLength) {
   EXPECT_EQ(forward(300) - forward(200), forward(200) - forward(100));
 }
 
+// The shares are SCIENCE section 2's.
+TEST(ArchCosts, DconvIsAsLargeAsTheTransformerNearBaseOnly) {
+  const auto share = [](const char* size) {
+    const Shape shape = *FindSize(size);
+    return static_cast<double>(Parameters("dconv", shape).total) / Parameters("transformer", shape).total;
+  };
+  EXPECT_NEAR(share("base"), 1.15, 0.005);
+  EXPECT_NEAR(share("xl"), 1 - 0.52, 0.005);
+  EXPECT_NEAR(share("xxl"), 1 - 0.70, 0.005);
+}
+
+TEST(ArchCosts, DconvReplacesSelfAttentionAndNarrowsTheFeedForwardLayers) {
+  const Shape shape = *FindSize("tiny");
+  const int64_t d = shape.d_model, narrow = 168;  // 1024 / 6 = 170.67, to the nearest multiple of 8
+  const int64_t attention = (4 * d * d + 2 * d * shape.d_ff) * 8 + 2 * 32 * shape.heads;
+  const int64_t convolution = (13 * d * d + 2 * d * narrow) * 8;
+  EXPECT_EQ(Parameters("dconv", shape).total, Parameters("transformer", shape).total - attention + convolution);
+  EXPECT_EQ(Parameters("dconv", shape).total - Parameters("dconv", shape, {{"heads", 4}}).total, 9 * (d - 4) * d * 8);
+}
+
+TEST(ArchCosts, MosPaysForEachSoftmax) {
+  const Shape shape = *FindSize("tiny");
+  const int64_t d = shape.d_model, v = shape.vocabulary;
+  EXPECT_EQ(Parameters("mos", shape).total, Parameters("transformer", shape).total + 15 * (d * d + d));
+  const FlopCount plain = Find("transformer").CountFlops(shape, Options("transformer"), kT5Lengths);
+  const FlopCount mos = Find("mos").CountFlops(shape, Options("mos"), kT5Lengths);
+  EXPECT_EQ(mos.forward - mos.forward_without_head, 15 * (plain.forward - plain.forward_without_head));
+  EXPECT_EQ(mos.forward - plain.forward, 2 * 114 * (14 * d * v + 15 * (d * d + d)));
+}
+
+TEST(ArchCosts, MixersLengthIsPartOfItsParameters) {
+  const Shape shape = *FindSize("tiny");
+  const int64_t d = shape.d_model, hidden = d / 2;
+  const auto total = [&](const Json& given) { return Parameters("mixer", shape, given).total; };
+  const int64_t attention = 4 * d * d * 4 + 32 * shape.heads;  // of one stack
+  EXPECT_EQ(total(nullptr), Parameters("transformer", shape).total - attention + 2 * 512 * hidden * 4);
+  EXPECT_EQ(total({{"input_length", 128}}), total(nullptr) - 2 * 384 * hidden * 4);
+  EXPECT_EQ(total({{"target_length", 29}}), total(nullptr)) << "attention takes any number of targets";
+  EXPECT_EQ(total({{"decoder", "causal_mixing"}}), total(nullptr) - attention + 2 * 114 * hidden * 4);
+}
+
+TEST(ArchCosts, MixerReadsNoMoreThanItsLength) {
+  const Shape shape = *FindSize("tiny");
+  const auto forward = [&](int64_t inputs) {
+    return Find("mixer").CountFlops(shape, Options("mixer", {{"input_length", 128}}), {inputs, 10}).forward;
+  };
+  EXPECT_LT(forward(64), forward(128));
+  EXPECT_EQ(forward(300), forward(128));
+}
+
 TEST(ArchCosts, MemoryGrowsWithTheMicroBatchInActivationsOnly) {
   for (const Architecture* a : Architectures()) {
     const Json options = *CompleteOptions(*a, nullptr);

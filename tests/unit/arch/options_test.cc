@@ -53,6 +53,31 @@ TEST(ArchOptions, AWholeNumberInAnyNotationIsAnInteger) {
   EXPECT_EQ(options.at("factor"), 64);
 }
 
+TEST(ArchOptions, WhatIsBuiltForALengthGetsTheRecipes) {
+  const Architecture &mixer = **FindArchitecture("mixer"), &glu = **FindArchitecture("glu");
+  EXPECT_EQ(WithRecipeLengths(mixer, nullptr, {128, 29}), Json({{"input_length", 128}, {"target_length", 29}}));
+  EXPECT_EQ(WithRecipeLengths(mixer, {{"input_length", 64}}, {128, 29}).at("input_length"), 64);
+  EXPECT_EQ(WithRecipeLengths(glu, {{"activation", "relu"}}, {128, 29}), Json({{"activation", "relu"}}));
+}
+
+TEST(ArchOptions, LongestLengthsAreTheMixersOwn) {
+  const Architecture &mixer = **FindArchitecture("mixer"), &glu = **FindArchitecture("glu");
+  const Json attention = *CompleteOptions(mixer, {{"input_length", 64}});
+  EXPECT_EQ(mixer.LongestLengths(attention).inputs, 64);
+  EXPECT_GT(mixer.LongestLengths(attention).targets, 1 << 30);
+  EXPECT_EQ(mixer.LongestLengths(*CompleteOptions(mixer, {{"decoder", "causal_mixing"}})).targets, 114);
+  EXPECT_GT(glu.LongestLengths(*CompleteOptions(glu, nullptr)).inputs, 1 << 30);
+}
+
+TEST(ArchOptions, DconvKernelsMustDivideTheWidthAndMixersWidthIsEven) {
+  const Architecture &dconv = **FindArchitecture("dconv"), &mixer = **FindArchitecture("mixer");
+  EXPECT_FALSE(dconv.CheckShape(*FindSize("nano"), *CompleteOptions(dconv, Json{{"heads", 7}})).ok());
+  EXPECT_TRUE(dconv.CheckShape(*FindSize("nano"), *CompleteOptions(dconv, Json{{"heads", 8}})).ok());
+  Shape shape = *FindSize("nano");
+  shape.d_model = 65;
+  EXPECT_THAT(mixer.CheckShape(shape, *CompleteOptions(mixer, nullptr)).error().message, HasSubstr("an even one"));
+}
+
 TEST(ArchOptions, LconvKernelsMustDivideTheWidth) {
   const Architecture& lconv = **FindArchitecture("lconv");
   EXPECT_FALSE(lconv.CheckShape(*FindSize("nano"), *CompleteOptions(lconv, Json{{"heads", 7}})).ok());

@@ -183,6 +183,34 @@ TEST(Grid, OwnTrainersGetTheCorpusAndTheirOptions) {
   EXPECT_FALSE(run.contains("data"));
 }
 
+TEST(Grid, WhatIsBuiltForALengthIsBuiltForPretrainings) {
+  v1::SweepSpec spec = Spec();
+  spec.mutable_architectures(0)->set_name("mixer");
+  const auto cells = Cells(spec);
+  const Json expected{{"decoder", "attention"}, {"input_length", 64}, {"target_length", 14}};
+  EXPECT_EQ(RunOf(Named(cells, "mixer-nano-s0"))["model"]["options"], expected);
+  EXPECT_EQ(RunOf(Named(cells, "mixer-nano-s0-ft"))["model"]["options"], expected) << "a child has its parent's";
+  spec.mutable_pretraining()->set_input_length(32);
+  EXPECT_LT(Named(Cells(spec), "mixer-nano-s0").costs.parameters(), Named(cells, "mixer-nano-s0").costs.parameters());
+}
+
+TEST(Grid, RefusesLongerSequencesThanAnArchitectureIsBuiltFor) {
+  v1::SweepSpec spec = Spec();
+  auto* mixer = spec.mutable_architectures(0);
+  mixer->set_name("mixer");
+  auto& options = *mixer->mutable_options()->mutable_fields();
+  options["input_length"].set_number_value(63);
+  auto cells = Expand(spec, FullManifest());
+  ASSERT_FALSE(cells);
+  EXPECT_THAT(cells.error().message, HasSubstr("mixer is built for 63 input tokens, and pretraining has 64"));
+  options.erase("input_length");
+  options["decoder"].set_string_value("causal_mixing");
+  spec.mutable_finetuning()->set_target_length(15);
+  cells = Expand(spec, FullManifest());
+  ASSERT_FALSE(cells);
+  EXPECT_THAT(cells.error().message, HasSubstr("mixer is built for 14 target tokens, and finetuning has 15"));
+}
+
 TEST(Grid, RefusesAManifestWithoutItsFiles) {
   EXPECT_THAT(Expand(Spec(), Manifest({"task:wordnet_pos"})).error().message, HasSubstr("corpus"));
   EXPECT_THAT(Expand(Spec(), Manifest({"corpus"})).error().message, HasSubstr("wordnet_pos"));

@@ -26,6 +26,8 @@ std::unique_ptr<at::ObserverContext> CountOperator(const at::RecordFunction& rec
     counted_flops += ProductFlops(inputs[1], inputs[2]);
   else if (name == "allometry::light_convolution")
     counted_flops += 2 * inputs[0].toTensor().numel() * inputs[1].toTensor().size(0);
+  else if (name == "allometry::dynamic_convolution")
+    counted_flops += 2 * inputs[0].toTensor().numel() * inputs[1].toTensor().size(2);
   else if (name.find("conv") != std::string::npos || name == "aten::dot" || name == "aten::mv")
     ADD_FAILURE() << "an operator that is not counted here: " << name;
   return nullptr;

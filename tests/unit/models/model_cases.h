@@ -23,6 +23,8 @@ struct ModelCase {
 // Every architecture with its defaults, and with every option changed.
 inline std::vector<ModelCase> ModelCases() {
   return {{"transformer", nullptr},
+          {"dconv", nullptr},
+          {"dconv", {{"heads", 4}}},
           {"glu", nullptr},
           {"glu", {{"activation", "gelu"}, {"tied_embedding", false}}},
           {"glu", {{"activation", "silu"}}},
@@ -32,7 +34,12 @@ inline std::vector<ModelCase> ModelCases() {
           {"albert", {{"factor", 0}}},
           {"albert", {{"factor", 0}, {"untied_softmax", true}}},
           {"lconv", nullptr},
-          {"lconv", {{"heads", 4}}}};
+          {"lconv", {{"heads", 4}}},
+          {"mixer", nullptr},
+          // long enough for every test: it takes no longer sequences
+          {"mixer", {{"decoder", "causal_mixing"}, {"input_length", 70}, {"target_length", 130}}},
+          {"mos", nullptr},
+          {"mos", {{"softmaxes", 3}}}};
 }
 
 // Small, with heads * d_kv unequal to d_model and unequal stacks.
