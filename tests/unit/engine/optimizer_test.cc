@@ -207,7 +207,7 @@ TEST_P(AdafactorTest, TakesEveryStepAsHuggingFacesDoes) {
       EXPECT_LE(difference, 1e-6) << name << " step " << step;
       largest = std::max(largest, difference);
     }
-    RecordProperty(name, std::to_string(largest));
+    RecordProperty(name, std::to_string(largest * 1e9) + "e-9");
     EXPECT_GT((value.flatten() - Numbers(count, 0) * 0.5).abs().max().item<double>(), 1e-2) << name << " moved";
   }
 }

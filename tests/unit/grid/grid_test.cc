@@ -108,6 +108,24 @@ TEST(Grid, ResolvesEveryFieldOfARun) {
   EXPECT_EQ(prepare["tasks"][0]["files"][0]["name"], "task:wordnet_pos.txt");
 }
 
+TEST(Grid, WritesWhatASchedulesEndNeedsAndZLossOnlyIfThereIsOne) {
+  v1::SweepSpec spec = Spec();
+  const Json plain = RunOf(Named(Cells(spec), "transformer-own-s3"));
+  EXPECT_FALSE(plain.contains("z_loss"));
+  EXPECT_FALSE(plain["optimizer"].contains("final_fraction"));
+  spec.mutable_pretraining()->set_z_loss(1e-4);
+  spec.mutable_pretraining()->mutable_optimizer()->set_schedule("cosine");
+  const Json cosine = RunOf(Named(Cells(spec), "transformer-own-s3"));
+  EXPECT_EQ(cosine["z_loss"], 1e-4);
+  EXPECT_EQ(cosine["optimizer"]["final_fraction"], 0.1);
+  EXPECT_FALSE(cosine["optimizer"].contains("decay_fraction"));
+  spec.mutable_pretraining()->mutable_optimizer()->set_schedule("wsd");
+  spec.mutable_pretraining()->mutable_optimizer()->set_decay_fraction(0.2);
+  const Json wsd = RunOf(Named(Cells(spec), "transformer-own-s3"));
+  EXPECT_EQ(wsd["optimizer"]["final_fraction"], 0.0);
+  EXPECT_EQ(wsd["optimizer"]["decay_fraction"], 0.2);
+}
+
 TEST(Grid, QuickstartHasTwentyFourOfEachAndOneToPrepare) {
   const auto spec = ReadSweepFile(ALLOMETRY_SOURCE_DIR "/examples/quickstart.yaml");
   ASSERT_TRUE(spec.ok()) << spec.error().message;

@@ -75,7 +75,13 @@ void Block::Initialise(at::Generator generator) {
 }
 
 at::Tensor Block::forward(const at::Tensor& x_btd, const StackContext& context) {
-  return context.recompute && at::GradMode::is_enabled() ? ApplyTwice(x_btd, context) : Apply(x_btd, context);
+  if (!at::GradMode::is_enabled()) return Apply(x_btd, context);
+  if (context.recompute) return ApplyTwice(x_btd, context);
+  // Views of its own: gradients of what blocks share are summed within a block first, in ApplyTwice's order.
+  StackContext own = context;
+  for (at::Tensor* tensor : own.Differentiable())
+    if (tensor->defined()) *tensor = tensor->view_as(*tensor);
+  return Apply(x_btd, own);
 }
 
 at::Tensor Block::Apply(at::Tensor x_btd, const StackContext& context) {
