@@ -3,17 +3,20 @@
 #include "arch/albert.h"
 #include "arch/architecture.h"
 #include "arch/dconv.h"
+#include "arch/evolved.h"
 #include "arch/glu.h"
 #include "arch/lconv.h"
 #include "arch/mixer.h"
 #include "arch/mos.h"
 #include "arch/transformer.h"
+#include "arch/universal.h"
 #include "common/ids.h"
 
 namespace allometry::arch {
 
 std::span<const Architecture* const> Architectures() {
-  static const std::array all{&Transformer(), &Albert(), &Dconv(), &Glu(), &Lconv(), &Mixer(), &Mos()};
+  static const std::array all{&Transformer(), &Albert(), &Dconv(), &Evolved(),  &Glu(),
+                              &Lconv(),       &Mixer(),  &Mos(),   &Universal()};
   return all;
 }
 

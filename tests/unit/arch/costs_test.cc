@@ -148,6 +148,41 @@ TEST(ArchCosts, MixerReadsNoMoreThanItsLength) {
   EXPECT_EQ(forward(300), forward(128));
 }
 
+// By hand, for one Evolved layer a stack: d 4, inner 2 x 3 = 6 (12 with twice the heads), d_ff 8, vocabulary 10, 5
+// inputs, 3 targets.
+TEST(ArchCosts, EvolvedByHand) {
+  const Shape shape{2, 2, 4, 8, 2, 3, 10};
+  const int64_t encoder = 2 * 16 + (16 * 4 + 3 * 4 * 2 + 9 * 16 + 16 * 2) + 4 * 24 + 2 * 32;
+  const int64_t dual = 4 * (4 * 12) + 4 * 24, convolutions = (11 * 4 + 4 * 8) + (7 * 4 + 4 * 2) + (7 * 8 + 8 * 4);
+  const int64_t decoder = dual + convolutions + 4 * 24 + 4 * 24 + 2 * 32;
+  const int64_t norms = (4 * 4 + 16) + (5 * 4 + 8) + 2 * 4, tables = 32 * (2 + 2 + 4);
+  EXPECT_EQ(Parameters("evolved", shape).total, 10 * 4 + encoder + decoder + norms + tables);
+  const int64_t forward = 5 * (encoder + 2 * 5 * 6) + 3 * (decoder - 4 * 24 + 2 * 3 * 12 + 2 * 3 * 6 + 4 * 5 * 6) +
+                          5 * (4 * 24) + 3 * 4 * 10;  // cross-attention's keys and values are of the inputs
+  const FlopCount flops = Find("evolved").CountFlops(shape, Options("evolved"), {5, 3});
+  EXPECT_EQ(flops.forward, 2 * forward);
+  const int64_t uncounted = 5 * (3 * 4 * 2), lookups = (5 + 3) * 10 * 4;
+  EXPECT_EQ(flops.mtf_multiply_adds, 128.0 * static_cast<double>(forward - uncounted + lookups));
+}
+
+// By hand: one layer a stack makes 2 + 2 + 2 applications of its block.
+TEST(ArchCosts, UniversalByHand) {
+  const Shape shape{1, 1, 4, 8, 2, 3, 10};
+  const int64_t encoder = 4 * 24 + 2 * 32, decoder = 8 * 24 + 2 * 32, gates = 6 * 16;
+  const int64_t rest = 2 * 10 * 4 + (2 + 3 + 2) * 4 + 2 * (32 * 2) + 2 * (2 * 4);  // embeddings, norms, tables, signals
+  EXPECT_EQ(Parameters("universal", shape).total, encoder + decoder + (2 + 3) * (gates + 2 * 4) + rest);
+  EXPECT_EQ(Parameters("universal", shape, {{"gate", "none"}}).total, encoder + decoder + rest);
+  EXPECT_EQ(Parameters("universal", shape, {{"gate", "none"}, {"halting", "act"}}).total, encoder + decoder + rest + 8);
+  const int64_t plain = 6 * (5 * (encoder + 2 * 5 * 6) + 3 * (6 * 24 + 2 * 32 + 2 * 3 * 6 + 2 * 5 * 6) + 5 * (2 * 24));
+  const int64_t head = 3 * 4 * 10, gated = 6 * (5 * 2 + 3 * 3) * gates, halts = 2 * (5 + 3) * 4;
+  const auto forward = [&](const Json& given) {
+    return Find("universal").CountFlops(shape, Options("universal", given), {5, 3}).forward;
+  };
+  EXPECT_EQ(forward(nullptr), 2 * (plain + gated + head));
+  EXPECT_EQ(forward({{"gate", "none"}}), 2 * (plain + head));
+  EXPECT_EQ(forward({{"halting", "act"}}), 2 * (plain + gated + halts + head));
+}
+
 TEST(ArchCosts, MemoryGrowsWithTheMicroBatchInActivationsOnly) {
   for (const Architecture* a : Architectures()) {
     const Json options = *CompleteOptions(*a, nullptr);

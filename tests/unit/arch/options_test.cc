@@ -78,6 +78,19 @@ TEST(ArchOptions, DconvKernelsMustDivideTheWidthAndMixersWidthIsEven) {
   EXPECT_THAT(mixer.CheckShape(shape, *CompleteOptions(mixer, nullptr)).error().message, HasSubstr("an even one"));
 }
 
+TEST(ArchOptions, EvolvedNamesTheShapesItTakes) {
+  const Architecture& evolved = **FindArchitecture("evolved");
+  const auto message = [&](const Shape& shape, const Json& given) {
+    return evolved.CheckShape(shape, *CompleteOptions(evolved, given)).error().message;
+  };
+  EXPECT_THAT(message({5, 4, 64, 128, 2, 32, 100}, nullptr), HasSubstr("encoder_layers is 5"));
+  EXPECT_THAT(message({5, 4, 64, 128, 2, 32, 100}, nullptr), HasSubstr("such as 4 or 6"));
+  EXPECT_THAT(message({4, 1, 64, 128, 2, 32, 100}, nullptr), HasSubstr("such as 2"));
+  EXPECT_THAT(message({4, 4, 63, 128, 2, 32, 100}, nullptr), HasSubstr("d_model is 63"));
+  EXPECT_THAT(message({4, 4, 64, 128, 4, 32, 100}, {{"max_heads", 3}}), HasSubstr("0 or at least 4"));
+  EXPECT_TRUE(evolved.CheckShape({4, 4, 64, 128, 4, 32, 100}, *CompleteOptions(evolved, {{"max_heads", 4}})).ok());
+}
+
 TEST(ArchOptions, LconvKernelsMustDivideTheWidth) {
   const Architecture& lconv = **FindArchitecture("lconv");
   EXPECT_FALSE(lconv.CheckShape(*FindSize("nano"), *CompleteOptions(lconv, Json{{"heads", 7}})).ok());

@@ -64,7 +64,7 @@ TEST(ModelFlops, OperatorCountIsWhatArchSaysToTheUnit) {
       const auto model = MakeModel(spec, 1);
       const arch::Architecture& costs = **arch::FindArchitecture(c.architecture);
       for (const arch::Lengths n : lengths)
-        EXPECT_EQ(CountForward(*model, shape, n, 2), 2 * costs.CountFlops(shape, spec.options, n).forward)
+        EXPECT_EQ(CountForward(*model, shape, n, 2), 2 * costs.CountFlops(spec.shape, spec.options, n).forward)
             << c.Name() << " d_model " << shape.d_model << " lengths " << n.inputs << '/' << n.targets;
     }
 }
@@ -82,7 +82,7 @@ TEST(ModelParameters, AreWhatArchCounts) {
       const ModelSpec spec = c.Spec(shape);
       int64_t total = 0;
       for (const at::Tensor& p : MakeModel(spec, 0)->parameters()) total += p.numel();
-      EXPECT_EQ(total, (*arch::FindArchitecture(c.architecture))->CountParameters(shape, spec.options).total)
+      EXPECT_EQ(total, (*arch::FindArchitecture(c.architecture))->CountParameters(spec.shape, spec.options).total)
           << c.Name() << " d_model " << shape.d_model;
     }
 }

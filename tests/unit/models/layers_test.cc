@@ -10,7 +10,9 @@
 #include "worker/trainer/layers/attention.h"
 #include "worker/trainer/layers/cross_entropy.h"
 #include "worker/trainer/layers/dynamic_convolution.h"
+#include "worker/trainer/layers/evolved_layers.h"
 #include "worker/trainer/layers/feed_forward.h"
+#include "worker/trainer/layers/gru.h"
 #include "worker/trainer/layers/light_convolution.h"
 #include "worker/trainer/layers/mixture_cross_entropy.h"
 #include "worker/trainer/layers/ops.h"
@@ -77,7 +79,7 @@ void ExpectSublayerGradients(const std::function<std::shared_ptr<Sublayer>(doubl
       inputs.push_back(x);
       const Function f = [&] {
         StackContext own = context;
-        if (!own.memory_bsd.defined()) own.bias_hqk = layer->PositionBias(5, true);
+        if (!own.memory_bsd.defined() && !own.bias_hqk.defined()) own.bias_hqk = layer->PositionBias(5, true);
         return Weighted(layer->forward(x, own));
       };
       if (aten) {
@@ -161,6 +163,34 @@ TEST(LayerGradients, MixtureCrossEntropy) {
   const Mixture single{hidden.slice(1, 0, 1), at::zeros({11, 1}, at::kDouble), table};
   EXPECT_NEAR(MixtureCrossEntropySum(single, targets).item<double>(),
               LinearCrossEntropySum(hidden.select(1, 0), table, targets).item<double>(), 1e-10);
+}
+
+TEST(LayerGradients, EvolvedConvolutions) {
+  StackContext context;
+  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
+  ExpectSublayerGradients([](double p) { return std::make_shared<EncoderConvolutionSublayer>(12, p); }, context, {},
+                          "encoder convolution");
+  ExpectSublayerGradients([](double p) { return std::make_shared<DecoderConvolutionSublayer>(12, p); }, {}, {},
+                          "decoder convolution");
+}
+
+TEST(LayerGradients, DualAttention) {
+  StackContext context;
+  context.memory_bsd = Leaf({2, 4, 12});
+  context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
+  context.wide_bias_hqk = Leaf({3, 5, 5});
+  ExpectSublayerGradients([](double p) { return std::make_shared<DualAttentionSublayer>(kShape, 3, p); }, context,
+                          {context.memory_bsd, context.wide_bias_hqk}, "dual");
+}
+
+TEST(LayerGradients, GruSublayers) {
+  StackContext context;
+  context.mask_bs = PaddingMask(Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2), at::kDouble);
+  context.bias_hqk = Leaf({2, 5, 5});
+  ExpectSublayerGradients([](double) { return std::make_shared<GruAttentionSublayer>(kShape, false); }, context,
+                          {context.bias_hqk}, "gated self");
+  ExpectSublayerGradients([](double) { return std::make_shared<GruFeedForwardSublayer>(12, 20); }, {}, {},
+                          "gated relu");
 }
 
 TEST(LayerGradients, NormAndPositionBias) {

@@ -3,12 +3,14 @@
 
 #include "worker/trainer/models/albert.h"
 #include "worker/trainer/models/dconv.h"
+#include "worker/trainer/models/evolved.h"
 #include "worker/trainer/models/glu.h"
 #include "worker/trainer/models/lconv.h"
 #include "worker/trainer/models/mixer.h"
 #include "worker/trainer/models/model.h"
 #include "worker/trainer/models/mos.h"
 #include "worker/trainer/models/transformer.h"
+#include "worker/trainer/models/universal.h"
 
 namespace allometry::trainer {
 
@@ -21,10 +23,12 @@ std::shared_ptr<Model> MakeModel(const ModelSpec& spec, uint64_t seed) {
   static const std::map<std::string, Factory> factories{{"transformer", &MakeTransformer},
                                                         {"albert", &MakeAlbert},
                                                         {"dconv", &MakeDconv},
+                                                        {"evolved", &MakeEvolved},
                                                         {"glu", &MakeGlu},
                                                         {"lconv", &MakeLconv},
                                                         {"mixer", &MakeMixer},
-                                                        {"mos", &MakeMos}};
+                                                        {"mos", &MakeMos},
+                                                        {"universal", &MakeUniversal}};
   const auto found = factories.find(spec.architecture);
   if (found == factories.end()) {
     std::string known;
