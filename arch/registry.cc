@@ -8,6 +8,7 @@
 #include "arch/lconv.h"
 #include "arch/mixer.h"
 #include "arch/mos.h"
+#include "arch/switch.h"
 #include "arch/transformer.h"
 #include "arch/universal.h"
 #include "common/ids.h"
@@ -15,8 +16,7 @@
 namespace allometry::arch {
 
 std::span<const Architecture* const> Architectures() {
-  static const std::array all{&Transformer(), &Albert(), &Dconv(), &Evolved(),  &Glu(),
-                              &Lconv(),       &Mixer(),  &Mos(),   &Universal()};
+  static const std::array all{&Transformer(), &Albert(), &Dconv(), &Evolved(), &Glu(), &Lconv(), &Mixer(), &Mos(), &Switch(), &Universal()};
   return all;
 }
 

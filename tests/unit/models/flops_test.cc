@@ -60,12 +60,14 @@ TEST(ModelFlops, OperatorCountIsWhatArchSaysToTheUnit) {
   const std::vector<arch::Lengths> lengths{{7, 5}, {20, 3}, {13, 11}};
   for (const ModelCase& c : ModelCases())
     for (const arch::Shape& shape : shapes) {
-      const ModelSpec spec = c.Spec(shape);
-      const auto model = MakeModel(spec, 1);
+      ModelSpec spec = c.Spec(shape);
       const arch::Architecture& costs = **arch::FindArchitecture(c.architecture);
-      for (const arch::Lengths n : lengths)
-        EXPECT_EQ(CountForward(*model, shape, n, 2), 2 * costs.CountFlops(spec.shape, spec.options, n).forward)
+      for (const arch::Lengths n : lengths) {
+        spec.lengths = n;
+        EXPECT_EQ(CountForward(*MakeModel(spec, 1), shape, n, 2),
+                  2 * costs.CountFlops(spec.shape, spec.options, n).forward)
             << c.Name() << " d_model " << shape.d_model << " lengths " << n.inputs << '/' << n.targets;
+      }
     }
 }
 

@@ -51,6 +51,9 @@ inline std::vector<ModelCase> ModelCases() {
           {"mixer", {{"decoder", "causal_mixing"}, {"input_length", 70}, {"target_length", 130}}},
           {"mos", nullptr},
           {"mos", {{"softmaxes", 3}}},
+          {"switch", nullptr, /*layer_multiple=*/4},  // every fourth layer has experts
+          {"switch", {{"placement", "huggingface"}}, /*layer_multiple=*/2},
+          {"switch", {{"placement", "switch_base"}}, /*layer_multiple=*/2},
           {"universal", nullptr, 1, /*drops=*/false},  // the study's configuration of it drops nothing
           {"universal", {{"gate", "none"}}, 1, /*drops=*/false},
           {"universal", {{"halting", "act"}}, 1, /*drops=*/false},

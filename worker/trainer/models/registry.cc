@@ -9,6 +9,7 @@
 #include "worker/trainer/models/mixer.h"
 #include "worker/trainer/models/model.h"
 #include "worker/trainer/models/mos.h"
+#include "worker/trainer/models/switch.h"
 #include "worker/trainer/models/transformer.h"
 #include "worker/trainer/models/universal.h"
 
@@ -28,6 +29,7 @@ std::shared_ptr<Model> MakeModel(const ModelSpec& spec, uint64_t seed) {
                                                         {"lconv", &MakeLconv},
                                                         {"mixer", &MakeMixer},
                                                         {"mos", &MakeMos},
+                                                        {"switch", &MakeSwitch},
                                                         {"universal", &MakeUniversal}};
   const auto found = factories.find(spec.architecture);
   if (found == factories.end()) {
