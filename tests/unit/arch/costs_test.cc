@@ -183,6 +183,52 @@ TEST(ArchCosts, UniversalByHand) {
   EXPECT_EQ(forward({{"halting", "act"}}), 2 * (plain + gated + halts + head));
 }
 
+// Sums over 256 features cost what a row of 512 keys does, and the decoder's 114 targets are fewer than that.
+TEST(ArchCosts, PerformerIsNoCheaperAtTheRecipesLengthsAndIsAtLongOnes) {
+  const auto forward = [](const char* name, const Shape& shape, Lengths n) {
+    return static_cast<double>(Find(name).CountFlops(shape, Options(name), n).forward);
+  };
+  for (const Size& size : Sizes()) {
+    EXPECT_GT(forward("performer", size.shape, kT5Lengths), forward("transformer", size.shape, kT5Lengths))
+        << size.name;
+    EXPECT_LT(forward("performer", size.shape, {4096, 114}), forward("transformer", size.shape, {4096, 114}))
+        << size.name;
+  }
+  EXPECT_EQ(Parameters("transformer", *FindSize("tiny")).total - Parameters("performer", *FindSize("tiny")).total,
+            2 * 32 * 4)
+      << "no bias tables, and the features are no parameters";
+}
+
+TEST(ArchCosts, PerformerIsLinearInTheInputLength) {
+  const Shape shape = *FindSize("tiny");
+  const auto forward = [&](int64_t inputs) {
+    return Find("performer").CountFlops(shape, Options("performer"), {inputs, 10}).forward;
+  };
+  EXPECT_EQ(forward(300) - forward(200), forward(200) - forward(100));
+}
+
+// By hand, for three encoder layers of one block each: d 4, inner 6, d_ff 8, vocabulary 10; 6 inputs pad to 8.
+TEST(ArchCosts, FunnelForwardFlopsByHand) {
+  const Shape shape{3, 1, 4, 8, 2, 3, 10};
+  const int64_t product = 4 * 6, feed_forward = 2 * 4 * 8;
+  const int64_t first = 8 * 4 * product + 2 * 8 * 8 * 6 + 8 * feed_forward;
+  const int64_t second = (2 * 4 + 2 * 8) * product + 2 * 4 * 8 * 6 + 4 * feed_forward;
+  const int64_t third = (2 * 2 + 2 * 4) * product + 2 * 2 * 4 * 6 + 2 * feed_forward;
+  const int64_t decoder =
+      3 * 4 * product + 2 * 3 * 3 * 6 + (2 * 3 + 2 * 2) * product + 2 * 3 * 2 * 6 + 3 * feed_forward;
+  const auto forward = [&](int64_t inputs, const Json& given) {
+    return Find("funnel").CountFlops(shape, Options("funnel", given), {inputs, 3}).forward_without_head;
+  };
+  for (int64_t inputs : {5, 6, 7, 8}) EXPECT_EQ(forward(inputs, nullptr), 2 * (first + second + third + decoder));
+  const int64_t unpooled_queries = 2 * 4 * product + 2 * 4 * 8 * 6 + 2 * 2 * product + 2 * 2 * 4 * 6;
+  EXPECT_EQ(forward(8, {{"pool", "after_attention"}}) - forward(8, nullptr), 2 * unpooled_queries);
+}
+
+TEST(ArchCosts, FunnelHasTheParametersOfTheTransformer) {
+  for (const char* size : {"tiny", "base"})
+    EXPECT_EQ(Parameters("funnel", *FindSize(size)).total, Parameters("transformer", *FindSize(size)).total) << size;
+}
+
 TEST(ArchCosts, MemoryGrowsWithTheMicroBatchInActivationsOnly) {
   for (const Architecture* a : Architectures()) {
     const Json options = *CompleteOptions(*a, nullptr);

@@ -91,6 +91,21 @@ TEST(ArchOptions, EvolvedNamesTheShapesItTakes) {
   EXPECT_TRUE(evolved.CheckShape({4, 4, 64, 128, 4, 32, 100}, *CompleteOptions(evolved, {{"max_heads", 4}})).ok());
 }
 
+TEST(ArchOptions, FunnelNeedsALayerInEachOfItsBlocks) {
+  const Architecture& funnel = **FindArchitecture("funnel");
+  Shape shape = *FindSize("nano");
+  for (int64_t layers : {1, 2}) {
+    shape.encoder_layers = layers;
+    const auto status = funnel.CheckShape(shape, *CompleteOptions(funnel, nullptr));
+    ASSERT_FALSE(status.ok());
+    EXPECT_THAT(status.error().message,
+                HasSubstr("encoder_layers is " + std::to_string(layers) + ", and must be at least 3"));
+  }
+  shape.encoder_layers = 3;
+  shape.decoder_layers = 1;
+  EXPECT_TRUE(funnel.CheckShape(shape, *CompleteOptions(funnel, nullptr)).ok());
+}
+
 TEST(ArchOptions, LconvKernelsMustDivideTheWidth) {
   const Architecture& lconv = **FindArchitecture("lconv");
   EXPECT_FALSE(lconv.CheckShape(*FindSize("nano"), *CompleteOptions(lconv, Json{{"heads", 7}})).ok());

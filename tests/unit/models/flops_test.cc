@@ -57,7 +57,7 @@ int64_t CountForward(Model& model, const arch::Shape& shape, arch::Lengths n, in
 
 TEST(ModelFlops, OperatorCountIsWhatArchSaysToTheUnit) {
   const std::vector<arch::Shape> shapes{SmallShape(), {1, 2, 24, 40, 3, 8, 70}, {3, 1, 8, 12, 1, 4, 20}};
-  const std::vector<arch::Lengths> lengths{{7, 5}, {20, 3}, {13, 11}};
+  const std::vector<arch::Lengths> lengths{{7, 5}, {20, 3}, {13, 11}, {70, 130}};
   for (const ModelCase& c : ModelCases())
     for (const arch::Shape& shape : shapes) {
       ModelSpec spec = c.Spec(shape);

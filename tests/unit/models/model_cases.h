@@ -36,6 +36,8 @@ inline std::vector<ModelCase> ModelCases() {
           {"evolved", {{"max_heads", 2}}, /*layer_multiple=*/2},
           {"dconv", nullptr},
           {"dconv", {{"heads", 4}}},
+          {"funnel", nullptr, /*layer_multiple=*/5},  // blocks of 2, 2 and 1 layers
+          {"funnel", {{"pool", "after_attention"}}, /*layer_multiple=*/5},
           {"glu", nullptr},
           {"glu", {{"activation", "gelu"}, {"tied_embedding", false}}},
           {"glu", {{"activation", "silu"}}},
@@ -51,6 +53,8 @@ inline std::vector<ModelCase> ModelCases() {
           {"mixer", {{"decoder", "causal_mixing"}, {"input_length", 70}, {"target_length", 130}}},
           {"mos", nullptr},
           {"mos", {{"softmaxes", 3}}},
+          {"performer", nullptr},
+          {"performer", {{"kernel", "relu"}}},
           {"switch", nullptr, /*layer_multiple=*/4},  // every fourth layer has experts
           {"switch", {{"placement", "huggingface"}}, /*layer_multiple=*/2},
           {"switch", {{"placement", "switch_base"}}, /*layer_multiple=*/2},

@@ -4,11 +4,13 @@
 #include "worker/trainer/models/albert.h"
 #include "worker/trainer/models/dconv.h"
 #include "worker/trainer/models/evolved.h"
+#include "worker/trainer/models/funnel.h"
 #include "worker/trainer/models/glu.h"
 #include "worker/trainer/models/lconv.h"
 #include "worker/trainer/models/mixer.h"
 #include "worker/trainer/models/model.h"
 #include "worker/trainer/models/mos.h"
+#include "worker/trainer/models/performer.h"
 #include "worker/trainer/models/switch.h"
 #include "worker/trainer/models/transformer.h"
 #include "worker/trainer/models/universal.h"
@@ -25,10 +27,12 @@ std::shared_ptr<Model> MakeModel(const ModelSpec& spec, uint64_t seed) {
                                                         {"albert", &MakeAlbert},
                                                         {"dconv", &MakeDconv},
                                                         {"evolved", &MakeEvolved},
+                                                        {"funnel", &MakeFunnel},
                                                         {"glu", &MakeGlu},
                                                         {"lconv", &MakeLconv},
                                                         {"mixer", &MakeMixer},
                                                         {"mos", &MakeMos},
+                                                        {"performer", &MakePerformer},
                                                         {"switch", &MakeSwitch},
                                                         {"universal", &MakeUniversal}};
   const auto found = factories.find(spec.architecture);
