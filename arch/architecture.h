@@ -90,6 +90,8 @@ class Architecture {
   virtual std::span<const OptionSpec> options() const = 0;
   // Whether the architecture can take this shape with these (complete, checked) options; the message names what it can.
   virtual common::Status CheckShape(const Shape& shape, const common::Json& options) const = 0;
+  // The longest inputs and targets that a model with these (complete) options takes; without limit unless overridden.
+  virtual Lengths LongestLengths(const common::Json& options) const;
   virtual ParameterCount CountParameters(const Shape& shape, const common::Json& options) const = 0;
   virtual FlopCount CountFlops(const Shape& shape, const common::Json& options, Lengths lengths) const = 0;
   virtual MemoryEstimate EstimateMemory(const Shape& shape, const common::Json& options,
@@ -102,6 +104,10 @@ common::Result<const Architecture*> FindArchitecture(std::string_view name);  //
 
 // Fills in defaults and checks names, types and ranges. Returns an object with every option of the architecture.
 common::Result<common::Json> CompleteOptions(const Architecture& architecture, const common::Json& given);
+
+// An architecture with an option `input_length` or `target_length` is built for sequences of that length. Sets those of
+// them that `given` leaves out to the lengths of the recipe that pretrains the model.
+common::Json WithRecipeLengths(const Architecture& architecture, const common::Json& given, Lengths recipe);
 
 // T5's arithmetic (random_spans_helper in the public T5 code): the longest raw length whose corrupted inputs still fit
 // `input_length`, and the target length that follows. 512 at 0.15 and 3.0 gives raw 568 and targets 114.

@@ -25,8 +25,8 @@ ParameterCount Inventory::Parameters() const {
   for (const TensorSpec& t : tensors_) {
     count.total += t.elements();
     if (!t.embedding) count.non_embedding += t.elements();
+    count.active += t.rows * t.columns * (t.count - t.idle);
   }
-  count.active = count.total;
   return count;
 }
 

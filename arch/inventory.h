@@ -14,6 +14,7 @@ struct TensorSpec {
   int64_t columns = 1;
   int64_t count = 1;       // equal tensors
   bool embedding = false;  // vocabulary tables and their factors
+  int64_t idle = 0;        // of `count`, those that one token does not use: other tokens' experts
   int64_t elements() const { return rows * columns * count; }
 };
 
@@ -23,6 +24,10 @@ class Inventory {
 
   void AddMatrix(int64_t rows, int64_t columns, int64_t count = 1) { tensors_.push_back({rows, columns, count}); }
   void AddVector(int64_t size, int64_t count = 1) { tensors_.push_back({1, size, count}); }
+  // `layers` stacks of `experts` matrices, of each of which one token uses one.
+  void AddExpertMatrices(int64_t rows, int64_t columns, int64_t experts, int64_t layers) {
+    tensors_.push_back({rows, columns, experts * layers, false, (experts - 1) * layers});
+  }
   void AddEmbedding(int64_t rows, int64_t columns) { tensors_.push_back({rows, columns, 1, true}); }
   // `positions` vectors each times a [rows x columns] matrix.
   void AddProduct(int64_t positions, int64_t rows, int64_t columns) { body_madds_ += positions * rows * columns; }

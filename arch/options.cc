@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include "arch/architecture.h"
 #include "common/ids.h"
@@ -47,6 +49,19 @@ common::Error UnknownOption(const Architecture& architecture, const std::string&
 }
 
 }  // namespace
+
+Lengths Architecture::LongestLengths(const Json&) const {
+  return {std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::max()};
+}
+
+Json WithRecipeLengths(const Architecture& architecture, const Json& given, Lengths recipe) {
+  if (!given.is_null() && !given.is_object()) return given;  // CompleteOptions says what is wrong with it
+  Json options = given.is_null() ? Json::object() : given;
+  for (const auto& [name, length] : {std::pair("input_length", recipe.inputs), {"target_length", recipe.targets}})
+    if (std::ranges::count(architecture.options(), name, &OptionSpec::name) > 0 && !options.contains(name))
+      options[name] = length;
+  return options;
+}
 
 common::Result<Json> CompleteOptions(const Architecture& architecture, const Json& given) {
   if (!given.is_null() && !given.is_object())

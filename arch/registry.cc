@@ -2,15 +2,24 @@
 
 #include "arch/albert.h"
 #include "arch/architecture.h"
+#include "arch/dconv.h"
+#include "arch/evolved.h"
+#include "arch/funnel.h"
 #include "arch/glu.h"
 #include "arch/lconv.h"
+#include "arch/mixer.h"
+#include "arch/mos.h"
+#include "arch/performer.h"
+#include "arch/switch.h"
 #include "arch/transformer.h"
+#include "arch/universal.h"
 #include "common/ids.h"
 
 namespace allometry::arch {
 
 std::span<const Architecture* const> Architectures() {
-  static const std::array<const Architecture*, 4> all{&Transformer(), &Albert(), &Glu(), &Lconv()};
+  static const std::array all{&Transformer(), &Albert(), &Dconv(), &Evolved(),   &Funnel(), &Glu(),
+                              &Lconv(),       &Mixer(),  &Mos(),   &Performer(), &Switch(), &Universal()};
   return all;
 }
 

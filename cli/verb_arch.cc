@@ -58,7 +58,10 @@ std::string OptionNote(const arch::OptionSpec& option) {
 int Show(const Options& options) {
   ALLO_ASSIGN_OR_FAIL(const arch::Architecture* architecture, arch::FindArchitecture(options.name));
   ALLO_ASSIGN_OR_FAIL(const Json given, ParseOptions(options.options));
-  ALLO_ASSIGN_OR_FAIL(const Json complete, arch::CompleteOptions(*architecture, given));
+  const auto span = arch::LengthsForSpanCorruption(options.input_length, 0.15, 3.0);
+  ALLO_ASSIGN_OR_FAIL(
+      const Json complete,
+      arch::CompleteOptions(*architecture, arch::WithRecipeLengths(*architecture, given, {span.inputs, span.targets})));
   common::Table table;
   table.name = "sizes";
   table.columns = {{"size", "size", "", ColumnKind::kText},
@@ -71,7 +74,6 @@ int Show(const Options& options) {
                    {"forward_flops_without_head", "no head", "", ColumnKind::kQuantity},
                    {"mtf_multiply_adds", "mtf", "", ColumnKind::kQuantity},
                    {"problem", "problem", "", ColumnKind::kText}};
-  const auto span = arch::LengthsForSpanCorruption(options.input_length, 0.15, 3.0);
   for (const arch::Size& size : arch::Sizes()) {
     arch::Shape shape = size.shape;
     if (options.vocabulary > 0) shape.vocabulary = options.vocabulary;

@@ -10,6 +10,7 @@
 #include "arch/architecture.h"
 #include "common/ids.h"
 #include "coordinator/grid/known_tasks.h"
+#include "coordinator/grid/runs.h"
 #include "coordinator/grid/shapes.h"
 
 namespace allometry::coordinator {
@@ -52,6 +53,8 @@ const std::map<std::string, Range>& Ranges() {
       {"OptimizerSpec.warmup_steps", {0, kMany}},
       {"OptimizerSpec.weight_decay", {0, 1e6}},
       {"OptimizerSpec.clip_norm", {0, kHuge}},
+      {"OptimizerSpec.final_fraction", {0, 1}},
+      {"OptimizerSpec.decay_fraction", {0, 1}},
       {"PretrainingSpec.input_length", {8, 1 << 20}},
       {"PretrainingSpec.noise_density", {0.001, 0.9}},
       {"PretrainingSpec.mean_span_length", {1, 1000}},
@@ -64,12 +67,14 @@ const std::map<std::string, Range>& Ranges() {
       {"PretrainingSpec.evaluation_examples", {1, kMany}},
       {"PretrainingSpec.evaluate_every_steps", {0, kMany}},
       {"PretrainingSpec.loss_spike", {0, kHuge}},
+      {"PretrainingSpec.z_loss", {0, 1e6}},
       {"FinetuningSpec.steps", {1, kMany}},
       {"FinetuningSpec.batch_sequences", {1, 1 << 20}},
       {"FinetuningSpec.input_length", {4, 1 << 20}},
       {"FinetuningSpec.target_length", {2, 1 << 20}},
       {"FinetuningSpec.dropout", {0, 0.99}},
       {"FinetuningSpec.mixture_cap", {1, kMany}},
+      {"FinetuningSpec.z_loss", {0, 1e6}},
       {"TaskSpec.max_train", {1, kMany}},
       {"TaskSpec.max_valid", {1, kMany}},
       {"SchedulingSpec.priority", {-1e6, 1e6}},
@@ -87,7 +92,7 @@ const std::map<std::string, std::vector<std::string>>& Choices() {
       {"DataSpec.corpus", NamesOf(KnownCorpora())},
       {"DataSpec.document", {"paragraph", "line", "file"}},
       {"OptimizerSpec.name", {"adafactor", "adamw"}},
-      {"OptimizerSpec.schedule", {"inverse_sqrt", "constant"}},
+      {"OptimizerSpec.schedule", {"inverse_sqrt", "constant", "cosine", "wsd"}},
       {"PretrainingSpec.objective", {"span_corruption"}},
       {"FinetuningSpec.select", {"last", "best"}},
       {"SchedulingSpec.policy", {"fewest_flops_first", "fifo"}},
@@ -323,6 +328,11 @@ class SpecChecker {
     if (optimizer.weight_decay() > 0 && !adamw)
       Add(path + ".weight_decay", path + ".weight_decay is for adamw only; the optimizer is adafactor");
     if (adamw && !optimizer.has_learning_rate()) Add(path, path + " needs a learning_rate: adamw has no default here");
+    const bool wsd = optimizer.schedule() == "wsd", decays = wsd || optimizer.schedule() == "cosine";
+    if (optimizer.has_final_fraction() && !decays)
+      Add(path + ".final_fraction", path + ".final_fraction is for the schedules cosine and wsd only");
+    if (optimizer.has_decay_fraction() && !wsd)
+      Add(path + ".decay_fraction", path + ".decay_fraction is for the schedule wsd only");
   }
 
   void CheckGrid() {
@@ -341,12 +351,27 @@ class SpecChecker {
   void CheckShapes(const std::vector<GridShape>& shapes) {
     for (int i = 0; i < spec_.architectures_size(); ++i) {
       const arch::Architecture& architecture = **arch::FindArchitecture(spec_.architectures(i).name());
-      const auto options = arch::CompleteOptions(architecture, StructToJson(spec_.architectures(i).options()));
+      const auto options = OptionsOf(spec_, architecture, StructToJson(spec_.architectures(i).options()));
+      CheckLengths(At("architectures", i) + ".options", LabelOf(spec_.architectures(i)),
+                   architecture.LongestLengths(*options));
       for (const GridShape& shape : shapes)
         if (const auto fits = architecture.CheckShape(shape.shape, *options); !fits)
           Add(At("sizes", shape.size_index),
               LabelOf(spec_.architectures(i)) + " cannot take size " + shape.name + ": " + fits.error().message);
     }
+  }
+
+  // Inputs of fine-tuning are no mistake: longer ones are cut and counted, as always.
+  void CheckLengths(const std::string& path, const std::string& label, const arch::Lengths& longest) {
+    const auto check = [&](const char* phase, const char* what, int64_t length, int64_t limit) {
+      if (length > limit)
+        Add(path, label + " is built for " + std::to_string(limit) + " " + what + " tokens, and " + phase + " has " +
+                      std::to_string(length));
+    };
+    const arch::Lengths pretraining = PretrainingStep(spec_).lengths;
+    check("pretraining", "input", pretraining.inputs, longest.inputs);
+    check("pretraining", "target", pretraining.targets, longest.targets);
+    if (spec_.has_finetuning()) check("finetuning", "target", FinetuningStep(spec_).lengths.targets, longest.targets);
   }
 
   const v1::SweepSpec& spec_;

@@ -61,12 +61,17 @@ struct OptimizerDefaults {
 };
 
 Json OptimizerOf(const v1::OptimizerSpec& given, const OptimizerDefaults& defaults) {
-  return {{"name", Or(given.name(), "adafactor")},
-          {"learning_rate", Or(given.has_learning_rate(), given.learning_rate(), defaults.learning_rate)},
-          {"schedule", Or(given.schedule(), defaults.schedule)},
-          {"warmup_steps", Or(given.has_warmup_steps(), given.warmup_steps(), defaults.warmup_steps)},
-          {"weight_decay", given.weight_decay()},
-          {"clip_norm", given.clip_norm()}};
+  Json optimizer{{"name", Or(given.name(), "adafactor")},
+                 {"learning_rate", Or(given.has_learning_rate(), given.learning_rate(), defaults.learning_rate)},
+                 {"schedule", Or(given.schedule(), defaults.schedule)},
+                 {"warmup_steps", Or(given.has_warmup_steps(), given.warmup_steps(), defaults.warmup_steps)},
+                 {"weight_decay", given.weight_decay()},
+                 {"clip_norm", given.clip_norm()}};
+  const bool wsd = optimizer["schedule"] == "wsd", cosine = optimizer["schedule"] == "cosine";
+  if (wsd || cosine)
+    optimizer["final_fraction"] = Or(given.has_final_fraction(), given.final_fraction(), cosine ? 0.1 : 0.0);
+  if (wsd) optimizer["decay_fraction"] = Or(given.has_decay_fraction(), given.decay_fraction(), 0.1);
+  return optimizer;
 }
 
 int64_t InputLengthOf(const v1::PretrainingSpec& p) { return Or<int64_t>(p.has_input_length(), p.input_length(), 512); }
@@ -105,6 +110,11 @@ Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& 
           {"seed", 0}};
 }
 
+common::Result<Json> OptionsOf(const v1::SweepSpec& spec, const arch::Architecture& architecture, const Json& given) {
+  return arch::CompleteOptions(architecture,
+                               arch::WithRecipeLengths(architecture, given, PretrainingStep(spec).lengths));
+}
+
 Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& architecture, const GridShape& shape) {
   Json options = StructToJson(architecture.options());
   if (!IsBuiltin(spec)) {
@@ -116,7 +126,7 @@ Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& architecture
   const arch::Shape& s = shape.shape;
   const arch::Architecture& known = **arch::FindArchitecture(architecture.name());
   return {{"architecture", architecture.name()},
-          {"options", arch::CompleteOptions(known, options).value()},
+          {"options", OptionsOf(spec, known, options).value()},
           {"shape",
            {{"encoder_layers", s.encoder_layers},
             {"decoder_layers", s.decoder_layers},
@@ -143,6 +153,7 @@ Json PretrainRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
             {{"examples", Or<int64_t>(p.has_evaluation_examples(), p.evaluation_examples(), 512)},
              {"every_steps", p.evaluate_every_steps()}}},
            {"divergence", {{"loss_spike", Or(p.has_loss_spike(), p.loss_spike(), 2.0)}}}};
+  if (p.z_loss() > 0) run["z_loss"] = p.z_loss();  // left out at 0, as runs were before there was one
   if (IsBuiltin(spec)) run["data"] = data;
   if (!IsBuiltin(spec)) run["corpus"] = CorpusOf(spec, manifest);
   AddNumericsVersion(spec, &run);
@@ -172,6 +183,7 @@ Json FinetuneRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
            {"select", Or(f.select(), "last")},
            {"shuffle_labels", f.shuffle_labels()},
            {"evaluation", {{"every_steps", EvaluationEvery(f, FinetuningSteps(spec))}}}};
+  if (f.z_loss() > 0) run["z_loss"] = f.z_loss();
   if (IsBuiltin(spec)) run["data"] = data;
   AddNumericsVersion(spec, &run);
   return run;

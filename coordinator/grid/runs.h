@@ -13,6 +13,10 @@ namespace allometry::coordinator {
 
 common::Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest);
 
+// The complete options of a built-in architecture; what is built for a length gets pretraining's unless `given` has it.
+common::Result<common::Json> OptionsOf(const v1::SweepSpec& spec, const arch::Architecture& architecture,
+                                       const common::Json& given);
+
 // The `model` object of one architecture at one shape.
 common::Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& architecture, const GridShape& shape);
 

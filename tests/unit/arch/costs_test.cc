@@ -98,6 +98,137 @@ TEST(ArchCosts, LconvIsLinearInTheInputLength) {
   EXPECT_EQ(forward(300) - forward(200), forward(200) - forward(100));
 }
 
+// The shares are SCIENCE section 2's.
+TEST(ArchCosts, DconvIsAsLargeAsTheTransformerNearBaseOnly) {
+  const auto share = [](const char* size) {
+    const Shape shape = *FindSize(size);
+    return static_cast<double>(Parameters("dconv", shape).total) / Parameters("transformer", shape).total;
+  };
+  EXPECT_NEAR(share("base"), 1.15, 0.005);
+  EXPECT_NEAR(share("xl"), 1 - 0.52, 0.005);
+  EXPECT_NEAR(share("xxl"), 1 - 0.70, 0.005);
+}
+
+TEST(ArchCosts, DconvReplacesSelfAttentionAndNarrowsTheFeedForwardLayers) {
+  const Shape shape = *FindSize("tiny");
+  const int64_t d = shape.d_model, narrow = 168;  // 1024 / 6 = 170.67, to the nearest multiple of 8
+  const int64_t attention = (4 * d * d + 2 * d * shape.d_ff) * 8 + 2 * 32 * shape.heads;
+  const int64_t convolution = (13 * d * d + 2 * d * narrow) * 8;
+  EXPECT_EQ(Parameters("dconv", shape).total, Parameters("transformer", shape).total - attention + convolution);
+  EXPECT_EQ(Parameters("dconv", shape).total - Parameters("dconv", shape, {{"heads", 4}}).total, 9 * (d - 4) * d * 8);
+}
+
+TEST(ArchCosts, MosPaysForEachSoftmax) {
+  const Shape shape = *FindSize("tiny");
+  const int64_t d = shape.d_model, v = shape.vocabulary;
+  EXPECT_EQ(Parameters("mos", shape).total, Parameters("transformer", shape).total + 15 * (d * d + d));
+  const FlopCount plain = Find("transformer").CountFlops(shape, Options("transformer"), kT5Lengths);
+  const FlopCount mos = Find("mos").CountFlops(shape, Options("mos"), kT5Lengths);
+  EXPECT_EQ(mos.forward - mos.forward_without_head, 15 * (plain.forward - plain.forward_without_head));
+  EXPECT_EQ(mos.forward - plain.forward, 2 * 114 * (14 * d * v + 15 * (d * d + d)));
+}
+
+TEST(ArchCosts, MixersLengthIsPartOfItsParameters) {
+  const Shape shape = *FindSize("tiny");
+  const int64_t d = shape.d_model, hidden = d / 2;
+  const auto total = [&](const Json& given) { return Parameters("mixer", shape, given).total; };
+  const int64_t attention = 4 * d * d * 4 + 32 * shape.heads;  // of one stack
+  EXPECT_EQ(total(nullptr), Parameters("transformer", shape).total - attention + 2 * 512 * hidden * 4);
+  EXPECT_EQ(total({{"input_length", 128}}), total(nullptr) - 2 * 384 * hidden * 4);
+  EXPECT_EQ(total({{"target_length", 29}}), total(nullptr)) << "attention takes any number of targets";
+  EXPECT_EQ(total({{"decoder", "causal_mixing"}}), total(nullptr) - attention + 2 * 114 * hidden * 4);
+}
+
+TEST(ArchCosts, MixerReadsNoMoreThanItsLength) {
+  const Shape shape = *FindSize("tiny");
+  const auto forward = [&](int64_t inputs) {
+    return Find("mixer").CountFlops(shape, Options("mixer", {{"input_length", 128}}), {inputs, 10}).forward;
+  };
+  EXPECT_LT(forward(64), forward(128));
+  EXPECT_EQ(forward(300), forward(128));
+}
+
+// By hand, for one Evolved layer a stack: d 4, inner 2 x 3 = 6 (12 with twice the heads), d_ff 8, vocabulary 10, 5
+// inputs, 3 targets.
+TEST(ArchCosts, EvolvedByHand) {
+  const Shape shape{2, 2, 4, 8, 2, 3, 10};
+  const int64_t encoder = 2 * 16 + (16 * 4 + 3 * 4 * 2 + 9 * 16 + 16 * 2) + 4 * 24 + 2 * 32;
+  const int64_t dual = 4 * (4 * 12) + 4 * 24, convolutions = (11 * 4 + 4 * 8) + (7 * 4 + 4 * 2) + (7 * 8 + 8 * 4);
+  const int64_t decoder = dual + convolutions + 4 * 24 + 4 * 24 + 2 * 32;
+  const int64_t norms = (4 * 4 + 16) + (5 * 4 + 8) + 2 * 4, tables = 32 * (2 + 2 + 4);
+  EXPECT_EQ(Parameters("evolved", shape).total, 10 * 4 + encoder + decoder + norms + tables);
+  const int64_t forward = 5 * (encoder + 2 * 5 * 6) + 3 * (decoder - 4 * 24 + 2 * 3 * 12 + 2 * 3 * 6 + 4 * 5 * 6) +
+                          5 * (4 * 24) + 3 * 4 * 10;  // cross-attention's keys and values are of the inputs
+  const FlopCount flops = Find("evolved").CountFlops(shape, Options("evolved"), {5, 3});
+  EXPECT_EQ(flops.forward, 2 * forward);
+  const int64_t uncounted = 5 * (3 * 4 * 2), lookups = (5 + 3) * 10 * 4;
+  EXPECT_EQ(flops.mtf_multiply_adds, 128.0 * static_cast<double>(forward - uncounted + lookups));
+}
+
+// By hand: one layer a stack makes 2 + 2 + 2 applications of its block.
+TEST(ArchCosts, UniversalByHand) {
+  const Shape shape{1, 1, 4, 8, 2, 3, 10};
+  const int64_t encoder = 4 * 24 + 2 * 32, decoder = 8 * 24 + 2 * 32, gates = 6 * 16;
+  const int64_t rest = 2 * 10 * 4 + (2 + 3 + 2) * 4 + 2 * (32 * 2) + 2 * (2 * 4);  // embeddings, norms, tables, signals
+  EXPECT_EQ(Parameters("universal", shape).total, encoder + decoder + (2 + 3) * (gates + 2 * 4) + rest);
+  EXPECT_EQ(Parameters("universal", shape, {{"gate", "none"}}).total, encoder + decoder + rest);
+  EXPECT_EQ(Parameters("universal", shape, {{"gate", "none"}, {"halting", "act"}}).total, encoder + decoder + rest + 8);
+  const int64_t plain = 6 * (5 * (encoder + 2 * 5 * 6) + 3 * (6 * 24 + 2 * 32 + 2 * 3 * 6 + 2 * 5 * 6) + 5 * (2 * 24));
+  const int64_t head = 3 * 4 * 10, gated = 6 * (5 * 2 + 3 * 3) * gates, halts = 2 * (5 + 3) * 4;
+  const auto forward = [&](const Json& given) {
+    return Find("universal").CountFlops(shape, Options("universal", given), {5, 3}).forward;
+  };
+  EXPECT_EQ(forward(nullptr), 2 * (plain + gated + head));
+  EXPECT_EQ(forward({{"gate", "none"}}), 2 * (plain + head));
+  EXPECT_EQ(forward({{"halting", "act"}}), 2 * (plain + gated + halts + head));
+}
+
+// Sums over 256 features cost what a row of 512 keys does, and the decoder's 114 targets are fewer than that.
+TEST(ArchCosts, PerformerIsNoCheaperAtTheRecipesLengthsAndIsAtLongOnes) {
+  const auto forward = [](const char* name, const Shape& shape, Lengths n) {
+    return static_cast<double>(Find(name).CountFlops(shape, Options(name), n).forward);
+  };
+  for (const Size& size : Sizes()) {
+    EXPECT_GT(forward("performer", size.shape, kT5Lengths), forward("transformer", size.shape, kT5Lengths))
+        << size.name;
+    EXPECT_LT(forward("performer", size.shape, {4096, 114}), forward("transformer", size.shape, {4096, 114}))
+        << size.name;
+  }
+  EXPECT_EQ(Parameters("transformer", *FindSize("tiny")).total - Parameters("performer", *FindSize("tiny")).total,
+            2 * 32 * 4)
+      << "no bias tables, and the features are no parameters";
+}
+
+TEST(ArchCosts, PerformerIsLinearInTheInputLength) {
+  const Shape shape = *FindSize("tiny");
+  const auto forward = [&](int64_t inputs) {
+    return Find("performer").CountFlops(shape, Options("performer"), {inputs, 10}).forward;
+  };
+  EXPECT_EQ(forward(300) - forward(200), forward(200) - forward(100));
+}
+
+// By hand, for three encoder layers of one block each: d 4, inner 6, d_ff 8, vocabulary 10; 6 inputs pad to 8.
+TEST(ArchCosts, FunnelForwardFlopsByHand) {
+  const Shape shape{3, 1, 4, 8, 2, 3, 10};
+  const int64_t product = 4 * 6, feed_forward = 2 * 4 * 8;
+  const int64_t first = 8 * 4 * product + 2 * 8 * 8 * 6 + 8 * feed_forward;
+  const int64_t second = (2 * 4 + 2 * 8) * product + 2 * 4 * 8 * 6 + 4 * feed_forward;
+  const int64_t third = (2 * 2 + 2 * 4) * product + 2 * 2 * 4 * 6 + 2 * feed_forward;
+  const int64_t decoder =
+      3 * 4 * product + 2 * 3 * 3 * 6 + (2 * 3 + 2 * 2) * product + 2 * 3 * 2 * 6 + 3 * feed_forward;
+  const auto forward = [&](int64_t inputs, const Json& given) {
+    return Find("funnel").CountFlops(shape, Options("funnel", given), {inputs, 3}).forward_without_head;
+  };
+  for (int64_t inputs : {5, 6, 7, 8}) EXPECT_EQ(forward(inputs, nullptr), 2 * (first + second + third + decoder));
+  const int64_t unpooled_queries = 2 * 4 * product + 2 * 4 * 8 * 6 + 2 * 2 * product + 2 * 2 * 4 * 6;
+  EXPECT_EQ(forward(8, {{"pool", "after_attention"}}) - forward(8, nullptr), 2 * unpooled_queries);
+}
+
+TEST(ArchCosts, FunnelHasTheParametersOfTheTransformer) {
+  for (const char* size : {"tiny", "base"})
+    EXPECT_EQ(Parameters("funnel", *FindSize(size)).total, Parameters("transformer", *FindSize(size)).total) << size;
+}
+
 TEST(ArchCosts, MemoryGrowsWithTheMicroBatchInActivationsOnly) {
   for (const Architecture* a : Architectures()) {
     const Json options = *CompleteOptions(*a, nullptr);

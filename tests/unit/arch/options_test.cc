@@ -53,6 +53,59 @@ TEST(ArchOptions, AWholeNumberInAnyNotationIsAnInteger) {
   EXPECT_EQ(options.at("factor"), 64);
 }
 
+TEST(ArchOptions, WhatIsBuiltForALengthGetsTheRecipes) {
+  const Architecture &mixer = **FindArchitecture("mixer"), &glu = **FindArchitecture("glu");
+  EXPECT_EQ(WithRecipeLengths(mixer, nullptr, {128, 29}), Json({{"input_length", 128}, {"target_length", 29}}));
+  EXPECT_EQ(WithRecipeLengths(mixer, {{"input_length", 64}}, {128, 29}).at("input_length"), 64);
+  EXPECT_EQ(WithRecipeLengths(glu, {{"activation", "relu"}}, {128, 29}), Json({{"activation", "relu"}}));
+}
+
+TEST(ArchOptions, LongestLengthsAreTheMixersOwn) {
+  const Architecture &mixer = **FindArchitecture("mixer"), &glu = **FindArchitecture("glu");
+  const Json attention = *CompleteOptions(mixer, {{"input_length", 64}});
+  EXPECT_EQ(mixer.LongestLengths(attention).inputs, 64);
+  EXPECT_GT(mixer.LongestLengths(attention).targets, 1 << 30);
+  EXPECT_EQ(mixer.LongestLengths(*CompleteOptions(mixer, {{"decoder", "causal_mixing"}})).targets, 114);
+  EXPECT_GT(glu.LongestLengths(*CompleteOptions(glu, nullptr)).inputs, 1 << 30);
+}
+
+TEST(ArchOptions, DconvKernelsMustDivideTheWidthAndMixersWidthIsEven) {
+  const Architecture &dconv = **FindArchitecture("dconv"), &mixer = **FindArchitecture("mixer");
+  EXPECT_FALSE(dconv.CheckShape(*FindSize("nano"), *CompleteOptions(dconv, Json{{"heads", 7}})).ok());
+  EXPECT_TRUE(dconv.CheckShape(*FindSize("nano"), *CompleteOptions(dconv, Json{{"heads", 8}})).ok());
+  Shape shape = *FindSize("nano");
+  shape.d_model = 65;
+  EXPECT_THAT(mixer.CheckShape(shape, *CompleteOptions(mixer, nullptr)).error().message, HasSubstr("an even one"));
+}
+
+TEST(ArchOptions, EvolvedNamesTheShapesItTakes) {
+  const Architecture& evolved = **FindArchitecture("evolved");
+  const auto message = [&](const Shape& shape, const Json& given) {
+    return evolved.CheckShape(shape, *CompleteOptions(evolved, given)).error().message;
+  };
+  EXPECT_THAT(message({5, 4, 64, 128, 2, 32, 100}, nullptr), HasSubstr("encoder_layers is 5"));
+  EXPECT_THAT(message({5, 4, 64, 128, 2, 32, 100}, nullptr), HasSubstr("such as 4 or 6"));
+  EXPECT_THAT(message({4, 1, 64, 128, 2, 32, 100}, nullptr), HasSubstr("such as 2"));
+  EXPECT_THAT(message({4, 4, 63, 128, 2, 32, 100}, nullptr), HasSubstr("d_model is 63"));
+  EXPECT_THAT(message({4, 4, 64, 128, 4, 32, 100}, {{"max_heads", 3}}), HasSubstr("0 or at least 4"));
+  EXPECT_TRUE(evolved.CheckShape({4, 4, 64, 128, 4, 32, 100}, *CompleteOptions(evolved, {{"max_heads", 4}})).ok());
+}
+
+TEST(ArchOptions, FunnelNeedsALayerInEachOfItsBlocks) {
+  const Architecture& funnel = **FindArchitecture("funnel");
+  Shape shape = *FindSize("nano");
+  for (int64_t layers : {1, 2}) {
+    shape.encoder_layers = layers;
+    const auto status = funnel.CheckShape(shape, *CompleteOptions(funnel, nullptr));
+    ASSERT_FALSE(status.ok());
+    EXPECT_THAT(status.error().message,
+                HasSubstr("encoder_layers is " + std::to_string(layers) + ", and must be at least 3"));
+  }
+  shape.encoder_layers = 3;
+  shape.decoder_layers = 1;
+  EXPECT_TRUE(funnel.CheckShape(shape, *CompleteOptions(funnel, nullptr)).ok());
+}
+
 TEST(ArchOptions, LconvKernelsMustDivideTheWidth) {
   const Architecture& lconv = **FindArchitecture("lconv");
   EXPECT_FALSE(lconv.CheckShape(*FindSize("nano"), *CompleteOptions(lconv, Json{{"heads", 7}})).ok());

@@ -23,37 +23,25 @@ double MeanSquare(const Values& x) {
   return sum / static_cast<double>(x.size());
 }
 
-// Adafactor as its paper states it, in double precision and without any cleverness.
+// Adafactor as its paper states it, in double precision and without any cleverness. A stack of matrices is factored
+// matrix by matrix; clipping and parameter scaling are of the whole tensor.
 class PlainAdafactor {
  public:
   PlainAdafactor(Values value, int64_t rows, int64_t columns, bool factored)
       : value_(std::move(value)),
+        matrices_(static_cast<int64_t>(value_.size()) / (rows * columns)),
         rows_(rows),
         columns_(columns),
         factored_(factored),
-        row_(static_cast<size_t>(rows)),
-        column_(static_cast<size_t>(columns)),
+        row_(static_cast<size_t>(matrices_ * rows)),
+        column_(static_cast<size_t>(matrices_ * columns)),
         full_(value_.size()) {}
 
   void Step(const Values& g, double rate, double weight_decay) {
     const double b = 1.0 - std::pow(++t_, -0.8);
     Values update(g.size());
     if (factored_) {
-      for (int64_t i = 0; i < rows_; ++i) {
-        double mean = 0;
-        for (int64_t j = 0; j < columns_; ++j) mean += (Sq(g, i, j) + 1e-30) / static_cast<double>(columns_);
-        row_[size_t(i)] = b * row_[size_t(i)] + (1 - b) * mean;
-      }
-      for (int64_t j = 0; j < columns_; ++j) {
-        double mean = 0;
-        for (int64_t i = 0; i < rows_; ++i) mean += (Sq(g, i, j) + 1e-30) / static_cast<double>(rows_);
-        column_[size_t(j)] = b * column_[size_t(j)] + (1 - b) * mean;
-      }
-      double mean_row = 0;
-      for (double r : row_) mean_row += r / static_cast<double>(rows_);
-      for (int64_t i = 0; i < rows_; ++i)
-        for (int64_t j = 0; j < columns_; ++j)
-          update[Index(i, j)] = g[Index(i, j)] / std::sqrt(row_[size_t(i)] * column_[size_t(j)] / mean_row);
+      for (int64_t m = 0; m < matrices_; ++m) UpdateMatrix(g, m, b, update);
     } else {
       for (size_t k = 0; k < g.size(); ++k) {
         full_[k] = b * full_[k] + (1 - b) * (g[k] * g[k] + 1e-30);
@@ -67,10 +55,29 @@ class PlainAdafactor {
   const Values& value() const { return value_; }
 
  private:
-  size_t Index(int64_t i, int64_t j) const { return static_cast<size_t>(i * columns_ + j); }
-  double Sq(const Values& g, int64_t i, int64_t j) const { return g[Index(i, j)] * g[Index(i, j)]; }
+  void UpdateMatrix(const Values& g, int64_t m, double b, Values& update) {
+    const auto at = [&](int64_t i, int64_t j) { return static_cast<size_t>((m * rows_ + i) * columns_ + j); };
+    const auto square = [&](int64_t i, int64_t j) { return g[at(i, j)] * g[at(i, j)] + 1e-30; };
+    double* row = row_.data() + m * rows_;
+    double* column = column_.data() + m * columns_;
+    double mean_row = 0;
+    for (int64_t i = 0; i < rows_; ++i) {
+      double mean = 0;
+      for (int64_t j = 0; j < columns_; ++j) mean += square(i, j) / static_cast<double>(columns_);
+      row[i] = b * row[i] + (1 - b) * mean;
+      mean_row += row[i] / static_cast<double>(rows_);
+    }
+    for (int64_t j = 0; j < columns_; ++j) {
+      double mean = 0;
+      for (int64_t i = 0; i < rows_; ++i) mean += square(i, j) / static_cast<double>(rows_);
+      column[j] = b * column[j] + (1 - b) * mean;
+    }
+    for (int64_t i = 0; i < rows_; ++i)
+      for (int64_t j = 0; j < columns_; ++j) update[at(i, j)] = g[at(i, j)] / std::sqrt(row[i] * column[j] / mean_row);
+  }
+
   Values value_;
-  int64_t rows_, columns_;
+  int64_t matrices_, rows_, columns_;
   bool factored_;
   Values row_, column_, full_;
   double t_ = 0;
@@ -105,11 +112,12 @@ class AdafactorTest : public testing::TestWithParam<bool> {};
 
 TEST_P(AdafactorTest, AgreesWithThePaperInDoublePrecision) {
   for (const Shape& shape : {Shape{{128, 200}, true}, Shape{{127, 500}, false}, Shape{{333}, false}, Shape{{17}, false},
-                             Shape{{300, 129}, true}, Shape{{1}, false}}) {
+                             Shape{{300, 129}, true}, Shape{{1}, false}, Shape{{64, 96}, false},
+                             Shape{{3, 128, 130}, true}, Shape{{4, 64, 300}, false}, Shape{{2, 2, 129, 128}, true}}) {
     for (double weight_decay : {0.0, 0.1}) {
       at::manual_seed(7);
       at::Tensor value = at::randn(shape.sides) * 0.3;
-      const int64_t columns = shape.sides.back(), rows = value.numel() / columns;
+      const int64_t columns = shape.sides.back(), rows = shape.sides.size() < 2 ? 1 : value.size(-2);
       PlainAdafactor plain(ToValues(value), rows, columns, shape.factored);
       Adafactor adafactor({.weight_decay = weight_decay}, {{"x", value}});
       adafactor.UseTensorOperations(GetParam());
@@ -159,6 +167,48 @@ TEST_P(AdafactorTest, AgreesWithHuggingFace) {
     const at::Tensor expected = golden->tensors.at(name + ".final");
     EXPECT_LT((value - expected).abs().max().item<double>(), 2e-6) << name;
     EXPECT_GT((value - golden->tensors.at(name + ".initial")).abs().max().item<double>(), 1e-2) << "it moved";
+  }
+}
+
+// The same numbers as make_adafactor.py's `numbers`: multiples of 2^-23 in [-1, 1), exact in float32.
+at::Tensor Numbers(int64_t count, uint32_t seed) {
+  const at::Tensor out = at::empty({count});
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t h = static_cast<uint32_t>(i) * 2654435761u + seed * 40503u + 12345u;
+    h = (h ^ (h >> 16)) * 0x85ebca6bu;
+    h = (h ^ (h >> 13)) * 0xc2b2ae35u;
+    h ^= h >> 16;
+    out.mutable_data_ptr<float>()[i] = static_cast<float>(h >> 8) / 8388608.0f - 1.0f;
+  }
+  return out;
+}
+
+// Where both factor, or neither: every step of Hugging Face's Adafactor with relative_step=False, to a millionth. Its
+// file holds every 31st value after each step; initial values and gradients are computed alike on both sides.
+TEST_P(AdafactorTest, TakesEveryStepAsHuggingFacesDoes) {
+  auto golden = ReadSafetensors(std::string(ALLOMETRY_SOURCE_DIR) + "/tests/golden/adafactor_steps.safetensors");
+  ASSERT_TRUE(golden) << golden.error().message;
+  const std::vector<std::pair<std::string, std::vector<int64_t>>> shapes{
+      {"vector", {1000}}, {"square", {128, 128}}, {"wide", {130, 300}}, {"tall", {515, 129}}};
+  for (const auto& [name, sides] : shapes) {
+    const at::Tensor& expected = golden->tensors.at(name);  // [steps, values / 31]
+    const int64_t rows = sides.size() < 2 ? 1 : sides[0], count = sides.back() * rows;
+    const at::Tensor row_scales = at::exp2(at::remainder(at::arange(rows, at::kFloat), 5) - 2).unsqueeze(1);
+    at::Tensor value = (Numbers(count, 0) * 0.5).view(sides);
+    Adafactor adafactor({}, {{name, value}});
+    adafactor.UseTensorOperations(GetParam());
+    double largest = 0;
+    for (int64_t step = 1; step <= expected.size(0); ++step) {
+      const double scale = step % 4 == 3 ? 4.0 : 1.0 / 64;
+      const at::Tensor gradient = Numbers(count, static_cast<uint32_t>(step)).view({rows, -1}) * row_scales * scale;
+      adafactor.Step({gradient.view(sides)}, std::stod(golden->metadata.at("learning_rate")));
+      const at::Tensor kept = value.flatten().slice(0, 0, std::nullopt, 31);
+      const double difference = (kept - expected[step - 1]).abs().max().item<double>();
+      EXPECT_LE(difference, 1e-6) << name << " step " << step;
+      largest = std::max(largest, difference);
+    }
+    RecordProperty(name, std::to_string(largest * 1e9) + "e-9");
+    EXPECT_GT((value.flatten() - Numbers(count, 0) * 0.5).abs().max().item<double>(), 1e-2) << name << " moved";
   }
 }
 

@@ -39,6 +39,8 @@ TEST(RunConfigTest, ReadsAPretraining) {
   auto config = ParsePretrain(Pretraining());
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_EQ(config->training.model.shape.d_model, 16);
+  EXPECT_EQ(config->training.lengths.inputs, 128);
+  EXPECT_EQ(config->training.lengths.targets, 29);
   EXPECT_EQ(config->training.steps, 1600);
   EXPECT_EQ(config->training.seed, 3u);
   EXPECT_EQ(config->training.evaluate_every_steps, 10);
@@ -54,11 +56,41 @@ TEST(RunConfigTest, DefaultsAreT5s) {
   auto config = ParsePretrain(run);
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_EQ(config->input_length, 512);
+  EXPECT_EQ(config->training.lengths.targets, 114);
   EXPECT_EQ(config->training.batch_sequences, 128);
   EXPECT_EQ(config->training.dropout, 0.0);
   EXPECT_DOUBLE_EQ(config->training.optimization.schedule.RateAt(1), 0.01);
   EXPECT_DOUBLE_EQ(config->training.optimization.schedule.RateAt(40'000), 0.005);
   EXPECT_EQ(config->training.optimization.optimizer.name, "adafactor");
+}
+
+TEST(RunConfigTest, SchedulesThatEndKnowTheRunsLength) {
+  Json run = Pretraining();
+  run["optimizer"] = {{"schedule", "cosine"}, {"warmup_steps", 100}};
+  Schedule schedule = ParsePretrain(run)->training.optimization.schedule;
+  EXPECT_DOUBLE_EQ(schedule.RateAt(1), 0.0001) << "linear warm-up";
+  EXPECT_NEAR(schedule.RateAt(1600), 0.001, 1e-12);
+  run["optimizer"] = {{"schedule", "wsd"}, {"decay_fraction", 0.5}, {"final_fraction", 0.5}, {"warmup", "hold"}};
+  schedule = ParsePretrain(run)->training.optimization.schedule;
+  EXPECT_DOUBLE_EQ(schedule.RateAt(1), 0.01);
+  EXPECT_DOUBLE_EQ(schedule.RateAt(1200), 0.0075);
+  EXPECT_DOUBLE_EQ(schedule.RateAt(1600), 0.005);
+  run["optimizer"] = {{"schedule", "cosine"}, {"decay_fraction", 0.5}};
+  EXPECT_THAT(PretrainError(run), HasSubstr("run.optimizer.decay_fraction is unknown"));
+  run["optimizer"] = {{"schedule", "constant"}, {"final_fraction", 0.5}};
+  EXPECT_THAT(PretrainError(run), HasSubstr("run.optimizer.final_fraction is unknown"));
+}
+
+TEST(RunConfigTest, ReadsZLossAndActivationCheckpointing) {
+  Json run = Pretraining();
+  EXPECT_EQ(ParsePretrain(run)->training.z_loss, 0.0);
+  run["z_loss"] = 1e-4;
+  EXPECT_EQ(ParsePretrain(run)->training.z_loss, 1e-4);
+  run["z_loss"] = -1;
+  EXPECT_THAT(PretrainError(run), HasSubstr("run.z_loss"));
+  EXPECT_FALSE(ParseRunConfig({{"run", Pretraining()}})->execution.activation_checkpointing);
+  const Json execution{{"activation_checkpointing", true}};
+  EXPECT_TRUE(ParseRunConfig({{"run", Pretraining()}, {"execution", execution}})->execution.activation_checkpointing);
 }
 
 TEST(RunConfigTest, ReadsAFinetuning) {
@@ -70,6 +102,24 @@ TEST(RunConfigTest, ReadsAFinetuning) {
   EXPECT_EQ(config->mixture_cap, 50);
   EXPECT_EQ(config->select, "best");
   EXPECT_EQ(config->training.dropout, 0.1);
+  EXPECT_EQ(config->training.lengths.inputs, 128);
+  EXPECT_EQ(config->training.lengths.targets, 8);
+}
+
+TEST(RunConfigTest, WhatIsBuiltForALengthCutsInputsOfFinetuningAndRefusesTheRest) {
+  const auto model = [](Json run, const Json& options) {
+    run["model"]["architecture"] = "mixer";
+    run["model"]["options"] = options;
+    return run;
+  };
+  EXPECT_EQ(PretrainError(model(Pretraining(), {{"input_length", 128}})), "accepted");
+  EXPECT_THAT(PretrainError(model(Pretraining(), {{"input_length", 100}})), HasSubstr("run.objective"));
+  const auto config = ParseFinetune(model(Finetuning(), {{"input_length", 100}}));
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->input_length, 100);
+  EXPECT_EQ(config->training.lengths.inputs, 100);
+  const Json short_targets{{"decoder", "causal_mixing"}, {"target_length", 7}};
+  EXPECT_THAT(ParseFinetune(model(Finetuning(), short_targets)).error().message, HasSubstr("run.target_length is 8"));
 }
 
 TEST(RunConfigTest, EveryMistakeIsNamedByItsPath) {

@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "tests/unit/engine/temporary_folder.h"
@@ -42,6 +43,37 @@ HostBatch CopyBatch(int64_t step) {
   return {inputs, targets, tokens};
 }
 
+// Adds terms beside the likelihood: of each sequence the mean square of its first token's embedding, and how many of
+// its inputs are odd.
+class WithSideTerms : public Model {
+ public:
+  WithSideTerms(const std::shared_ptr<Model>& inner, double weight)
+      : inner_(register_module("inner", inner)), weight_(weight) {}
+  at::Tensor Encode(const at::Tensor& inputs_bs) override { return inner_->Encode(inputs_bs); }
+  at::Tensor Decode(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs,
+                    const at::Tensor& decoder_inputs_bt) override {
+    return inner_->Decode(encoded_bsd, inputs_bs, decoder_inputs_bt);
+  }
+  std::unique_ptr<DecodeState> StartDecoding(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs) override {
+    return inner_->StartDecoding(encoded_bsd, inputs_bs);
+  }
+  at::Tensor DecodeNext(DecodeState& state, const at::Tensor& ids_b) override {
+    return inner_->DecodeNext(state, ids_b);
+  }
+  Loss ComputeLoss(const Batch& batch) override {
+    Loss loss = inner_->ComputeLoss(batch);
+    const at::Tensor table = inner_->named_parameters()["shared.weight"];
+    loss.side.AddAuxiliary(weight_ * at::embedding(table, batch.inputs_bs.select(1, 0)).square().mean(1).sum());
+    loss.side.AddMean("odd", (batch.inputs_bs % 2).sum(), at::full({}, batch.inputs_bs.numel()));
+    return loss;
+  }
+  at::Tensor TokenNll(const Batch& batch) override { return inner_->TokenNll(batch); }
+
+ private:
+  std::shared_ptr<Model> inner_;
+  double weight_;
+};
+
 // One attempt of a run in a folder.
 struct Attempt {
   Ending ending;
@@ -56,8 +88,11 @@ class TrainingLoopTest : public testing::Test {
   Attempt Train(const TrainingConfig& config, const std::string& name, LoopWork work, Execution execution = {},
                 bool bf16 = false) {
     at::set_num_threads(1);
-    auto model =
-        MakeModel({config.model.architecture, config.model.shape, config.model.options, config.dropout}, config.seed);
+    ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
+    spec.z_loss = config.z_loss;
+    std::shared_ptr<Model> model = MakeModel(spec, config.seed);
+    if (side_weight_) model = std::make_shared<WithSideTerms>(model, *side_weight_);
+    model->set_recompute(execution.activation_checkpointing);
     ModelState state(model, at::kCPU, bf16);
     auto optimizer = *MakeOptimizer(config.optimization.optimizer, state.masters());
     CheckpointStore checkpoints(folder_ / name / "checkpoint", "run", [this](const std::string& s) { log_ += s; });
@@ -118,6 +153,7 @@ class TrainingLoopTest : public testing::Test {
 
   TemporaryFolder folder_;
   std::string log_;
+  std::optional<double> side_weight_;  // of WithSideTerms, if any
 };
 
 TEST_F(TrainingLoopTest, LearnsAndReports) {
@@ -151,6 +187,103 @@ TEST_F(TrainingLoopTest, MicroBatchesAddUpToTheWholeBatch) {
     EXPECT_NEAR(Series(name, "train/loss").at(1), loss, 1e-5);
     EXPECT_NEAR(Series(name, "train/grad_norm").at(1), norm, 1e-5 * norm);
   }
+}
+
+TEST_F(TrainingLoopTest, ActivationCheckpointingChangesNoWeight) {
+  TrainingConfig config = SmallConfig();
+  config.dropout = 0.1;
+  Execution recomputing;
+  recomputing.activation_checkpointing = true;
+  recomputing.micro_batch = 3;
+  Execution keeping;
+  keeping.micro_batch = 3;
+  ExpectEqualWeights(Train(config, "keeping", CopyWork(), keeping),
+                     Train(config, "recomputing", CopyWork(), recomputing));
+}
+
+TEST_F(TrainingLoopTest, ZLossIsTrainedOnAndNotReported) {
+  TrainingConfig config = SmallConfig();
+  config.steps = 1;
+  const Attempt plain = Train(config, "plain", CopyWork());
+  config.z_loss = 0.1;
+  const Attempt with_z = Train(config, "with_z", CopyWork());
+  EXPECT_EQ(Series("plain", "train/loss"), Series("with_z", "train/loss"));
+  EXPECT_FALSE(at::equal(plain.weights.at("shared.weight"), with_z.weights.at("shared.weight")));
+  Execution micro;
+  micro.micro_batch = 3;
+  Train(config, "micro", CopyWork(), micro);
+  const double norm = Series("with_z", "train/grad_norm").at(1);
+  EXPECT_NEAR(Series("micro", "train/grad_norm").at(1), norm, 1e-5 * norm);
+}
+
+// Auxiliary terms are means over the global batch's sequences, however it is divided; no reported loss has them.
+TEST_F(TrainingLoopTest, SideTermsAreTrainedOnAndReportedOnTheirOwn) {
+  TrainingConfig config = SmallConfig();
+  config.steps = 1;
+  const Attempt plain = Train(config, "plain", CopyWork());
+  side_weight_ = 0.0;
+  Train(config, "weightless", CopyWork());
+  side_weight_ = 30.0;
+  const Attempt whole = Train(config, "whole", CopyWork());
+  const HostBatch batch = CopyBatch(1);
+  const at::Tensor table = MakeModel({"transformer", config.model.shape, config.model.options}, config.seed)
+                               ->named_parameters()["shared.weight"];
+  const double expected = 30.0 * at::embedding(table, batch.inputs_bs.select(1, 0)).square().mean().item<double>();
+  const double odd = (batch.inputs_bs % 2).to(at::kDouble).mean().item<double>();
+  const double norm = Series("whole", "train/grad_norm").at(1);
+  EXPECT_EQ(Series("plain", "train/loss"), Series("whole", "train/loss"));
+  EXPECT_EQ(Series("plain", "train/grad_norm"), Series("weightless", "train/grad_norm"));
+  EXPECT_GT(norm, Series("plain", "train/grad_norm").at(1) + 0.1);
+  for (int64_t micro_batch : {8, 4, 3, 1}) {
+    Execution execution;
+    execution.micro_batch = micro_batch;
+    const std::string name = "micro" + std::to_string(micro_batch);
+    Train(config, name, CopyWork(), execution);
+    EXPECT_NEAR(Series(name, "train/auxiliary_loss").at(1), expected, 1e-5 * expected);
+    EXPECT_NEAR(Series(name, "train/odd").at(1), odd, 1e-12);
+    EXPECT_NEAR(Series(name, "train/grad_norm").at(1), norm, 1e-5 * norm);
+  }
+  EXPECT_TRUE(Series("plain", "train/auxiliary_loss").empty());
+}
+
+// Jitter, dropout, dropped tokens and open sums of the metrics, over a stop between two metric points.
+TEST_F(TrainingLoopTest, ASwitchTransformerThatWasStoppedGoesOnBitEqual) {
+  TrainingConfig config = SmallConfig();
+  config.model = {"switch", {4, 4, 16, 32, 2, 8, kVocabulary}, {{"placement", "every_4th"}}};
+  config.dropout = 0.1;
+  Execution execution;
+  execution.log_every = 7;
+  execution.micro_batch = 3;
+  const Attempt straight = Train(config, "straight", CopyWork(), execution);
+  ASSERT_EQ(Train(config, "stopped", StoppingWork(13), execution).ending.code, ExitCode::kStopped);
+  SetStopRequested(false);
+  const Attempt second = Train(config, "stopped", CopyWork(), execution);
+  ASSERT_EQ(second.ending.code, ExitCode::kDone);
+  EXPECT_NE(second.summary.resumed_step % 7, 0) << "between two metric points";
+  ExpectEqualWeights(straight, second);
+  for (const char* series : {"train/loss", "train/auxiliary_loss", "train/dropped_fraction"}) {
+    EXPECT_EQ(Series("stopped", series), Series("straight", series)) << series;
+    EXPECT_EQ(Series("stopped", series).size(), 5u) << series;
+  }
+  execution.activation_checkpointing = true;
+  ExpectEqualWeights(straight, Train(config, "recomputing", CopyWork(), execution));
+  EXPECT_EQ(Series("recomputing", "train/auxiliary_loss"), Series("straight", "train/auxiliary_loss"));
+}
+
+// The router of a bfloat16 model computes with float32 weights.
+TEST_F(TrainingLoopTest, ARouterKeepsItsPrecisionInBfloat16) {
+  TrainingConfig config = SmallConfig();
+  config.model = {"switch", {4, 4, 16, 32, 2, 8, kVocabulary}, {{"placement", "every_4th"}}};
+  auto model = MakeModel({config.model.architecture, config.model.shape, config.model.options}, config.seed);
+  const at::Tensor router = model->named_parameters()["encoder.block.3.layer.1.mlp.router.classifier.weight"];
+  const at::Tensor expert = model->named_parameters()["encoder.block.3.layer.1.mlp.experts.wi.weight"];
+  const ModelState state(model, at::kCPU, /*bf16=*/true);
+  EXPECT_EQ(router.scalar_type(), at::kFloat);
+  EXPECT_EQ(expert.scalar_type(), at::kBFloat16);
+  config.steps = 40;
+  const Attempt attempt = Train(config, "run", CopyWork(), {}, /*bf16=*/true);
+  ASSERT_EQ(attempt.ending.code, ExitCode::kDone) << attempt.ending.reason;
+  EXPECT_LT(Series("run", "train/loss").rbegin()->second, Series("run", "train/loss").begin()->second);
 }
 
 TEST_F(TrainingLoopTest, ClippingBoundsTheGradientThatIsUsed) {
@@ -199,6 +332,61 @@ TEST_F(TrainingLoopTest, AStoppedRunGoesOnBitEqual) {
         EXPECT_EQ(Series(name, series), Series("straight" + suffix, series)) << series;
       EXPECT_EQ(second.summary.target_tokens, straight.summary.target_tokens);
     }
+  }
+}
+
+TrainingConfig PerformerConfig(int64_t redraw_steps) {
+  TrainingConfig config = SmallConfig();
+  config.model.architecture = "performer";
+  config.model.options = Json{{"kernel", "softmax"}, {"redraw_steps", redraw_steps}};
+  return config;
+}
+
+const char* const kRandomFeatures = "decoder.block.0.layer.0.random_features.rows";
+
+// What is random in a model and not trained: redrawn every five steps it is that of the step, whether the run was
+// stopped before or not; never redrawn it stays as it was made.
+TEST_F(TrainingLoopTest, AStoppedRunGoesOnWithTheSameRandomFeatures) {
+  for (const int64_t redraw_steps : {0, 5}) {
+    const TrainingConfig config = PerformerConfig(redraw_steps);
+    const std::string suffix = std::to_string(redraw_steps);
+    const Attempt straight = Train(config, "straight" + suffix, CopyWork());
+    ASSERT_EQ(straight.ending.code, ExitCode::kDone) << straight.ending.reason;
+    Train(config, "stopped" + suffix, StoppingWork(13));
+    SetStopRequested(false);
+    const Attempt resumed = Train(config, "stopped" + suffix, CopyWork());
+    EXPECT_GT(resumed.summary.resumed_step, 0);
+    ExpectEqualWeights(straight, resumed);
+    const auto model = MakeModel({"performer", config.model.shape, config.model.options, 0.0}, config.seed);
+    EXPECT_EQ(at::equal(model->named_buffers()[kRandomFeatures], straight.weights.at(kRandomFeatures)),
+              redraw_steps == 0);
+    model->BeginStep(26);  // the last step of thirty that draws
+    EXPECT_TRUE(at::equal(model->named_buffers()[kRandomFeatures], straight.weights.at(kRandomFeatures)));
+  }
+}
+
+// As a model is exported and read back for fine-tuning; in bf16 too, where buffers stay float32.
+TEST_F(TrainingLoopTest, RandomFeaturesTravelWithTheWeights) {
+  const TrainingConfig config = PerformerConfig(0);
+  const auto make = [&](uint64_t seed) {
+    return MakeModel({"performer", config.model.shape, config.model.options, 0.0}, seed);
+  };
+  for (const bool bf16 : {false, true}) {
+    ModelState from(make(1), at::kCPU, bf16), into(make(2), at::kCPU, bf16);
+    const at::Tensor inputs = CopyBatch(1).inputs_bs;
+    const auto logits = [&](ModelState& state) {
+      at::NoGradGuard no_grad;
+      return state.model().Decode(state.model().Encode(inputs), inputs, inputs);
+    };
+    ASSERT_TRUE(WriteSafetensors(folder_ / "model.safetensors", {from.Weights(), {}}).ok());
+    TensorFile file = *ReadSafetensors(folder_ / "model.safetensors");
+    EXPECT_EQ(file.tensors.at(kRandomFeatures).scalar_type(), at::kFloat);
+    ASSERT_TRUE(into.LoadWeights(file.tensors).ok());
+    EXPECT_TRUE(at::equal(logits(from), logits(into))) << bf16;
+    file.tensors.erase(kRandomFeatures);
+    const auto refused = into.LoadWeights(file.tensors);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_THAT(refused.error().message, HasSubstr(kRandomFeatures));
   }
 }
 

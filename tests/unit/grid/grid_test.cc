@@ -108,6 +108,24 @@ TEST(Grid, ResolvesEveryFieldOfARun) {
   EXPECT_EQ(prepare["tasks"][0]["files"][0]["name"], "task:wordnet_pos.txt");
 }
 
+TEST(Grid, WritesWhatASchedulesEndNeedsAndZLossOnlyIfThereIsOne) {
+  v1::SweepSpec spec = Spec();
+  const Json plain = RunOf(Named(Cells(spec), "transformer-own-s3"));
+  EXPECT_FALSE(plain.contains("z_loss"));
+  EXPECT_FALSE(plain["optimizer"].contains("final_fraction"));
+  spec.mutable_pretraining()->set_z_loss(1e-4);
+  spec.mutable_pretraining()->mutable_optimizer()->set_schedule("cosine");
+  const Json cosine = RunOf(Named(Cells(spec), "transformer-own-s3"));
+  EXPECT_EQ(cosine["z_loss"], 1e-4);
+  EXPECT_EQ(cosine["optimizer"]["final_fraction"], 0.1);
+  EXPECT_FALSE(cosine["optimizer"].contains("decay_fraction"));
+  spec.mutable_pretraining()->mutable_optimizer()->set_schedule("wsd");
+  spec.mutable_pretraining()->mutable_optimizer()->set_decay_fraction(0.2);
+  const Json wsd = RunOf(Named(Cells(spec), "transformer-own-s3"));
+  EXPECT_EQ(wsd["optimizer"]["final_fraction"], 0.0);
+  EXPECT_EQ(wsd["optimizer"]["decay_fraction"], 0.2);
+}
+
 TEST(Grid, QuickstartHasTwentyFourOfEachAndOneToPrepare) {
   const auto spec = ReadSweepFile(ALLOMETRY_SOURCE_DIR "/examples/quickstart.yaml");
   ASSERT_TRUE(spec.ok()) << spec.error().message;
@@ -181,6 +199,34 @@ TEST(Grid, OwnTrainersGetTheCorpusAndTheirOptions) {
   EXPECT_EQ(run["model"]["options"], Json::parse(R"({"order":3,"vocabulary":4096,"scale":0.1})"));
   EXPECT_EQ(run["corpus"]["files"][0]["sha256"], common::Sha256Hex("corpus"));
   EXPECT_FALSE(run.contains("data"));
+}
+
+TEST(Grid, WhatIsBuiltForALengthIsBuiltForPretrainings) {
+  v1::SweepSpec spec = Spec();
+  spec.mutable_architectures(0)->set_name("mixer");
+  const auto cells = Cells(spec);
+  const Json expected{{"decoder", "attention"}, {"input_length", 64}, {"target_length", 14}};
+  EXPECT_EQ(RunOf(Named(cells, "mixer-nano-s0"))["model"]["options"], expected);
+  EXPECT_EQ(RunOf(Named(cells, "mixer-nano-s0-ft"))["model"]["options"], expected) << "a child has its parent's";
+  spec.mutable_pretraining()->set_input_length(32);
+  EXPECT_LT(Named(Cells(spec), "mixer-nano-s0").costs.parameters(), Named(cells, "mixer-nano-s0").costs.parameters());
+}
+
+TEST(Grid, RefusesLongerSequencesThanAnArchitectureIsBuiltFor) {
+  v1::SweepSpec spec = Spec();
+  auto* mixer = spec.mutable_architectures(0);
+  mixer->set_name("mixer");
+  auto& options = *mixer->mutable_options()->mutable_fields();
+  options["input_length"].set_number_value(63);
+  auto cells = Expand(spec, FullManifest());
+  ASSERT_FALSE(cells);
+  EXPECT_THAT(cells.error().message, HasSubstr("mixer is built for 63 input tokens, and pretraining has 64"));
+  options.erase("input_length");
+  options["decoder"].set_string_value("causal_mixing");
+  spec.mutable_finetuning()->set_target_length(15);
+  cells = Expand(spec, FullManifest());
+  ASSERT_FALSE(cells);
+  EXPECT_THAT(cells.error().message, HasSubstr("mixer is built for 14 target tokens, and finetuning has 15"));
 }
 
 TEST(Grid, RefusesAManifestWithoutItsFiles) {

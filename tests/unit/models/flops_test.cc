@@ -26,6 +26,8 @@ std::unique_ptr<at::ObserverContext> CountOperator(const at::RecordFunction& rec
     counted_flops += ProductFlops(inputs[1], inputs[2]);
   else if (name == "allometry::light_convolution")
     counted_flops += 2 * inputs[0].toTensor().numel() * inputs[1].toTensor().size(0);
+  else if (name == "allometry::dynamic_convolution")
+    counted_flops += 2 * inputs[0].toTensor().numel() * inputs[1].toTensor().size(2);
   else if (name.find("conv") != std::string::npos || name == "aten::dot" || name == "aten::mv")
     ADD_FAILURE() << "an operator that is not counted here: " << name;
   return nullptr;
@@ -55,15 +57,17 @@ int64_t CountForward(Model& model, const arch::Shape& shape, arch::Lengths n, in
 
 TEST(ModelFlops, OperatorCountIsWhatArchSaysToTheUnit) {
   const std::vector<arch::Shape> shapes{SmallShape(), {1, 2, 24, 40, 3, 8, 70}, {3, 1, 8, 12, 1, 4, 20}};
-  const std::vector<arch::Lengths> lengths{{7, 5}, {20, 3}, {13, 11}};
+  const std::vector<arch::Lengths> lengths{{7, 5}, {20, 3}, {13, 11}, {70, 130}};
   for (const ModelCase& c : ModelCases())
     for (const arch::Shape& shape : shapes) {
-      const ModelSpec spec = c.Spec(shape);
-      const auto model = MakeModel(spec, 1);
+      ModelSpec spec = c.Spec(shape);
       const arch::Architecture& costs = **arch::FindArchitecture(c.architecture);
-      for (const arch::Lengths n : lengths)
-        EXPECT_EQ(CountForward(*model, shape, n, 2), 2 * costs.CountFlops(shape, spec.options, n).forward)
+      for (const arch::Lengths n : lengths) {
+        spec.lengths = n;
+        EXPECT_EQ(CountForward(*MakeModel(spec, 1), shape, n, 2),
+                  2 * costs.CountFlops(spec.shape, spec.options, n).forward)
             << c.Name() << " d_model " << shape.d_model << " lengths " << n.inputs << '/' << n.targets;
+      }
     }
 }
 
@@ -80,7 +84,7 @@ TEST(ModelParameters, AreWhatArchCounts) {
       const ModelSpec spec = c.Spec(shape);
       int64_t total = 0;
       for (const at::Tensor& p : MakeModel(spec, 0)->parameters()) total += p.numel();
-      EXPECT_EQ(total, (*arch::FindArchitecture(c.architecture))->CountParameters(shape, spec.options).total)
+      EXPECT_EQ(total, (*arch::FindArchitecture(c.architecture))->CountParameters(spec.shape, spec.options).total)
           << c.Name() << " d_model " << shape.d_model;
     }
 }

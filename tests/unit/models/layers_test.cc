@@ -9,10 +9,15 @@
 #include "tests/unit/models/model_cases.h"
 #include "worker/trainer/layers/attention.h"
 #include "worker/trainer/layers/cross_entropy.h"
+#include "worker/trainer/layers/dynamic_convolution.h"
+#include "worker/trainer/layers/evolved_layers.h"
 #include "worker/trainer/layers/feed_forward.h"
+#include "worker/trainer/layers/gru.h"
 #include "worker/trainer/layers/light_convolution.h"
+#include "worker/trainer/layers/mixture_cross_entropy.h"
 #include "worker/trainer/layers/ops.h"
 #include "worker/trainer/layers/position_bias.h"
+#include "worker/trainer/layers/token_mixing.h"
 
 namespace allometry::trainer {
 namespace {
@@ -74,7 +79,7 @@ void ExpectSublayerGradients(const std::function<std::shared_ptr<Sublayer>(doubl
       inputs.push_back(x);
       const Function f = [&] {
         StackContext own = context;
-        if (!own.memory_bsd.defined()) own.bias_hqk = layer->PositionBias(5, true);
+        if (!own.memory_bsd.defined() && !own.bias_hqk.defined()) own.bias_hqk = layer->PositionBias(5, true);
         return Weighted(layer->forward(x, own));
       };
       if (aten) {
@@ -120,6 +125,72 @@ TEST(LayerGradients, LightConvolution) {
     ExpectSublayerGradients(
         [&](double p) { return std::make_shared<LightConvolutionSublayer>(12, causal ? 12 : 3, causal, p); }, context,
         {}, "convolution");
+}
+
+TEST(LayerGradients, DynamicConvolution) {
+  StackContext context;
+  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
+  for (bool causal : {false, true})
+    ExpectSublayerGradients(
+        [&](double p) { return std::make_shared<DynamicConvolutionSublayer>(12, causal ? 12 : 3, causal, p); }, context,
+        {}, "dynamic convolution");
+}
+
+TEST(LayerGradients, TokenMixing) {
+  StackContext context;
+  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
+  for (bool causal : {false, true})
+    ExpectSublayerGradients(
+        [&](double p) { return std::make_shared<TokenMixingSublayer>(12, 4, causal ? 5 : 7, causal, p); }, context, {},
+        "token mixing");
+}
+
+// Chunks of three tokens and a rest; one softmax alone is the plain cross-entropy.
+TEST(LayerGradients, MixtureCrossEntropy) {
+  const at::Tensor hidden = Leaf({11, 3, 6}), prior = Leaf({11, 3}), table = Leaf({21, 6});
+  const at::Tensor targets = at::tensor({4, 0, 20, 1, 7, 0, 19, 3, 3, 0, 2}, at::kLong);
+  ExpectGradients(
+      [&] {
+        return MixtureCrossEntropySum({hidden, LogPrior(prior), table}, targets);
+      },
+      {hidden, prior, table}, "mixture");
+  const at::Tensor p = (at::softmax(prior, 1).unsqueeze(-1) * at::softmax(at::matmul(hidden, table.t()), -1)).sum(1);
+  const at::Tensor reference = at::nll_loss(p.log(), targets, {}, at::Reduction::Sum, 0);
+  const Mixture mixture{hidden, LogPrior(prior), table};
+  EXPECT_NEAR(MixtureCrossEntropySum(mixture, targets).item<double>(), reference.item<double>(), 1e-10);
+  EXPECT_NEAR(MixtureCrossEntropyRows(mixture, targets).sum().item<double>(), reference.item<double>(), 1e-10);
+  EXPECT_LE((MixtureLogProbabilities(mixture) - p.log()).abs().max().item<double>(), 1e-10);
+  const Mixture single{hidden.slice(1, 0, 1), at::zeros({11, 1}, at::kDouble), table};
+  EXPECT_NEAR(MixtureCrossEntropySum(single, targets).item<double>(),
+              LinearCrossEntropySum(hidden.select(1, 0), table, targets).item<double>(), 1e-10);
+}
+
+TEST(LayerGradients, EvolvedConvolutions) {
+  StackContext context;
+  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
+  ExpectSublayerGradients([](double p) { return std::make_shared<EncoderConvolutionSublayer>(12, p); }, context, {},
+                          "encoder convolution");
+  ExpectSublayerGradients([](double p) { return std::make_shared<DecoderConvolutionSublayer>(12, p); }, {}, {},
+                          "decoder convolution");
+}
+
+TEST(LayerGradients, DualAttention) {
+  StackContext context;
+  context.memory_bsd = Leaf({2, 4, 12});
+  context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
+  context.wide_bias_hqk = Leaf({3, 5, 5});
+  ExpectSublayerGradients([](double p) { return std::make_shared<DualAttentionSublayer>(kShape, 3, p); }, context,
+                          {context.memory_bsd, context.wide_bias_hqk}, "dual");
+}
+
+TEST(LayerGradients, GruSublayers) {
+  StackContext context;
+  context.mask_bs = PaddingMask(Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2), at::kDouble);
+  context.bias_hqk = Leaf({2, 5, 5});
+  ExpectSublayerGradients([](double) { return std::make_shared<GruAttentionSublayer>(kShape, false); }, context,
+                          {context.bias_hqk}, "gated self");
+  ExpectSublayerGradients([](double) { return std::make_shared<GruFeedForwardSublayer>(12, 20); }, {}, {},
+                          "gated relu");
 }
 
 TEST(LayerGradients, NormAndPositionBias) {

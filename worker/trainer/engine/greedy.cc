@@ -22,20 +22,21 @@ std::vector<std::vector<int64_t>> UpToEnd(const at::Tensor& ids_bt) {
 
 }  // namespace
 
-// The decoder runs over the whole prefix each time: labels are a few tokens long, and every architecture can do it.
 std::vector<std::vector<int64_t>> DecodeGreedily(Model& model, const at::Tensor& inputs_bs, int64_t max_tokens) {
   at::NoGradGuard no_grad;
   const at::Tensor encoded = model.Encode(inputs_bs);
-  at::Tensor prefix = at::full({inputs_bs.size(0), 1}, kStart, inputs_bs.options());
+  const std::unique_ptr<DecodeState> state = model.StartDecoding(encoded, inputs_bs);
+  at::Tensor next = at::full({inputs_bs.size(0)}, kStart, inputs_bs.options());
   at::Tensor ended = at::zeros({inputs_bs.size(0)}, inputs_bs.options().dtype(at::kBool));
+  std::vector<at::Tensor> chosen;
   for (int64_t t = 0; t < max_tokens; ++t) {
-    const at::Tensor logits_bv = model.Decode(encoded, inputs_bs, prefix).select(1, t);
-    const at::Tensor next = logits_bv.argmax(1).masked_fill_(ended, kEnd);
-    prefix = at::cat({prefix, next.unsqueeze(1)}, 1);
+    next = model.DecodeNext(*state, next).argmax(1).masked_fill_(ended, kEnd);
+    chosen.push_back(next);
     ended = ended.logical_or(next == kEnd);
     if (ended.all().item<bool>()) break;
   }
-  return UpToEnd(prefix.slice(1, 1));
+  if (chosen.empty()) return std::vector<std::vector<int64_t>>(static_cast<size_t>(inputs_bs.size(0)));
+  return UpToEnd(at::stack(chosen, 1));
 }
 
 }  // namespace allometry::trainer

@@ -15,7 +15,7 @@ ModelState::ModelState(std::shared_ptr<Model> model, at::Device device, bool bf1
     if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
     at::Tensor parameter = item.value();
     const at::Tensor master = bf16 ? parameter.detach().to(at::kFloat).clone() : parameter.detach();
-    if (bf16) parameter.set_data(parameter.to(at::kBFloat16));
+    if (bf16 && !model_->StaysFloat32(item.key())) parameter.set_data(parameter.to(at::kBFloat16));
     parameters_.push_back(parameter);
     masters_.push_back({item.key(), master});
   }

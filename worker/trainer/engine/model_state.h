@@ -14,7 +14,7 @@
 namespace allometry::trainer {
 
 // A model with its float32 masters. In fp32 the masters are the model's own parameters; in bf16 the model computes with
-// copies that PublishWeights refreshes. Not thread-safe.
+// copies that PublishWeights refreshes, rounded unless Model::StaysFloat32 says otherwise. Not thread-safe.
 class ModelState {
  public:
   // Moves the model to the device and, for bf16, rounds its parameters after the masters were taken.

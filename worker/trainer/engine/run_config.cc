@@ -1,5 +1,7 @@
 #include "worker/trainer/engine/run_config.h"
 
+#include <algorithm>
+
 #include "common/sha256.h"
 #include "worker/trainer/engine/object_reader.h"
 
@@ -42,6 +44,7 @@ Result<Execution> ParseExecution(const Json& value) {
   execution.resume = reader.String("resume", "");
   execution.keep_final = reader.Boolean("keep_final", true);
   execution.checkpoint_interval_s = reader.Number("checkpoint_interval_s", 30.0, 0.0, 1e9);
+  execution.activation_checkpointing = reader.Boolean("activation_checkpointing", false);
   execution.log_every = reader.Integer("log_every", 0, 0, kMany);
   const Json& inputs = reader.Raw("inputs", false, "object");
   const Json& files = reader.Raw("files", false, "object");
@@ -94,14 +97,29 @@ Result<ModelConfig> ParseModel(const Json& value, int64_t numerics_version) {
   return model;
 }
 
-Result<OptimizationConfig> ParseOptimization(const Json& value, const Schedule& defaults) {
+arch::Lengths LongestLengths(const ModelConfig& model) {
+  return (*arch::FindArchitecture(model.architecture))->LongestLengths(model.options);
+}
+
+Schedule ReadSchedule(ObjectReader& reader, const Schedule& defaults, int64_t steps) {
+  Schedule schedule;
+  schedule.name = reader.Choice("schedule", defaults.name, {"inverse_sqrt", "constant", "cosine", "wsd"});
+  schedule.learning_rate = reader.Number("learning_rate", defaults.learning_rate, 0.0, 1e6);
+  schedule.warmup_steps = reader.Integer("warmup_steps", defaults.warmup_steps, 0, kMany);
+  const bool decays = schedule.name == "cosine" || schedule.name == "wsd";
+  schedule.warmup = reader.Choice("warmup", decays ? "linear" : defaults.warmup, {"hold", "linear"});
+  schedule.steps = steps;
+  if (decays)
+    schedule.final_fraction = reader.Number("final_fraction", schedule.name == "cosine" ? 0.1 : 0.0, 0.0, 1.0);
+  if (schedule.name == "wsd") schedule.decay_fraction = reader.Number("decay_fraction", 0.1, 0.0, 1.0);
+  return schedule;
+}
+
+Result<OptimizationConfig> ParseOptimization(const Json& value, const Schedule& defaults, int64_t steps) {
   ObjectReader reader(value, "run.optimizer");
   OptimizationConfig config;
   config.optimizer.name = reader.Choice("name", "adafactor", {"adafactor", "adamw"});
-  config.schedule.name = reader.Choice("schedule", defaults.name, {"inverse_sqrt", "constant"});
-  config.schedule.learning_rate = reader.Number("learning_rate", defaults.learning_rate, 0.0, 1e6);
-  config.schedule.warmup_steps = reader.Integer("warmup_steps", defaults.warmup_steps, 0, kMany);
-  config.schedule.warmup = reader.Choice("warmup", defaults.warmup, {"hold", "linear"});
+  config.schedule = ReadSchedule(reader, defaults, steps);
   config.optimizer.weight_decay = reader.Number("weight_decay", 0.0, 0.0, 1e6);
   config.clip_norm = reader.Number("clip_norm", 0.0, 0.0, kHuge);
   if (config.optimizer.name == "adamw") {
@@ -140,6 +158,7 @@ Result<TrainingConfig> ParseTraining(ObjectReader& reader, const TrainingDefault
   config.batch_sequences = reader.Integer("batch_sequences", defaults.batch_sequences, 1, 1 << 20);
   config.steps = reader.Integer("steps", {}, 1, kMany);
   config.dropout = reader.Number("dropout", defaults.dropout, 0.0, 0.99);
+  config.z_loss = reader.Number("z_loss", 0.0, 0.0, 1e6);
   config.seed = static_cast<uint64_t>(reader.Integer("seed", 0, 0, int64_t{1} << 53));
   const int64_t numerics_version = reader.Integer("numerics_version", 0, 0, kMany);
   const Json& model = reader.Raw("model", true, "object");
@@ -147,7 +166,7 @@ Result<TrainingConfig> ParseTraining(ObjectReader& reader, const TrainingDefault
   const Json& divergence = reader.Raw("divergence", false, "object");
   if (model.is_null()) return reader.Finish().error();
   ALLO_ASSIGN_OR_RETURN(config.model, ParseModel(model, numerics_version));
-  ALLO_ASSIGN_OR_RETURN(config.optimization, ParseOptimization(OrEmpty(optimizer), defaults.schedule));
+  ALLO_ASSIGN_OR_RETURN(config.optimization, ParseOptimization(OrEmpty(optimizer), defaults.schedule, config.steps));
   ALLO_ASSIGN_OR_RETURN(config.divergence, ParseDivergence(OrEmpty(divergence)));
   return config;
 }
@@ -223,6 +242,14 @@ Result<PretrainConfig> ParsePretrain(const Json& run) {
   const Json& evaluation = reader.Raw("evaluation", false, "object");
   ALLO_RETURN_IF_ERROR(reader.Finish());
   ALLO_RETURN_IF_ERROR(ParseObjective(OrEmpty(objective), config));
+  const arch::SpanCorruptionLengths lengths =
+      arch::LengthsForSpanCorruption(config.input_length, config.noise_density, config.mean_span_length);
+  config.training.lengths = {lengths.inputs, lengths.targets};
+  const arch::Lengths longest = LongestLengths(config.training.model);
+  if (lengths.inputs > longest.inputs || lengths.targets > longest.targets)
+    return common::InvalidArgument("run.objective: sequences of " + std::to_string(lengths.inputs) + " input and " +
+                                   std::to_string(lengths.targets) + " target tokens, and the model is built for " +
+                                   std::to_string(longest.inputs) + " and " + std::to_string(longest.targets));
   ALLO_RETURN_IF_ERROR(
       ParseEvaluation(OrEmpty(evaluation), &config.evaluation_examples, &config.training.evaluate_every_steps));
   return config;
@@ -234,6 +261,12 @@ Result<FinetuneConfig> ParseFinetune(const Json& run) {
   ALLO_ASSIGN_OR_RETURN(config.training, ParseTraining(reader, {128, 0.1, {"constant", 1e-3, 0, "hold"}}));
   config.input_length = reader.Integer("input_length", config.input_length, 4, 1 << 20);
   config.target_length = reader.Integer("target_length", config.target_length, 2, 1 << 20);
+  const arch::Lengths longest = LongestLengths(config.training.model);
+  config.input_length = std::min(config.input_length, longest.inputs);
+  if (config.target_length > longest.targets)
+    return common::InvalidArgument("run.target_length is " + std::to_string(config.target_length) +
+                                   ", and the model is built for " + std::to_string(longest.targets));
+  config.training.lengths = {config.input_length, config.target_length};
   config.select = reader.Choice("select", "last", {"last", "best"});
   config.shuffle_labels = reader.Boolean("shuffle_labels", false);
   const Json& tasks = reader.Raw("tasks", true, "array");

@@ -29,7 +29,8 @@ struct Execution {
   std::filesystem::path resume;                         // empty: none
   bool keep_final = true;                               // leave the output `model`
   double checkpoint_interval_s = 30;
-  int64_t log_every = 0;  // steps per metric point; 0 = a hundredth of all steps, at most 100
+  bool activation_checkpointing = false;  // compute activations twice and keep fewer: equal results, less memory
+  int64_t log_every = 0;                  // steps per metric point; 0 = a hundredth of all steps, at most 100
 };
 
 struct ModelConfig {
@@ -58,11 +59,13 @@ struct TaskConfig {
 // What pretraining and fine-tuning have in common.
 struct TrainingConfig {
   ModelConfig model;
+  arch::Lengths lengths;  // of one example as configured: a model may be built for them
   OptimizationConfig optimization;
   DivergenceConfig divergence;
   int64_t batch_sequences = 0;
   int64_t steps = 0;
   double dropout = 0;
+  double z_loss = 0;  // coefficient; trained on, not reported
   uint64_t seed = 0;
   int64_t evaluate_every_steps = 0;  // 0 = at the end only
 };
@@ -79,7 +82,7 @@ struct FinetuneConfig {
   TrainingConfig training;
   std::vector<TaskConfig> tasks;
   int64_t mixture_cap = 0;  // examples of one task that count for its rate; 0 = all
-  int64_t input_length = 128;
+  int64_t input_length = 128;  // at most what the model is built for: longer inputs are cut and counted
   int64_t target_length = 8;
   std::string select = "last";  // or "best"
   bool shuffle_labels = false;  // train on permuted labels: a control

@@ -103,6 +103,13 @@ Result<std::vector<ScoredTask>> OpenTasks(const Dataset& data, const FinetuneCon
     }
     const int64_t size = task->valid().size();
     if (size == 0) return common::DataLoss("task '" + wanted.name + "' has no validation examples");
+    // An answer may be one token too long, and is then seen as none.
+    const auto& model = config.training.model;
+    const int64_t longest = (*arch::FindArchitecture(model.architecture))->LongestLengths(model.options).targets;
+    if (task->LongestLabel() + 1 > longest)
+      return common::InvalidArgument("run.tasks: an answer to '" + wanted.name + "' takes up to " +
+                                     std::to_string(task->LongestLabel() + 1) + " tokens, and the model is built for " +
+                                     std::to_string(longest));
     const int64_t examples = wanted.max_valid > 0 ? std::min(wanted.max_valid, size) : size;
     tasks.push_back({std::move(*task), examples});
   }

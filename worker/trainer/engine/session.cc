@@ -67,9 +67,10 @@ TrainingSession::TrainingSession(const RunContext& context, const TrainingConfig
                                  std::string precision)
     : context_(context), training_(training), device_(device), precision_(std::move(precision)) {
   const ModelConfig& model = training.model;
-  state_ = std::make_unique<ModelState>(
-      MakeModel({model.architecture, model.shape, model.options, training.dropout}, training.seed), device_,
-      precision_ == "bf16");
+  const ModelSpec spec{model.architecture, model.shape,      model.options,
+                       training.dropout,   training.lengths, training.z_loss};
+  state_ = std::make_unique<ModelState>(MakeModel(spec, training.seed), device_, precision_ == "bf16");
+  state_->model().set_recompute(context.config.execution.activation_checkpointing);
 }
 
 common::Status TrainingSession::LoadParent(const fs::path& folder) {

@@ -96,7 +96,7 @@ Ending TrainingLoop::Run() {
       const double waited = pump.wait_seconds();
       TakeStep(pump.Next());
       summary_.data_wait_seconds += pump.wait_seconds() - waited;
-      auto ending = ReadLosses();
+      auto ending = ReadLosses(/*always=*/false);
       summary_.device_seconds += SecondsSince(start);
       if (!ending) ending = AfterStep();
       if (ending) return *ending;
@@ -130,6 +130,7 @@ void TrainingLoop::RestoreCheckpoint(const Checkpoint& checkpoint) {
   summary_.target_tokens = state.at("target_tokens").get<int64_t>();
   interval_loss_ = state.at("interval_loss").get<double>();
   interval_steps_ = state.at("interval_steps").get<int64_t>();
+  interval_means_ = state.value("interval_means", decltype(interval_means_)());
   last_loss_ = state.at("last_loss").get<double>();
   evaluated_step_ = state.at("evaluated_step").get<int64_t>();
   detector_.FromJson(state.at("divergence"));
@@ -142,10 +143,15 @@ void TrainingLoop::RestoreCheckpoint(const Checkpoint& checkpoint) {
 }
 
 Json TrainingLoop::StateToJson() const {
-  Json state{{"device_seconds", summary_.device_seconds}, {"data_wait_seconds", summary_.data_wait_seconds},
-             {"target_tokens", summary_.target_tokens},   {"interval_loss", interval_loss_},
-             {"interval_steps", interval_steps_},         {"last_loss", last_loss_},
-             {"evaluated_step", evaluated_step_},         {"divergence", detector_.ToJson()}};
+  Json state{{"device_seconds", summary_.device_seconds},
+             {"data_wait_seconds", summary_.data_wait_seconds},
+             {"target_tokens", summary_.target_tokens},
+             {"interval_loss", interval_loss_},
+             {"interval_steps", interval_steps_},
+             {"interval_means", interval_means_},
+             {"last_loss", last_loss_},
+             {"evaluated_step", evaluated_step_},
+             {"divergence", detector_.ToJson()}};
   if (last_evaluation_) state["last_evaluation"] = EvaluationToJson(*last_evaluation_);
   if (best_evaluation_) {
     state["best_evaluation"] = EvaluationToJson(*best_evaluation_);
@@ -169,6 +175,7 @@ std::optional<Ending> TrainingLoop::WriteStart() {
 void TrainingLoop::TakeStep(const HostBatch& batch) {
   const OptimizationConfig& optimization = parts_.config.optimization;
   ++step_;
+  parts_.state.model().BeginStep(step_);
   AccumulateGradients(batch);
   const std::vector<at::Tensor> gradients = parts_.state.Gradients();
   const double clip = optimization.clip_norm;
@@ -180,36 +187,43 @@ void TrainingLoop::TakeStep(const HostBatch& batch) {
   summary_.target_tokens += batch.target_tokens;
 }
 
-// Each micro-batch's loss is divided by the global batch's number of unpadded targets, so that their gradients add up
-// to those of the global mean. Auxiliary terms are means over sequences and count by rows.
+// Each micro-batch's loss is divided by the global batch's number of unpadded targets, and its auxiliary terms by the
+// number of sequences, so that their gradients add up to those of the global means.
 void TrainingLoop::AccumulateGradients(const HostBatch& batch) {
   const int64_t rows = batch.inputs_bs.size(0);
   const double tokens = static_cast<double>(std::max<int64_t>(batch.target_tokens, 1));
+  const double sequences = static_cast<double>(rows);
   const at::Tensor inputs = batch.inputs_bs.to(parts_.device, /*non_blocking=*/true);
   const at::Tensor targets = batch.targets_bt.to(parts_.device, /*non_blocking=*/true);
   at::Tensor mean_loss;
+  SideTerms side;
   for (int64_t row = 0; row < rows; row += micro_batch_) {
     const int64_t count = std::min(micro_batch_, rows - row);
     at::manual_seed(MicroBatchSeed(parts_.config.seed, step_, row));
-    const Loss loss = parts_.state.model().ComputeLoss({inputs.narrow(0, row, count), targets.narrow(0, row, count)});
+    Loss loss = parts_.state.model().ComputeLoss({inputs.narrow(0, row, count), targets.narrow(0, row, count)});
     const at::Tensor share = loss.nll_sum / tokens;
-    at::Tensor total = share;
-    if (loss.auxiliary.defined())
-      total = share + loss.auxiliary * (static_cast<double>(count) / static_cast<double>(rows));
+    at::Tensor total = loss.objective_sum.defined() ? loss.objective_sum / tokens : share;
+    if (const at::Tensor& auxiliary = loss.side.auxiliary; auxiliary.defined()) {
+      total = total + auxiliary / sequences;
+      loss.side.AddMean("auxiliary_loss", auxiliary.detach(), at::full_like(auxiliary.detach(), count));
+    }
     total.backward();
+    for (const auto& [name, mean] : loss.side.means) side.AddMean(name, mean.sum, mean.count);
     parts_.state.CollectGradients();
     mean_loss = mean_loss.defined() ? mean_loss + share.detach() : share.detach();
   }
   unread_losses_.push_back(mean_loss);
+  unread_means_.push_back(std::move(side.means));
 }
 
 // A CPU's losses are read at once; a GPU is only asked when something depends on them, so that it never idles.
-std::optional<Ending> TrainingLoop::ReadLosses() {
-  if (!parts_.device.is_cpu() && !IsLogStep() && !StopRequested()) return std::nullopt;
-  for (const at::Tensor& tensor : unread_losses_) {
-    last_loss_ = tensor.item<double>();
+std::optional<Ending> TrainingLoop::ReadLosses(bool always) {
+  if (!always && !parts_.device.is_cpu() && !IsLogStep() && !StopRequested()) return std::nullopt;
+  for (size_t i = 0; i < unread_losses_.size(); ++i) {
+    last_loss_ = unread_losses_[i].item<double>();
     interval_loss_ += last_loss_;
     ++interval_steps_;
+    ReadMeans(unread_means_[i]);
     if (auto reason = detector_.Observe(++read_step_, last_loss_)) {
       WriteMetrics();
       WriteProgress(/*always=*/true);
@@ -217,7 +231,16 @@ std::optional<Ending> TrainingLoop::ReadLosses() {
     }
   }
   unread_losses_.clear();
+  unread_means_.clear();
   return std::nullopt;
+}
+
+void TrainingLoop::ReadMeans(const std::map<std::string, MeanSums>& means) {
+  for (const auto& [name, mean] : means) {
+    auto& [sum, count] = interval_means_[name];
+    sum += mean.sum.item<double>();
+    count += mean.count.item<double>();
+  }
 }
 
 std::optional<Ending> TrainingLoop::AfterStep() {
@@ -236,12 +259,14 @@ bool TrainingLoop::IsEvaluationStep() const {
 
 std::optional<Ending> TrainingLoop::WriteMetrics() {
   if (interval_steps_ == 0) return std::nullopt;
-  auto written =
-      parts_.events.Metric(step_, {{"train/loss", interval_loss_ / static_cast<double>(interval_steps_)},
-                                   {"train/learning_rate", parts_.config.optimization.schedule.RateAt(step_)},
-                                   {"train/grad_norm", gradient_norm_}});
+  std::map<std::string, double> values{{"train/loss", interval_loss_ / static_cast<double>(interval_steps_)},
+                                       {"train/learning_rate", parts_.config.optimization.schedule.RateAt(step_)},
+                                       {"train/grad_norm", gradient_norm_}};
+  for (const auto& [name, mean] : interval_means_) values["train/" + name] = mean.first / std::max(mean.second, 1.0);
+  auto written = parts_.events.Metric(step_, values);
   interval_loss_ = 0;
   interval_steps_ = 0;
+  interval_means_.clear();
   if (!written) return CrashOf(written.error());
   return std::nullopt;
 }
@@ -282,7 +307,7 @@ std::optional<Ending> TrainingLoop::EvaluateNow(bool last) {
 }
 
 std::optional<Ending> TrainingLoop::SaveCheckpoint() {
-  if (auto ending = ReadLosses()) return ending;
+  if (auto ending = ReadLosses(/*always=*/true)) return ending;
   Checkpoint checkpoint{step_, Prefixed("weights/", parts_.state.Weights()), StateToJson()};
   checkpoint.tensors.merge(Prefixed("optimizer/", parts_.optimizer.State()));
   checkpoint.tensors.merge(Prefixed("best/", best_weights_));

@@ -75,7 +75,9 @@ class TrainingLoop {
   void TakeStep(const HostBatch& batch);
   void AccumulateGradients(const HostBatch& batch);
   std::optional<Ending> AfterStep();
-  std::optional<Ending> ReadLosses();
+  // Reads what the steps since the last reading left on the device, if anything depends on it or `always`.
+  std::optional<Ending> ReadLosses(bool always);
+  void ReadMeans(const std::map<std::string, MeanSums>& means);
   std::optional<Ending> WriteMetrics();
   std::optional<Ending> WriteProgress(bool always);
   std::optional<Ending> EvaluateNow(bool last);
@@ -98,9 +100,12 @@ class TrainingLoop {
   int64_t evaluate_every_;
   int64_t step_ = 0;                       // finished steps
   int64_t read_step_ = 0;                  // steps whose loss has been read from the device
-  std::vector<at::Tensor> unread_losses_;  // mean losses of the steps read_step_ + 1 ... step_
-  double interval_loss_ = 0;               // sum since the last metric point
+  // Of the steps read_step_ + 1 ... step_: mean losses, and the means that layers report.
+  std::vector<at::Tensor> unread_losses_;
+  std::vector<std::map<std::string, MeanSums>> unread_means_;
+  double interval_loss_ = 0;  // sum since the last metric point
   int64_t interval_steps_ = 0;
+  std::map<std::string, std::pair<double, double>> interval_means_;  // sums and counts since the last metric point
   double last_loss_ = 0;
   double gradient_norm_ = 0;
   int64_t evaluated_step_ = 0;

@@ -139,7 +139,7 @@ void Attention::Initialise(at::Generator generator) {
 }
 
 AttentionSublayer::AttentionSublayer(const arch::Shape& shape, bool is_cross, bool with_table, double dropout)
-    : is_cross_(is_cross), dropout_(dropout) {
+    : dropout_(dropout), is_cross_(is_cross) {
   attention_ =
       register_module(is_cross ? "EncDecAttention" : "SelfAttention", std::make_shared<Attention>(shape, with_table));
   norm_ = register_module("layer_norm", std::make_shared<RmsNorm>(shape.d_model));
@@ -157,8 +157,32 @@ at::Tensor AttentionSublayer::forward(const at::Tensor& x_btd, const StackContex
                                   Maybe(y_mask), attention_->heads());
 }
 
+at::Tensor AttentionSublayer::Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) {
+  const int64_t batch = x_b1d.size(0), heads = attention_->heads();
+  const at::Tensor x = Rows(x_b1d), normed = ops::NormForward(x, norm_->weight()).y_rd;
+  const auto project = [&](const at::Tensor& rows, const at::Tensor& weight) {
+    return ToHeads(at::mm(rows, weight.t()), batch, heads);
+  };
+  std::vector<at::Tensor>& kept = cache.tensors;  // keys and values [b h, k, e]
+  if (is_cross_ && kept.empty()) {
+    const at::Tensor memory = Rows(context.memory_bsd);
+    kept = {project(memory, attention_->k()), project(memory, attention_->v())};
+  } else if (!is_cross_) {
+    const at::Tensor k = project(normed, attention_->k()), v = project(normed, attention_->v());
+    kept = kept.empty() ? std::vector{k, v} : std::vector{at::cat({kept[0], k}, 1), at::cat({kept[1], v}, 1)};
+  }
+  at::Tensor p = at::bmm(project(normed, attention_->q()), kept[0].transpose(1, 2));
+  ops::SoftmaxForward(p, is_cross_ ? at::Tensor() : context.bias_hqk, is_cross_ ? context.memory_mask_bs : at::Tensor(),
+                      heads);
+  return at::addmm(x, ToRows(at::bmm(p, kept[1]), batch, heads), attention_->o().t()).view(x_b1d.sizes());
+}
+
 at::Tensor AttentionSublayer::PositionBias(int64_t length, bool causal) {
   return attention_->has_table() ? trainer::PositionBias(attention_->table(), length, causal) : at::Tensor();
+}
+
+at::Tensor AttentionSublayer::StepBias(int64_t position) {
+  return attention_->has_table() ? PositionBiasRow(attention_->table(), position) : at::Tensor();
 }
 
 }  // namespace allometry::trainer

@@ -32,13 +32,18 @@ class AttentionSublayer : public Sublayer {
   AttentionSublayer(const arch::Shape& shape, bool is_cross, bool with_table, double dropout);
   void Initialise(at::Generator generator) override { attention_->Initialise(generator); }
   at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) override;
+  // Self-attention keeps the keys and values of all positions so far, cross-attention those of the memory.
+  at::Tensor Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) override;
   at::Tensor PositionBias(int64_t length, bool causal) override;
+  at::Tensor StepBias(int64_t position) override;
 
- private:
-  bool is_cross_;
+ protected:
   double dropout_;
   std::shared_ptr<Attention> attention_;
   std::shared_ptr<RmsNorm> norm_;
+
+ private:
+  bool is_cross_;
 };
 
 }  // namespace allometry::trainer

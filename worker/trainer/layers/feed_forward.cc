@@ -84,8 +84,9 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
 
 }  // namespace
 
-FeedForwardSublayer::FeedForwardSublayer(int64_t d_model, int64_t d_ff, double dropout) : dropout_(dropout) {
-  dense_ = register_module("DenseReluDense", std::make_shared<torch::nn::Module>());
+FeedForwardSublayer::FeedForwardSublayer(int64_t d_model, int64_t d_ff, double dropout, const std::string& name)
+    : dropout_(dropout) {
+  dense_ = register_module(name, std::make_shared<torch::nn::Module>());
   wi_ = AddWeight(dense_.get(), "wi", {d_ff, d_model});
   wo_ = AddWeight(dense_.get(), "wo", {d_model, d_ff});
   norm_ = register_module("layer_norm", std::make_shared<RmsNorm>(d_model));

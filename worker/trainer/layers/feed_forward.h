@@ -5,12 +5,15 @@
 
 namespace allometry::trainer {
 
-// x + relu(norm(x) wi) wo: T5's "DenseReluDense".
+// x + relu(norm(x) wi) wo: T5's "DenseReluDense"; Hugging Face's Switch Transformer calls the same "mlp".
 class FeedForwardSublayer : public Sublayer {
  public:
-  FeedForwardSublayer(int64_t d_model, int64_t d_ff, double dropout);
+  FeedForwardSublayer(int64_t d_model, int64_t d_ff, double dropout, const std::string& name = "DenseReluDense");
   void Initialise(at::Generator generator) override;
   at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) override;
+  at::Tensor Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache&) override {
+    return forward(x_b1d, context);
+  }
 
  private:
   double dropout_;
@@ -25,6 +28,9 @@ class GatedFeedForwardSublayer : public Sublayer {
   GatedFeedForwardSublayer(int64_t d_model, int64_t d_ff, Activation activation, double dropout);
   void Initialise(at::Generator generator) override;
   at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) override;
+  at::Tensor Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache&) override {
+    return forward(x_b1d, context);
+  }
 
  private:
   Activation activation_;

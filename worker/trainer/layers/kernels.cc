@@ -1,5 +1,7 @@
 #include "worker/trainer/layers/kernels.h"
 
+#include <atomic>
+
 namespace allometry::trainer {
 
 #define ALLO_DECLARE_KERNELS(set)       \
@@ -16,25 +18,30 @@ ALLO_DECLARE_KERNELS(kernels_avx512)
 
 namespace {
 
-enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
-
-InstructionSet Detect() {
-#ifdef ALLO_X86_KERNELS
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq"))
-    return InstructionSet::kAvx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::kAvx2;
-#endif
-  return InstructionSet::kBaseline;
+std::atomic<KernelSet>& ChosenSet() {
+  static std::atomic<KernelSet> set{FastestKernelSet()};
+  return set;
 }
 
 template <typename T>
 const Kernels<T>& Choose(const Kernels<T>& baseline, const Kernels<T>& avx2, const Kernels<T>& avx512) {
-  static const InstructionSet set = Detect();
-  return set == InstructionSet::kAvx512 ? avx512 : set == InstructionSet::kAvx2 ? avx2 : baseline;
+  const KernelSet set = ChosenSet().load(std::memory_order_relaxed);
+  return set == KernelSet::kAvx512 ? avx512 : set == KernelSet::kAvx2 ? avx2 : baseline;
 }
 
 }  // namespace
+
+KernelSet FastestKernelSet() {
+#ifdef ALLO_X86_KERNELS
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq"))
+    return KernelSet::kAvx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return KernelSet::kAvx2;
+#endif
+  return KernelSet::kBaseline;
+}
+
+void UseKernelSet(KernelSet set) { ChosenSet().store(set); }
 
 #ifdef ALLO_X86_KERNELS
 #define ALLO_CHOOSE(table) Choose(kernels_baseline::table, kernels_avx2::table, kernels_avx512::table)

@@ -54,8 +54,15 @@ struct Kernels {
   void (*add)(const Sum* from, Sum* into, int64_t n);
 };
 
-// The fastest set that this processor can run. T is float, double or Bf16.
+// The instruction sets that the loops are compiled for, slowest first.
+enum class KernelSet { kBaseline, kAvx2, kAvx512 };
+KernelSet FastestKernelSet();  // that this processor can run
+
+// The loops of the fastest set, or of the one that a test asked for. T is float, double or Bf16.
 template <typename T>
 const Kernels<T>& CpuKernels();
+
+// For tests: all further calls take this set, which must not be above the fastest. Not while kernels run.
+void UseKernelSet(KernelSet set);
 
 }  // namespace allometry::trainer

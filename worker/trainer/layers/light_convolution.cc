@@ -83,15 +83,30 @@ void LightConvolutionSublayer::Initialise(at::Generator generator) {
   FillNormal(**output_, d, generator);
 }
 
+at::Tensor LightConvolutionSublayer::Kernel(at::ScalarType type) const {
+  const at::Tensor taps_wk = at::softmax((**kernel_).to(ops::SumType(type)), -1).t();
+  return kernels_ == d_model_ ? taps_wk : taps_wk.repeat_interleave(d_model_ / kernels_, 1);
+}
+
 at::Tensor LightConvolutionSublayer::forward(const at::Tensor& x_btd, const StackContext& context) {
   at::Tensor gated = SigmoidGlu(at::linear(norm_->forward(x_btd), **input_));
   if (context.keep_bs1.defined()) gated = gated * context.keep_bs1;
-  const at::Tensor taps_kw = at::softmax((**kernel_).to(ops::SumType(x_btd.scalar_type())), -1);
-  at::Tensor kernel_wc = taps_kw.t();
-  if (kernels_ != d_model_) kernel_wc = kernel_wc.repeat_interleave(d_model_ / kernels_, 1);
-  const at::Tensor mixed = DepthwiseConvolution(gated, kernel_wc, first_);
+  const at::Tensor mixed = DepthwiseConvolution(gated, Kernel(x_btd.scalar_type()), first_);
   const at::Tensor out = at::linear(at::linear(mixed, **pointwise_), **output_);
   return x_btd + Drop(out, dropout_, is_training());
+}
+
+at::Tensor LightConvolutionSublayer::Step(const at::Tensor& x_b1d, const StackContext&, LayerCache& cache) {
+  TORCH_CHECK(first_ == 1 - kConvolutionWidth, "only a causal convolution goes step by step");
+  const at::Tensor gated = SigmoidGlu(at::linear(norm_->forward(x_b1d), **input_));
+  std::vector<at::Tensor>& kept = cache.tensors;  // gated inputs [b, width - 1, d] and the kernel [width, d]
+  if (kept.empty())
+    kept = {at::zeros({x_b1d.size(0), kConvolutionWidth - 1, d_model_}, gated.options()), Kernel(x_b1d.scalar_type())};
+  const at::Tensor window = at::cat({kept[0], gated}, 1);
+  kept[0] = window.slice(1, 1);
+  const at::Tensor mixed =
+      (window.to(kept[1].scalar_type()) * kept[1]).sum(1, /*keepdim=*/true).to(x_b1d.scalar_type());
+  return x_b1d + at::linear(at::linear(mixed, **pointwise_), **output_);
 }
 
 }  // namespace allometry::trainer

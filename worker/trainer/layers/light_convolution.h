@@ -22,8 +22,12 @@ class LightConvolutionSublayer : public Sublayer {
   LightConvolutionSublayer(int64_t d_model, int64_t kernels, bool causal, double dropout);
   void Initialise(at::Generator generator) override;
   at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) override;
+  // Keeps the gated inputs of the last width - 1 positions. Causal only.
+  at::Tensor Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) override;
 
  private:
+  at::Tensor Kernel(at::ScalarType type) const;  // normalised, [width, d_model], in the sum type
+
   int64_t d_model_, kernels_, first_;
   double dropout_;
   std::shared_ptr<torch::nn::Module> convolution_;

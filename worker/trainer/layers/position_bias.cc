@@ -114,6 +114,16 @@ at::Tensor PositionBias(const at::Tensor& table, int64_t length, bool causal) {
   return PositionBiasFunction::apply(table, length, causal);
 }
 
+at::Tensor PositionBiasRow(const at::Tensor& table, int64_t position) {
+  at::NoGradGuard no_grad;
+  const at::Tensor buckets = DiagonalBuckets(position + 1, /*causal=*/true).slice(0, 0, position + 1);
+  return table.to(ops::SumType(table.scalar_type()))
+      .index_select(0, buckets.to(table.device()))
+      .t()
+      .contiguous()
+      .unsqueeze(1);
+}
+
 at::Tensor PaddingMask(const at::Tensor& ids_bs, at::ScalarType type) {
   // Finite, so that a sequence of nothing but padding has a softmax; low enough that beside it nothing counts.
   const double forbidden = -3e38;

@@ -13,6 +13,10 @@ at::Tensor RelativeBuckets(int64_t queries, int64_t keys, bool bidirectional);
 // float64): bidirectional, or causal with -inf where the key lies behind the query. Differentiable in the table.
 at::Tensor PositionBias(const at::Tensor& table, int64_t length, bool causal);
 
+// The causal bias of the query at `position` alone, [h, 1, position + 1]: how a decoder that goes step by step has it.
+// No gradient.
+at::Tensor PositionBiasRow(const at::Tensor& table, int64_t position);
+
 // 0, or as low as possible where the id is padding, [b, s]. `type` is the model's; the mask has its sum type.
 at::Tensor PaddingMask(const at::Tensor& ids_bs, at::ScalarType type);
 

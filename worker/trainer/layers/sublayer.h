@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "arch/architecture.h"
 
@@ -49,13 +50,29 @@ class RmsNorm : public torch::nn::Module {
   at::Tensor weight_;
 };
 
+struct SideTerms;  // layers/side_terms.h
+
 // What the layers of one stack share in one pass.
 struct StackContext {
   at::Tensor bias_hqk;        // position bias and causal mask, sum type; undefined if the stack has none
+  at::Tensor wide_bias_hqk;   // the same for layers with another number of heads (evolved)
   at::Tensor mask_bs;         // 0, or as low as possible at padding, sum type; undefined in the decoder
   at::Tensor memory_bsd;      // the encoder's output; decoder only
   at::Tensor memory_mask_bs;  // as mask_bs, for the memory; decoder only
   at::Tensor keep_bs1;        // 1, or 0 at padding, in the model's type; undefined in the decoder
+  at::Tensor token_bt;        // bool: which positions hold a token, in both stacks
+  SideTerms* side = nullptr;  // where layers put what they add to the loss and to the metrics; null if nobody asks
+  bool recompute = false;     // blocks keep nothing between their ends: see layers/recompute.h
+
+  // The members that can require a gradient: what a recomputed block must take as inputs.
+  std::vector<at::Tensor*> Differentiable() { return {&bias_hqk, &wide_bias_hqk, &memory_bsd}; }
+};
+
+// What one application of a sublayer remembers between decoding steps; a block that is applied L times has L of them.
+struct LayerCache {
+  int64_t position = 0;             // of the next step, from 0; the stack counts it, not the sublayer
+  std::vector<at::Tensor> tensors;  // the sublayer's own; empty at the first step
+  std::vector<LayerCache> parts;    // for a sublayer made of sublayers, which then counts their positions
 };
 
 // A pre-norm residual part of a block: "layer.N" with a norm and one function, x + f(norm x).
@@ -63,8 +80,14 @@ class Sublayer : public torch::nn::Module {
  public:
   virtual void Initialise(at::Generator generator) = 0;
   virtual at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) = 0;
+  // forward's value at one further position of a decoder, given the positions before it in the cache. In evaluation
+  // mode, without gradient; `context.bias_hqk` is the row StepBias returns. What depends on the memory alone is
+  // computed at the first step and kept.
+  virtual at::Tensor Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) = 0;
   // The stack's position bias [h, n, n]; undefined unless this sublayer owns the stack's table.
   virtual at::Tensor PositionBias(int64_t length, bool causal) { return {}; }
+  // The last row of PositionBias(position + 1, causal): [h, 1, position + 1].
+  virtual at::Tensor StepBias(int64_t position) { return {}; }
 };
 
 }  // namespace allometry::trainer

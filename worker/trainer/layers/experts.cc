@@ -1,0 +1,124 @@
+#include "worker/trainer/layers/experts.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "worker/trainer/layers/ops.h"
+
+namespace allometry::trainer {
+namespace {
+
+constexpr double kJitter = 1e-2;         // of the router's inputs, in training
+constexpr double kBalanceWeight = 1e-2;  // of the load-balancing loss
+
+// Factors between 1 - kJitter and 1 + kJitter, from the default generator.
+at::Tensor Jitter(const at::Tensor& like) {
+  at::NoGradGuard no_grad;
+  return at::empty_like(like).uniform_(1 - kJitter, 1 + kJitter);
+}
+
+// Of each sequence e * sum over experts of (share of its tokens sent there) * (mean probability), summed over sequences
+// (equations 4 to 6 of the paper, one sequence at a time). 1 per sequence where both are even.
+at::Tensor BalanceLoss(const at::Tensor& p_bte, const at::Tensor& sent_bte, const at::Tensor& token_bt) {
+  const at::Tensor tokens_b1 = token_bt.sum(1, /*keepdim=*/true).clamp_min(1);
+  const at::Tensor share_be = sent_bte.sum(1).to(p_bte.scalar_type()) / tokens_b1;
+  const at::Tensor mean_be = (p_bte * token_bt.unsqueeze(-1)).sum(1) / tokens_b1;
+  return (share_be * mean_be).sum() * static_cast<double>(p_bte.size(2));
+}
+
+void AddSideTerms(const at::Tensor& p_bte, const at::Tensor& sent_bte, const at::Tensor& token_bt,
+                  const at::Tensor& served_bt, SideTerms& side) {
+  side.AddAuxiliary(BalanceLoss(p_bte, sent_bte, token_bt) * kBalanceWeight);
+  side.AddMean("dropped_fraction", token_bt.logical_and(served_bt.logical_not()).sum(), token_bt.sum());
+}
+
+}  // namespace
+
+// Where each token goes. Slots are ordered by expert, sequence, place; `width` of them for each sequence and expert.
+struct ExpertsSublayer::Routing {
+  at::Tensor gate_bt;  // the expert's probability, 0 where no expert serves the position; sum type, with gradient
+  at::Tensor slot_r;   // `slots` where no expert serves the position
+  int64_t width = 0, slots = 0;
+};
+
+ExpertsSublayer::ExpertsSublayer(const Sizes& sizes, double dropout) : sizes_(sizes), dropout_(dropout) {
+  mlp_ = register_module("mlp", std::make_shared<torch::nn::Module>());
+  router_ = mlp_->register_module("router", std::make_shared<torch::nn::Module>());
+  experts_ = mlp_->register_module("experts", std::make_shared<torch::nn::Module>());
+  classifier_ = AddWeight(router_.get(), "classifier", {sizes.experts, sizes.d_model});
+  wi_ = AddWeight(experts_.get(), "wi", {sizes.experts, sizes.d_ff, sizes.d_model});
+  wo_ = AddWeight(experts_.get(), "wo", {sizes.experts, sizes.d_model, sizes.d_ff});
+  norm_ = register_module("layer_norm", std::make_shared<RmsNorm>(sizes.d_model));
+}
+
+void ExpertsSublayer::Initialise(at::Generator generator) {
+  for (const auto& weight : {classifier_, wi_, wo_})
+    FillNormal(**weight, std::pow(static_cast<double>((**weight).size(-1)), -0.5), generator);
+}
+
+at::Tensor ExpertsSublayer::forward(const at::Tensor& x_btd, const StackContext& context) {
+  at::Tensor before_be;
+  return Serve(x_btd, context, before_be);
+}
+
+at::Tensor ExpertsSublayer::Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) {
+  cache.tensors.resize(1);
+  return Serve(x_b1d, context, cache.tensors[0]);
+}
+
+ExpertsSublayer::Routing ExpertsSublayer::Route(const at::Tensor& normed_btd, const StackContext& context,
+                                                at::Tensor& before_be) const {
+  const int64_t batch = normed_btd.size(0), length = normed_btd.size(1);
+  const auto integers = normed_btd.options().dtype(at::kLong).requires_grad(false);
+  const at::Tensor token_bt =
+      context.token_bt.defined() ? context.token_bt : at::ones({batch, length}, integers.dtype(at::kBool));
+  const at::Tensor p_bte = Probabilities(normed_btd);
+  const auto [gate_bt, expert_bt] = p_bte.max(-1);
+  const at::Tensor sent_bte =
+      (expert_bt.unsqueeze(-1) == at::arange(sizes_.experts, integers)).logical_and(token_bt.unsqueeze(-1));
+  const at::Tensor place_bt = sent_bte.cumsum(1).gather(2, expert_bt.unsqueeze(-1)).squeeze(-1) - 1;  // in this pass
+  at::Tensor served_bt = token_bt;
+  if (before_be.defined()) {
+    served_bt = served_bt.logical_and(place_bt + before_be.gather(1, expert_bt) < sizes_.capacity);
+    before_be = before_be + sent_bte.sum(1);
+  } else {
+    served_bt = served_bt.logical_and(place_bt < sizes_.capacity);
+    before_be = sent_bte.sum(1);
+  }
+  if (context.side) AddSideTerms(p_bte, sent_bte, token_bt, served_bt, *context.side);
+  Routing routing{gate_bt * served_bt, {}, std::min(sizes_.capacity, length)};
+  routing.slots = sizes_.experts * batch * routing.width;
+  const at::Tensor own_bt = (expert_bt * batch + at::arange(batch, integers).unsqueeze(1)) * routing.width + place_bt;
+  routing.slot_r = own_bt.masked_fill(served_bt.logical_not(), routing.slots).flatten();
+  return routing;
+}
+
+// Shapes depend on no data: tokens are copied to their slots and back, and every slot is computed.
+at::Tensor ExpertsSublayer::Serve(const at::Tensor& x_btd, const StackContext& context, at::Tensor& before_be) const {
+  const int64_t d = sizes_.d_model;
+  const at::Tensor normed_btd = norm_->forward(x_btd);
+  const Routing to = Route(normed_btd, context, before_be);
+  // Whoever has no slot goes to a row behind them all, and takes any slot's result 0 times.
+  const at::Tensor waiting = at::zeros({to.slots + 1, d}, normed_btd.options().requires_grad(false))
+                                 .index_copy_(0, to.slot_r, normed_btd.view({-1, d}))
+                                 .narrow(0, 0, to.slots);
+  const at::Tensor done = RunExperts(waiting.view({sizes_.experts, -1, d})).view({to.slots, d});
+  const at::Tensor y_btd = done.index_select(0, to.slot_r.clamp_max(to.slots - 1)).view(x_btd.sizes());
+  return x_btd + Drop(y_btd * to.gate_bt.to(y_btd.scalar_type()).unsqueeze(-1), dropout_, is_training());
+}
+
+at::Tensor ExpertsSublayer::Probabilities(const at::Tensor& normed_btd) const {
+  const auto type = ops::SumType(normed_btd.scalar_type());
+  at::Tensor seen = normed_btd.to(type);
+  if (is_training()) seen = seen * Jitter(seen);
+  return at::softmax(at::linear(seen, (**classifier_).to(type)), -1);
+}
+
+at::Tensor ExpertsSublayer::RunExperts(const at::Tensor& waiting_end) const {
+  const at::Tensor hidden_enf = at::relu(at::bmm(waiting_end, (**wi_).transpose(1, 2)));
+  return at::bmm(Drop(hidden_enf, dropout_, is_training()), (**wo_).transpose(1, 2));
+}
+
+}  // namespace allometry::trainer
