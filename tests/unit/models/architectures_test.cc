@@ -1,7 +1,10 @@
 // What holds for every architecture.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
+
+#include <atomic>
 
 #include "tests/unit/models/model_cases.h"
 
@@ -58,6 +61,28 @@ TEST_P(EveryModel, PaddingChangesNothing) {
   EXPECT_LE((plain - padded).abs().max().item<double>(), 1e-5);
   const at::Tensor longer = Logits(*model, Ids({5, 6, 7}, 1), Ids({11, 12, 13, 0, 0}, 1)).slice(1, 0, 3);
   EXPECT_LE((plain - longer).abs().max().item<double>(), 1e-5);
+}
+
+// Long enough for the far buckets of a relative bias and past a convolution's width. Rounding alone may differ: the
+// products of one position are summed in another order than those of all.
+TEST_P(EveryModel, StepByStepIsDecode) {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    const auto model = Make(10);
+    model->to(type);
+    model->eval();
+    at::manual_seed(4);
+    const at::Tensor inputs = TwoExamples().inputs_bs, targets = at::randint(2, 50, {2, 40}, at::kLong);
+    const at::Tensor whole = Logits(*model, inputs, targets), next = ShiftRight(targets);
+    at::NoGradGuard no_grad;
+    const auto state = model->StartDecoding(model->Encode(inputs), inputs);
+    for (int64_t t = 0; t < 40; ++t) {
+      const at::Tensor logits = model->DecodeNext(*state, next.select(1, t)), expected = whole.select(1, t);
+      ASSERT_EQ(logits.sizes(), expected.sizes());
+      ASSERT_EQ(logits.scalar_type(), expected.scalar_type());
+      EXPECT_LE((logits - expected).abs().max().item<double>(), type == at::kFloat ? 1e-4 : 1e-9) << t;
+      if (type == at::kDouble) EXPECT_TRUE(at::equal(logits.argmax(1), expected.argmax(1))) << t;
+    }
+  }
 }
 
 TEST_P(EveryModel, LossIsTheSumOfItsTokensAndIgnoresPadding) {
@@ -131,6 +156,62 @@ TEST_P(EveryModel, Bfloat16IsNearFloat32) {
   EXPECT_NEAR(loss.nll_sum.item<double>() / exact, 1.0, 0.02);
   loss.nll_sum.backward();
   for (const at::Tensor& p : model->parameters()) EXPECT_EQ(p.grad().scalar_type(), at::kBFloat16);
+}
+
+std::atomic<int64_t> products{0};
+
+std::unique_ptr<at::ObserverContext> CountProduct(const at::RecordFunction& record) {
+  const std::string name = record.name();
+  if (name == "aten::mm" || name == "aten::addmm" || name == "aten::bmm") ++products;
+  return nullptr;
+}
+
+// Two micro-batches, with dropout. That it computes twice shows in the number of products; that it leaves the generator
+// as it found it, in the next draw.
+TEST_P(EveryModel, RecomputationChangesNotABit) {
+  const auto run = [&](bool recompute) {
+    const auto model = Make(11, 0.1);
+    model->train();
+    model->set_recompute(recompute);
+    at::manual_seed(3);
+    std::vector<at::Tensor> results;
+    for (int i = 0; i < 2; ++i) {
+      const Loss loss = model->ComputeLoss(TwoExamples());
+      results.push_back(loss.nll_sum.detach());
+      const at::Tensor& auxiliary = loss.side.auxiliary;
+      if (auxiliary.defined()) results.push_back(auxiliary.detach());
+      (auxiliary.defined() ? loss.nll_sum + auxiliary : loss.nll_sum).backward();
+      for (const auto& [name, mean] : loss.side.means) results.push_back(mean.sum / mean.count);
+    }
+    results.push_back(at::rand({3}));
+    for (const at::Tensor& p : model->parameters()) results.push_back(p.grad().defined() ? p.grad() : at::zeros({}));
+    return results;
+  };
+  const auto handle = at::addGlobalCallback(at::RecordFunctionCallback(&CountProduct));
+  products = 0;
+  const auto kept = run(false);
+  const int64_t once = products.exchange(0);
+  const auto recomputed = run(true);
+  at::removeCallback(handle);
+  EXPECT_GT(products, once * 6 / 5);
+  ASSERT_EQ(kept.size(), recomputed.size());
+  for (size_t i = 0; i < kept.size(); ++i) EXPECT_TRUE(at::equal(kept[i], recomputed[i])) << i;
+}
+
+// The z-loss is trained on and not reported.
+TEST_P(EveryModel, ZLossIsBesideTheLikelihood) {
+  ModelSpec spec = GetParam().Spec(SmallShape());
+  const auto plain = MakeModel(spec, 12);
+  spec.z_loss = 0.01;
+  const auto model = MakeModel(spec, 12);
+  plain->eval();
+  model->eval();
+  const Loss loss = model->ComputeLoss(TwoExamples());
+  ASSERT_TRUE(loss.objective_sum.defined());
+  EXPECT_EQ(loss.nll_sum.item<double>(), plain->ComputeLoss(TwoExamples()).nll_sum.item<double>());
+  EXPECT_GT(loss.objective_sum.item<double>(), loss.nll_sum.item<double>());
+  EXPECT_FALSE(plain->ComputeLoss(TwoExamples()).objective_sum.defined());
+  EXPECT_TRUE(at::equal(model->TokenNll(TwoExamples()), plain->TokenNll(TwoExamples())));
 }
 
 TEST_P(EveryModel, DropoutActsInTrainingOnlyAndFollowsTheSeed) {

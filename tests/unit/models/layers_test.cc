@@ -127,6 +127,34 @@ TEST(LayerGradients, LightConvolution) {
         {}, "convolution");
 }
 
+TEST(LayerGradients, EvolvedConvolutions) {
+  StackContext context;
+  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
+  ExpectSublayerGradients([](double p) { return std::make_shared<EncoderConvolutionSublayer>(12, p); }, context, {},
+                          "encoder convolution");
+  ExpectSublayerGradients([](double p) { return std::make_shared<DecoderConvolutionSublayer>(12, p); }, {}, {},
+                          "decoder convolution");
+}
+
+TEST(LayerGradients, DualAttention) {
+  StackContext context;
+  context.memory_bsd = Leaf({2, 4, 12});
+  context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
+  context.wide_bias_hqk = Leaf({3, 5, 5});
+  ExpectSublayerGradients([](double p) { return std::make_shared<DualAttentionSublayer>(kShape, 3, p); }, context,
+                          {context.memory_bsd, context.wide_bias_hqk}, "dual");
+}
+
+TEST(LayerGradients, GruSublayers) {
+  StackContext context;
+  context.mask_bs = PaddingMask(Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2), at::kDouble);
+  context.bias_hqk = Leaf({2, 5, 5});
+  ExpectSublayerGradients([](double) { return std::make_shared<GruAttentionSublayer>(kShape, false); }, context,
+                          {context.bias_hqk}, "gated self");
+  ExpectSublayerGradients([](double) { return std::make_shared<GruFeedForwardSublayer>(12, 20); }, {}, {},
+                          "gated relu");
+}
+
 TEST(LayerGradients, DynamicConvolution) {
   StackContext context;
   context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
@@ -165,34 +193,6 @@ TEST(LayerGradients, MixtureCrossEntropy) {
               LinearCrossEntropySum(hidden.select(1, 0), table, targets).item<double>(), 1e-10);
 }
 
-TEST(LayerGradients, EvolvedConvolutions) {
-  StackContext context;
-  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
-  ExpectSublayerGradients([](double p) { return std::make_shared<EncoderConvolutionSublayer>(12, p); }, context, {},
-                          "encoder convolution");
-  ExpectSublayerGradients([](double p) { return std::make_shared<DecoderConvolutionSublayer>(12, p); }, {}, {},
-                          "decoder convolution");
-}
-
-TEST(LayerGradients, DualAttention) {
-  StackContext context;
-  context.memory_bsd = Leaf({2, 4, 12});
-  context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
-  context.wide_bias_hqk = Leaf({3, 5, 5});
-  ExpectSublayerGradients([](double p) { return std::make_shared<DualAttentionSublayer>(kShape, 3, p); }, context,
-                          {context.memory_bsd, context.wide_bias_hqk}, "dual");
-}
-
-TEST(LayerGradients, GruSublayers) {
-  StackContext context;
-  context.mask_bs = PaddingMask(Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2), at::kDouble);
-  context.bias_hqk = Leaf({2, 5, 5});
-  ExpectSublayerGradients([](double) { return std::make_shared<GruAttentionSublayer>(kShape, false); }, context,
-                          {context.bias_hqk}, "gated self");
-  ExpectSublayerGradients([](double) { return std::make_shared<GruFeedForwardSublayer>(12, 20); }, {}, {},
-                          "gated relu");
-}
-
 TEST(LayerGradients, NormAndPositionBias) {
   RmsNorm norm(19);
   norm.to(at::kDouble);
@@ -215,6 +215,39 @@ TEST(LayerGradients, CrossEntropy) {
   const at::Tensor rows = LinearCrossEntropyRows(hidden, table, targets);
   EXPECT_NEAR(rows.sum().item<double>(), reference.item<double>(), 1e-10);
   EXPECT_EQ(rows[1].item<double>(), 0);
+}
+
+// Against log-sum-exp written out, and its gradient against differences; without z it is the likelihood to the bit.
+TEST(LayerGradients, ZLoss) {
+  at::manual_seed(8);
+  const at::Tensor hidden = Leaf({7, 6}), table = Leaf({21, 6});
+  const at::Tensor targets = at::tensor({4, 0, 20, 1, 7, 0, 19}, at::kLong);
+  constexpr double kZ = 0.03;
+  const auto objective = [&] { return LinearCrossEntropyWithZLoss(hidden, table, targets, kZ).objective_sum; };
+  ExpectGradients([&] { return objective() * 0.7; }, {hidden, table}, "z-loss");
+  const at::Tensor log_z = at::logsumexp(at::linear(hidden, table), {1}).masked_select(targets != 0);
+  const at::Tensor nll = LinearCrossEntropySum(hidden, table, targets);
+  const ZLoss loss = LinearCrossEntropyWithZLoss(hidden, table, targets, kZ);
+  EXPECT_NEAR(loss.objective_sum.item<double>(), (nll + kZ * log_z.square().sum()).item<double>(), 1e-10);
+  EXPECT_EQ(loss.nll_sum.item<double>(), nll.item<double>());
+  EXPECT_FALSE(loss.nll_sum.requires_grad());
+  EXPECT_EQ(LinearCrossEntropyWithZLoss(hidden, table, targets, 0).objective_sum.item<double>(), nll.item<double>());
+}
+
+TEST(LayerGradients, MixtureZLoss) {
+  at::manual_seed(9);
+  const at::Tensor hidden = Leaf({7, 3, 6}), prior = Leaf({7, 3}), table = Leaf({21, 6});
+  const at::Tensor targets = at::tensor({4, 0, 20, 1, 7, 0, 19}, at::kLong);
+  constexpr double kZ = 0.03;
+  const auto loss = [&](double z) {
+    return MixtureCrossEntropyWithZLoss({hidden, LogPrior(prior), table}, targets, z);
+  };
+  ExpectGradients([&] { return loss(kZ).objective_sum * 0.7; }, {hidden, prior, table}, "mixture z-loss");
+  const at::Tensor log_z = at::logsumexp(at::linear(hidden, table), {2});
+  const at::Tensor cost = (at::softmax(prior, 1) * log_z.square()).sum(1).masked_select(targets != 0).sum() * kZ;
+  const double nll = loss(0).objective_sum.item<double>();
+  EXPECT_NEAR(loss(kZ).objective_sum.item<double>(), nll + cost.item<double>(), 1e-10);
+  EXPECT_EQ(loss(kZ).nll_sum.item<double>(), nll);
 }
 
 TEST(LinearCrossEntropy, RefusesTargetsOutsideTheVocabulary) {

@@ -34,10 +34,10 @@ inline std::vector<ModelCase> ModelCases() {
           {"evolved", nullptr, /*layer_multiple=*/2},  // one of its layers replaces two
           {"evolved", {{"max_heads", 3}}, /*layer_multiple=*/2},
           {"evolved", {{"max_heads", 2}}, /*layer_multiple=*/2},
-          {"dconv", nullptr},
-          {"dconv", {{"heads", 4}}},
           {"funnel", nullptr, /*layer_multiple=*/5},  // blocks of 2, 2 and 1 layers
           {"funnel", {{"pool", "after_attention"}}, /*layer_multiple=*/5},
+          {"dconv", nullptr},
+          {"dconv", {{"heads", 4}}},
           {"glu", nullptr},
           {"glu", {{"activation", "gelu"}, {"tied_embedding", false}}},
           {"glu", {{"activation", "silu"}}},
