@@ -11,8 +11,10 @@
 #include "cli/output.h"
 #include "cli/trainers.h"
 #include "cli/verb.h"
+#include "common/json.h"
 #include "common/version.h"
 #include "coordinator/grid/known_tasks.h"
+#include "coordinator/store/database.h"
 
 namespace allometry::cli {
 namespace {
@@ -62,6 +64,19 @@ std::string Quoted(const std::string& word) {
   return text + "'";
 }
 
+// "cpu, cuda:0 NVIDIA H200" of what --probe prints; what is no such report (an error message) as it stands.
+std::string DevicesIn(const std::string& probe) {
+  const auto report = common::ParseJson(probe, "--probe");
+  if (!report || !report->is_object() || !report->contains("devices"))
+    return probe.empty() ? "--probe prints nothing" : probe.substr(0, probe.find_last_not_of('\n') + 1);
+  std::string devices;
+  for (const auto& device : (*report)["devices"]) {
+    const std::string name = device.value("device", "");
+    devices += (devices.empty() ? "" : ", ") + name + (name == "cpu" ? "" : " " + device.value("name", ""));
+  }
+  return devices;
+}
+
 Finding BuiltinTrainer(const Trainers& trainers) {
   const auto found = trainers.find("builtin");
   if (found == trainers.end())
@@ -70,9 +85,8 @@ Finding BuiltinTrainer(const Trainers& trainers) {
   std::string command;
   for (const std::string& word : found->second) command += Quoted(word) + " ";
   int exit_code = 0;
-  std::string probe = OutputOf(command + "--probe 2>&1", &exit_code);
-  while (!probe.empty() && probe.back() == '\n') probe.pop_back();
-  return {"allo-trainer", exit_code == 0, true, probe.empty() ? "--probe prints nothing" : probe};
+  const std::string probe = OutputOf(command + "--probe 2>&1", &exit_code);
+  return {"allo-trainer", exit_code == 0, true, DevicesIn(probe)};
 }
 
 Finding Known(const coordinator::KnownData& known) {
@@ -80,12 +94,6 @@ Finding Known(const coordinator::KnownData& known) {
     if (std::error_code ignored; !fs::exists(fs::path(known.folder) / file, ignored))
       return {std::string(known.name), false, false, "apt-get install " + std::string(known.package)};
   return {std::string(known.name), true, false, std::string(known.folder)};
-}
-
-// Magic numbers of network file systems (linux/magic.h): SQLite's locks and WAL do not hold there.
-bool IsNetworkFileSystem(long type) {
-  constexpr long kNfs = 0x6969, kSmb = 0x517B, kSmb2 = 0xFE534D42, kCifs = 0xFF534D42, kCeph = 0x00C36400;
-  return type == kNfs || type == kSmb || type == kSmb2 || type == kCifs || type == kCeph;
 }
 
 Finding DataDirectory(const std::string& data_dir) {
@@ -96,7 +104,7 @@ Finding DataDirectory(const std::string& data_dir) {
   if (access(existing.c_str(), W_OK) != 0)
     return {"data directory", false, true, existing.string() + " is not writable: give another with --data"};
   struct statfs system {};
-  if (statfs(existing.c_str(), &system) == 0 && IsNetworkFileSystem(system.f_type))
+  if (statfs(existing.c_str(), &system) == 0 && coordinator::store::IsNetworkFileSystem(system.f_type))
     return {"data directory", false, true, data_dir + " is on a network file system: give a local one with --data"};
   const fs::space_info space = fs::space(existing, error);
   const bool enough = space.available > (uint64_t{1} << 30);

@@ -106,7 +106,8 @@ def main():
         raise SystemExit(f"there is no {options.device} here; allo-trainer --probe shows {[d['device'] for d in probe['devices']]}")
     work = pathlib.Path(tempfile.mkdtemp(prefix="trainer_gpu_"))
     bench = Bench(options.trainer, options.data, work)
-    report = {"bench": "trainer_gpu", "device": device[0], "date": time.strftime("%Y-%m-%d"), "rows": [],
+    version = subprocess.run([options.trainer, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    report = {"bench": "trainer_gpu", "version": version, "device": device[0], "date": time.strftime("%Y-%m-%d"), "rows": [],
               "speed_input_length_512_batch_128": []}
 
     def save():
