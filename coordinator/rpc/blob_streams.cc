@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common/grpc_status.h"
+#include "common/thread_order.h"
 
 namespace allometry::coordinator {
 namespace {
@@ -19,13 +20,18 @@ class UploadReactor : public grpc::ServerReadReactor<v1::BlobChunk> {
 
   // One operation is under way at any time, so the members need no lock.
   void OnReadDone(bool ok) override {
+    common::OrderedAfter(this);
     boost::asio::post(*pool_, [this, ok] { ok ? TakeChunk() : End(); });
   }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    common::OrderedAfter(this);
+    delete this;
+  }
 
  private:
   void TakeChunk() {
     const Status status = Append();
+    common::OrderedBefore(this);
     if (status.ok()) {
       StartRead(&chunk_);
     } else {
@@ -54,6 +60,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::BlobChunk> {
     Status status = upload_ ? upload_->Finish() : Status(common::InvalidArgument("an upload without any chunk"));
     upload_.reset();
     response_->set_bytes(position_);
+    common::OrderedBefore(this);
     Finish(common::ToGrpc(status));
   }
 
@@ -71,7 +78,7 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::BlobChunk> {
       : pool_(pool) {
     boost::asio::post(*pool_, [this, store, sha256 = request.sha256(), offset = request.offset()] {
       auto reader = store->OpenReader(sha256, offset);
-      if (!reader) return Finish(common::ToGrpc(reader.error()));
+      if (!reader) return End(common::ToGrpc(reader.error()));
       reader_ = std::move(reader).value();
       chunk_.set_sha256(sha256);
       chunk_.set_total_bytes(reader_->total_bytes());
@@ -80,21 +87,31 @@ class DownloadReactor : public grpc::ServerWriteReactor<v1::BlobChunk> {
   }
 
   void OnWriteDone(bool ok) override {
+    common::OrderedAfter(this);
     if (!ok) return Finish(grpc::Status::CANCELLED);
     boost::asio::post(*pool_, [this] { SendNext(/*first=*/false); });
   }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    common::OrderedAfter(this);
+    delete this;
+  }
 
  private:
   // The first chunk comes even of an empty blob: it carries the size.
   void SendNext(bool first) {
     chunk_.set_offset(reader_->offset());
     auto data = reader_->Read(kBlobChunkBytes);
-    if (!data) return Finish(common::ToGrpc(data.error()));
-    if (data->empty() && !first) return Finish(grpc::Status::OK);
+    if (!data) return End(common::ToGrpc(data.error()));
+    if (data->empty() && !first) return End(grpc::Status::OK);
     if (!first) chunk_.clear_sha256();
     chunk_.set_data(std::move(*data));
+    common::OrderedBefore(this);
     StartWrite(&chunk_);
+  }
+
+  void End(const grpc::Status& status) {
+    common::OrderedBefore(this);
+    Finish(status);
   }
 
   boost::asio::thread_pool* pool_;

@@ -11,6 +11,8 @@
 #include <memory>
 #include <utility>
 
+#include "common/thread_order.h"
+
 namespace allometry::coordinator {
 
 // A server stream that asks for its next message only when the last one has been written, on the pool: a slow reader
@@ -25,17 +27,27 @@ class PullStream final : public grpc::ServerWriteReactor<Message> {
 
   void Write(Message message) {
     outgoing_ = std::move(message);
+    common::OrderedBefore(this);
     this->StartWrite(&outgoing_);
   }
   void RetryAfter(std::chrono::milliseconds delay) {
     timer_.expires_after(delay);
     timer_.async_wait([this](const boost::system::error_code&) { Ask(); });
   }
-  void End(const grpc::Status& status) { this->Finish(status); }
+  void End(const grpc::Status& status) {
+    common::OrderedBefore(this);
+    this->Finish(status);
+  }
 
-  void OnWriteDone(bool ok) override { ok ? Ask() : End(grpc::Status::CANCELLED); }
+  void OnWriteDone(bool ok) override {
+    common::OrderedAfter(this);
+    ok ? Ask() : End(grpc::Status::CANCELLED);
+  }
   void OnCancel() override { cancelled_ = true; }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    common::OrderedAfter(this);
+    delete this;
+  }
 
  private:
   void Ask() {

@@ -1,5 +1,7 @@
 #include "coordinator/rpc/sweep_service.h"
 
+#include <malloc.h>
+
 #include "coordinator/grid/grid.h"
 #include "coordinator/rpc/log_stream.h"
 #include "coordinator/rpc/pull_stream.h"
@@ -67,14 +69,21 @@ grpc::ServerUnaryReactor* SweepServiceImpl::Plan(grpc::CallbackServerContext* co
   });
 }
 
+// A large expansion takes many times the memory of what stays of it. The event runs when the batch that let go of it is
+// over.
+void SweepServiceImpl::ReturnFreedMemory() {
+  services_.hub->Post([pool = services_.pool](Core&) { boost::asio::post(*pool, [] { ::malloc_trim(0); }); });
+}
+
 grpc::ServerUnaryReactor* SweepServiceImpl::Submit(grpc::CallbackServerContext* context,
                                                    const v1::SubmitRequest* request, v1::SubmitResponse* response) {
   return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
     auto cells = ExpandRequest(*request);
     if (!cells) return reactor->Finish(common::ToGrpc(cells.error()));
-    PostOrFinish(services_, reactor, [reactor, request, response, cells = *cells](Core& core) {
-      core.Submit(*request, std::move(*cells), [reactor, response](common::Result<v1::SubmitResponse> result) {
+    PostOrFinish(services_, reactor, [this, reactor, request, response, cells = *cells](Core& core) {
+      core.Submit(*request, std::move(*cells), [this, reactor, response](common::Result<v1::SubmitResponse> result) {
         FinishWith(reactor, response, std::move(result));
+        ReturnFreedMemory();
       });
     });
   });

@@ -40,6 +40,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
                                                   const v1::ExportRequest* request) override;
 
  private:
+  void ReturnFreedMemory();
+
   ServiceContext services_;
   std::filesystem::path database_;  // what logs and exports are read from
 };

@@ -99,6 +99,7 @@ class CoordinatorServer::Impl {
   Auth auth_;
   std::unique_ptr<BlobStore> blobs_;
   boost::asio::thread_pool pool_;
+  std::mutex timer_mutex_;  // guards collect_timer_, which the pool sets and Stop cancels
   boost::asio::steady_timer collect_timer_;
   std::atomic<bool> stopping_ = false;
   std::unique_ptr<Hub> hub_;
@@ -174,11 +175,13 @@ common::Status CoordinatorServer::Impl::PublishEndpoint(const ListenPlan& plan) 
 }
 
 void CoordinatorServer::Impl::ScheduleCollection() {
+  std::lock_guard lock(timer_mutex_);
+  if (stopping_) return;  // set before the cancelling: a timer set after it would hold up the pool's end
   collect_timer_.expires_after(std::chrono::milliseconds(options_.collect_interval_ms));
   collect_timer_.async_wait([this](const boost::system::error_code& error) {
     if (error || stopping_) return;
     CollectBlobs();
-    if (!stopping_) ScheduleCollection();
+    ScheduleCollection();
   });
 }
 
@@ -215,7 +218,10 @@ void CoordinatorServer::Impl::Stop() {
     server_->Wait();
     directory_.RemoveEndpoint();
   }
-  collect_timer_.cancel();
+  {
+    std::lock_guard lock(timer_mutex_);
+    collect_timer_.cancel();
+  }
   pool_.join();
   if (hub_) hub_->Stop();
   {

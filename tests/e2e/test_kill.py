@@ -90,6 +90,24 @@ def test_trainer(cluster, tmp_path):
     assert [int(words[4]) for words in starts] == [0, 30], "it goes on from the last checkpoint"
 
 
+@pytest.mark.parametrize("seed", MOMENTS)
+def test_trainer_at_a_random_moment(cluster, tmp_path, seed):
+    chance = random.Random(2000 + seed)
+    journal = tmp_path / "journal"
+    submit(cluster, fake_spec("s", orders=2, seeds=2, steps=30, step_ms=20, journal=str(journal)), corpus(tmp_path))
+    cluster.start_worker("worker")
+    wait_until(lambda: trainer_pids(journal), "a start")
+    time.sleep(chance.uniform(0, 1.2))
+    running = [pid for pid in trainer_pids(journal) if alive(pid)]
+    if running:
+        os.kill(chance.choice(running), signal.SIGKILL)
+    assert cluster.finished("s").done == 4
+    assert_every_result_accepted_once(cluster, "s")
+    for what, order, run_seed, _, step in journal_lines(journal, "start"):
+        assert int(step) % 10 == 0, "every start is a checkpoint's, or the first"
+    assert len(journal_lines(journal, "start")) <= 4 + len(running[:1]), "only the one that was killed starts again"
+
+
 def test_everything_at_once(cluster, tmp_path):
     submit(cluster, fake_spec("s", orders=2, seeds=3, steps=40, step_ms=10), corpus(tmp_path))
     cluster.start_worker("worker")
