@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -41,6 +42,8 @@ class Inventory {
   // Values kept for the backward pass, per example.
   void AddActivations(int64_t values) { activation_values_ += values; }
   void AddFloat32Activations(int64_t values) { float32_activation_values_ += values; }
+  // Values, per example, that a layer's backward pass holds besides; layers run one after another, so the largest counts.
+  void AddWorkspace(int64_t values) { workspace_values_ = std::max(workspace_values_, values); }
 
   Lengths lengths() const { return lengths_; }
   ParameterCount Parameters() const;
@@ -51,7 +54,7 @@ class Inventory {
   Lengths lengths_;
   std::vector<TensorSpec> tensors_;
   int64_t body_madds_ = 0, convolution_madds_ = 0, head_madds_ = 0, lookup_madds_ = 0;
-  int64_t activation_values_ = 0, float32_activation_values_ = 0;
+  int64_t activation_values_ = 0, float32_activation_values_ = 0, workspace_values_ = 0;
 };
 
 // The parts of the T5 v1.0 backbone (SCIENCE section 3). `s` is the sequence the layer runs over, `s_memory` the

@@ -13,13 +13,103 @@ using common::TableValue;
 
 struct Options {
   std::string name;
+  std::string size;
   int64_t vocabulary = 0;
   int64_t input_length = 512;
+  int64_t batch_sequences = 128;
+  int64_t micro_batch = 0;
+  std::string precision = "fp32";
+  std::string optimizer = "adafactor";
   std::vector<std::string> options;
   OutputOptions output;
 };
 
+// What one architecture costs at one size; `problem` says why it cannot take the size.
+struct SizeCosts {
+  arch::ParameterCount parameters;
+  arch::FlopCount flops;
+  double training_flops_per_step = 0;
+  arch::MemoryEstimate memory;
+  std::string problem;
+};
+
+arch::Lengths LengthsOf(const Options& options) {
+  const auto span = arch::LengthsForSpanCorruption(options.input_length, 0.15, 3.0);
+  return {span.inputs, span.targets};
+}
+
+common::Result<Json> Complete(const arch::Architecture& architecture, const Json& given, arch::Lengths lengths) {
+  return arch::CompleteOptions(architecture, arch::WithRecipeLengths(architecture, given, lengths));
+}
+
+common::Result<arch::Shape> ShapeOf(const Options& options) {
+  ALLO_ASSIGN_OR_RETURN(arch::Shape shape, arch::FindSize(options.size));
+  if (options.vocabulary > 0) shape.vocabulary = options.vocabulary;
+  return shape;
+}
+
+SizeCosts CostsOf(const arch::Architecture& architecture, const arch::Shape& shape, const Json& complete,
+                  const Options& options) {
+  SizeCosts costs;
+  if (const auto fits = architecture.CheckShape(shape, complete); !fits) {
+    costs.problem = fits.error().message;
+    return costs;
+  }
+  const arch::Lengths lengths = LengthsOf(options);
+  const int64_t micro_batch = options.micro_batch > 0 ? options.micro_batch : options.batch_sequences;
+  costs.parameters = architecture.CountParameters(shape, complete);
+  costs.flops = architecture.CountFlops(shape, complete, lengths);
+  costs.training_flops_per_step =
+      3.0 * static_cast<double>(costs.flops.forward) * static_cast<double>(options.batch_sequences);
+  costs.memory =
+      architecture.EstimateMemory(shape, complete, {lengths, micro_batch, options.precision, options.optimizer});
+  return costs;
+}
+
+std::string StepNote(const Options& options) {
+  const arch::Lengths lengths = LengthsOf(options);
+  return "a step is " + std::to_string(options.batch_sequences) + " examples of " + std::to_string(lengths.inputs) +
+         " input and " + std::to_string(lengths.targets) + " target tokens; memory in bytes: " + options.precision +
+         ", " + options.optimizer + ", " +
+         std::to_string(options.micro_batch > 0 ? options.micro_batch : options.batch_sequences) +
+         " examples at a time";
+}
+
+// Every architecture at one size, side by side.
+int CompareAt(const Options& options) {
+  ALLO_ASSIGN_OR_FAIL(const arch::Shape shape, ShapeOf(options));
+  common::Table table;
+  table.name = "architectures";
+  table.columns = {{"architecture", "architecture", "", ColumnKind::kText},
+                   {"parameters", "params", "", ColumnKind::kQuantity},
+                   {"non_embedding_parameters", "non-emb", "", ColumnKind::kQuantity},
+                   {"active_parameters", "active", "", ColumnKind::kQuantity},
+                   {"forward_flops", "FLOPs/ex", "", ColumnKind::kQuantity},
+                   {"training_flops_per_step", "FLOPs/step", "", ColumnKind::kQuantity},
+                   {"mtf_multiply_adds", "mtf", "", ColumnKind::kQuantity},
+                   {"memory_bytes", "memory", "bytes", ColumnKind::kQuantity}};
+  for (const arch::Architecture* architecture : arch::Architectures()) {
+    ALLO_ASSIGN_OR_FAIL(const Json complete, Complete(*architecture, Json::object(), LengthsOf(options)));
+    const SizeCosts costs = CostsOf(*architecture, shape, complete, options);
+    std::vector<TableValue> row{std::string(architecture->name())};
+    if (costs.problem.empty())
+      row.insert(row.end(),
+                 {costs.parameters.total, costs.parameters.non_embedding, costs.parameters.active, costs.flops.forward,
+                  costs.training_flops_per_step, costs.flops.mtf_multiply_adds, costs.memory.total()});
+    else
+      table.notes.push_back(costs.problem);
+    row.resize(table.columns.size());
+    table.rows.push_back(std::move(row));
+  }
+  table.notes.push_back(options.size + "; " + StepNote(options));
+  Json json = common::TableToJson(table);
+  json["size"] = options.size;
+  Print(table, json, options.output);
+  return kExitOk;
+}
+
 int ListArchitectures(const Options& options) {
+  if (!options.size.empty()) return CompareAt(options);
   common::Table table;
   table.name = "architectures";
   table.columns = {{"name", "name", "", ColumnKind::kText},
@@ -55,13 +145,62 @@ std::string OptionNote(const arch::OptionSpec& option) {
   return text + ", default " + option.default_value.dump() + "): " + option.help;
 }
 
+// One architecture at one size, a quantity a line; in JSON one flat object.
+int ShowSize(const arch::Architecture& architecture, const Json& complete, const Options& options) {
+  ALLO_ASSIGN_OR_FAIL(const arch::Shape shape, ShapeOf(options));
+  const SizeCosts costs = CostsOf(architecture, shape, complete, options);
+  if (!costs.problem.empty()) return Fail(common::InvalidArgument(costs.problem));
+  struct Quantity {
+    const char* key;
+    TableValue value;
+    const char* of;
+  };
+  const arch::MemoryEstimate& memory = costs.memory;
+  const Quantity quantities[] = {
+      {"parameters", costs.parameters.total, "all"},
+      {"non_embedding_parameters", costs.parameters.non_embedding, "without the vocabulary's tables"},
+      {"active_parameters", costs.parameters.active, "used by one token"},
+      {"forward_flops", costs.flops.forward, "one example, forward"},
+      {"forward_flops_without_head", costs.flops.forward_without_head, "without the product with the vocabulary"},
+      {"mtf_multiply_adds", costs.flops.mtf_multiply_adds, "as Mesh TensorFlow counts: 128 examples"},
+      {"training_flops_per_step", costs.training_flops_per_step, "3 x forward x examples"},
+      {"memory_bytes", memory.total(), "peak of training on a CPU"},
+      {"weights_bytes", memory.weights_bytes, "of it; bf16 with float32 masters"},
+      {"gradients_bytes", memory.gradients_bytes, ""},
+      {"optimizer_bytes", memory.optimizer_bytes, "moments"},
+      {"activations_bytes", memory.activations_bytes, "kept for the backward pass"},
+      {"workspace_bytes", memory.workspace_bytes, "of the hungriest layer's backward pass"},
+      {"process_bytes", memory.process_bytes, "the program without a model; not on a GPU"},
+  };
+  common::Table table;
+  table.name = "quantities";
+  table.columns = {{"quantity", "quantity", "", ColumnKind::kText},
+                   {"value", "value", "", ColumnKind::kQuantity},
+                   {"of", "", "", ColumnKind::kText}};
+  Json json = {{"architecture", options.name}, {"size", options.size}, {"options", complete}};
+  json["shape"] = {{"encoder_layers", shape.encoder_layers}, {"decoder_layers", shape.decoder_layers},
+                   {"d_model", shape.d_model},               {"d_ff", shape.d_ff},
+                   {"heads", shape.heads},                   {"d_kv", shape.d_kv},
+                   {"vocabulary", shape.vocabulary}};
+  for (const Quantity& quantity : quantities) {
+    table.rows.push_back({std::string(quantity.key), quantity.value, std::string(quantity.of)});
+    std::visit(
+        [&](const auto& value) {
+          if constexpr (std::is_arithmetic_v<std::decay_t<decltype(value)>>) json[quantity.key] = value;
+        },
+        quantity.value);
+  }
+  table.notes.push_back(options.name + " at " + options.size + "; " + StepNote(options));
+  Print(table, json, options.output);
+  return kExitOk;
+}
+
 int Show(const Options& options) {
   ALLO_ASSIGN_OR_FAIL(const arch::Architecture* architecture, arch::FindArchitecture(options.name));
   ALLO_ASSIGN_OR_FAIL(const Json given, ParseOptions(options.options));
-  const auto span = arch::LengthsForSpanCorruption(options.input_length, 0.15, 3.0);
-  ALLO_ASSIGN_OR_FAIL(
-      const Json complete,
-      arch::CompleteOptions(*architecture, arch::WithRecipeLengths(*architecture, given, {span.inputs, span.targets})));
+  const arch::Lengths span = LengthsOf(options);
+  ALLO_ASSIGN_OR_FAIL(const Json complete, Complete(*architecture, given, span));
+  if (!options.size.empty()) return ShowSize(*architecture, complete, options);
   common::Table table;
   table.name = "sizes";
   table.columns = {{"size", "size", "", ColumnKind::kText},
@@ -83,7 +222,7 @@ int Show(const Options& options) {
       row.emplace_back(fits.error().message);
     } else {
       const auto parameters = architecture->CountParameters(shape, complete);
-      const auto flops = architecture->CountFlops(shape, complete, {span.inputs, span.targets});
+      const auto flops = architecture->CountFlops(shape, complete, span);
       row.insert(row.end(), {parameters.total, parameters.non_embedding, parameters.active, flops.forward,
                              flops.forward_without_head, flops.mtf_multiply_adds, TableValue()});
     }
@@ -100,22 +239,38 @@ int Show(const Options& options) {
   return kExitOk;
 }
 
+void AddCostOptions(CLI::App* verb, Options* options, const char* size_help) {
+  verb->add_option("--size", options->size, size_help);
+  verb->add_option("--vocabulary", options->vocabulary, "Rows of the embedding (default: 32128)")
+      ->check(CLI::Range(2, 1 << 24));
+  verb->add_option("--input-length", options->input_length, "Input tokens of an example")
+      ->check(CLI::Range(8, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("--batch", options->batch_sequences, "Examples of a step, with --size")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  verb->add_option("--micro-batch", options->micro_batch, "Examples at a time, with --size (default: the whole batch)")
+      ->check(CLI::Range(1, 1 << 24));
+  verb->add_option("--precision", options->precision, "fp32 or bf16, with --size")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  verb->add_option("--optimizer", options->optimizer, "adafactor or adamw, with --size")
+      ->check(CLI::IsMember({"adafactor", "adamw"}))
+      ->capture_default_str();
+  AddOutputOptions(verb, &options->output);
+}
+
 void Declare(CLI::App& program) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = program.add_subcommand("arch", "List architectures, or show one with parameters and FLOPs");
   verb->require_subcommand(1);
   CLI::App* list = verb->add_subcommand("list", "List architectures");
-  AddOutputOptions(list, &options->output);
+  AddCostOptions(list, options.get(), "Compare what all cost at this size");
   OnRun(list, [options] { return ListArchitectures(*options); });
   CLI::App* show = verb->add_subcommand("show", "Show an architecture at every size of the grid");
   show->add_option("name", options->name, "Name of the architecture")->required();
-  show->add_option("--vocabulary", options->vocabulary, "Rows of the embedding (default: 32128)")
-      ->check(CLI::Range(2, 1 << 24));
-  show->add_option("--input-length", options->input_length, "Input tokens of an example")
-      ->check(CLI::Range(8, 1 << 20))
-      ->capture_default_str();
   show->add_option("--option", options->options, "name=value; may be repeated");
-  AddOutputOptions(show, &options->output);
+  AddCostOptions(show, options.get(), "Show all costs at this size alone, memory among them");
   OnRun(show, [options] { return Show(*options); });
 }
 

@@ -36,6 +36,7 @@ store::SweepRow RowOf(const v1::SubmitRequest& request, const std::string& conte
   row.limit_seconds = spec.limits().seconds();
   row.limit_memory_bytes = spec.limits().memory_bytes();
   row.limit_threads = spec.limits().threads();
+  row.activation_checkpointing = spec.activation_checkpointing();
   row.submitted_unix_ms = unix_ms;
   return row;
 }

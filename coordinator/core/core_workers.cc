@@ -375,6 +375,7 @@ v1::RunSpec Core::SpecOf(const scheduler::Lease& lease) {
   spec.set_limit_seconds(sweep.limit_seconds);
   spec.set_limit_memory_bytes(sweep.limit_memory_bytes);
   spec.set_threads(sweep.limit_threads);
+  spec.set_activation_checkpointing(sweep.activation_checkpointing);
   if (run.checkpoint_step > 0) {
     *spec.mutable_checkpoint() = OutputOf("checkpoint", store_->CheckpointOf(run.id));
     spec.set_checkpoint_step(run.checkpoint_step);

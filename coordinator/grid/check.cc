@@ -42,6 +42,7 @@ const std::map<std::string, Range>& Ranges() {
       {"SizeSpec.d_ff", {1, 1 << 22}},
       {"SizeSpec.heads", {1, 1 << 16}},
       {"SizeSpec.d_kv", {1, 1 << 16}},
+      {"SizeSpec.vocabulary", {200, 1 << 24}},
       {"ShapeAxes.layers", {1, 4096}},
       {"ShapeAxes.encoder_layers", {1, 4096}},
       {"ShapeAxes.decoder_layers", {1, 4096}},
@@ -49,6 +50,7 @@ const std::map<std::string, Range>& Ranges() {
       {"ShapeAxes.d_ff", {1, 1 << 22}},
       {"ShapeAxes.heads", {1, 1 << 16}},
       {"ShapeAxes.d_kv", {1, 1 << 16}},
+      {"ShapeAxes.vocabulary", {200, 1 << 24}},
       {"OptimizerSpec.learning_rate", {0, 1e6, true}},
       {"OptimizerSpec.warmup_steps", {0, kMany}},
       {"OptimizerSpec.weight_decay", {0, 1e6}},
@@ -256,7 +258,8 @@ class SpecChecker {
       const v1::SizeSpec& size = spec_.sizes(i);
       CheckName(path + ".name", size.name());
       if (!names.insert(size.name()).second) Add(path, path + ": two sizes are called '" + size.name() + "'");
-      if (const auto shape = ShapeOfSize(size, IsBuiltin(spec_)); !shape) Add(path, shape.error().message);
+      if (const auto shape = ShapeOfSize(size, spec_); !shape) Add(path, shape.error().message);
+      if (size.has_vocabulary()) CheckVocabulary(path + ".vocabulary", size.vocabulary());
       if (IsBuiltin(spec_) && size.options().fields_size() > 0)
         Add(path + ".options", path +
                                    ".options is for trainers of one's own; options of an architecture stand in "
@@ -264,8 +267,16 @@ class SpecChecker {
     }
   }
 
+  // Rows beyond the tokenizer's pieces are never looked up; too few would leave pieces without a row.
+  void CheckVocabulary(const std::string& path, int64_t rows) {
+    if (rows < VocabularyOf(spec_))
+      Add(path, path + " is " + std::to_string(rows) + ", and the tokenizer's vocabulary is " +
+                    std::to_string(VocabularyOf(spec_)) + ": name at least as many, or a smaller tokenizer.vocabulary");
+  }
+
   void CheckAxes() {
     const v1::ShapeAxes& axes = spec_.axes();
+    for (int i = 0; i < axes.vocabulary_size(); ++i) CheckVocabulary("axes." + At("vocabulary", i), axes.vocabulary(i));
     if (axes.layers_size() > 0 && (axes.encoder_layers_size() > 0 || axes.decoder_layers_size() > 0))
       Add("axes.layers", "axes.layers sets both stacks and excludes axes.encoder_layers and axes.decoder_layers");
     const auto* reflection = axes.GetReflection();
@@ -296,6 +307,8 @@ class SpecChecker {
     if (!IsBuiltin(spec_) && (p.has_tokens_per_parameter() || p.has_flops()))
       Add("pretraining", "what trainer '" + spec_.trainer() + "' costs is not known here: give its steps or tokens");
     if (IsBuiltin(spec_)) CheckSpans(p);
+    if (!IsBuiltin(spec_) && spec_.activation_checkpointing())
+      Add("activation_checkpointing", "activation_checkpointing is for the built-in trainer, not for '" + spec_.trainer() + "'");
   }
 
   void CheckSpans(const v1::PretrainingSpec& p) {

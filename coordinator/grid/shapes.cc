@@ -58,6 +58,8 @@ const Dimension kDimensions[] = {
     {"d_ff", "ff", &arch::Shape::d_ff, &v1::SizeSpec::has_d_ff, &v1::SizeSpec::d_ff, &v1::ShapeAxes::d_ff},
     {"heads", "nh", &arch::Shape::heads, &v1::SizeSpec::has_heads, &v1::SizeSpec::heads, &v1::ShapeAxes::heads},
     {"d_kv", "kv", &arch::Shape::d_kv, &v1::SizeSpec::has_d_kv, &v1::SizeSpec::d_kv, &v1::ShapeAxes::d_kv},
+    {"vocabulary", "nv", &arch::Shape::vocabulary, &v1::SizeSpec::has_vocabulary, &v1::SizeSpec::vocabulary,
+     &v1::ShapeAxes::vocabulary},
 };
 
 void SetLayers(GridShape* shape, int64_t layers) {
@@ -111,14 +113,15 @@ std::string Missing(const arch::Shape& shape) {
 
 }  // namespace
 
-common::Result<arch::Shape> ShapeOfSize(const v1::SizeSpec& size, bool builtin) {
+common::Result<arch::Shape> ShapeOfSize(const v1::SizeSpec& size, const v1::SweepSpec& spec) {
   auto known = arch::FindSize(size.name());
   const Json given = GivenOf(size);
   arch::Shape shape = known ? *known : arch::Shape{};
+  shape.vocabulary = VocabularyOf(spec);
   for (const Dimension& dimension : kDimensions)
     if (given.contains(dimension.name)) shape.*dimension.field = given[dimension.name].get<int64_t>();
   const std::string missing = Missing(shape);
-  if (missing.empty() || !builtin) return shape;
+  if (missing.empty() || !IsBuiltin(spec)) return shape;
   if (given.empty()) return common::InvalidArgument(known.error().message);
   return common::InvalidArgument("size '" + size.name() +
                                  "' is not of the grid, so it needs all dimensions; missing: " + missing +
@@ -129,8 +132,7 @@ common::Result<std::vector<GridShape>> ShapesOf(const v1::SweepSpec& spec) {
   std::vector<GridShape> shapes;
   for (int i = 0; i < spec.sizes_size(); ++i) {
     const v1::SizeSpec& size = spec.sizes(i);
-    ALLO_ASSIGN_OR_RETURN(arch::Shape shape, ShapeOfSize(size, IsBuiltin(spec)));
-    shape.vocabulary = VocabularyOf(spec);
+    ALLO_ASSIGN_OR_RETURN(const arch::Shape shape, ShapeOfSize(size, spec));
     GridShape first{size.name(), i, shape, GivenOf(size), StructToJson(size.options())};
     for (GridShape& crossed : CrossAxes(std::move(first), spec.axes())) shapes.push_back(std::move(crossed));
   }

@@ -24,7 +24,7 @@ struct GridShape {
 // All sizes crossed with all axes, in the order of the file. kInvalidArgument for a size that is neither known nor
 // complete.
 common::Result<std::vector<GridShape>> ShapesOf(const v1::SweepSpec& spec);
-common::Result<arch::Shape> ShapeOfSize(const v1::SizeSpec& size, bool builtin);
+common::Result<arch::Shape> ShapeOfSize(const v1::SizeSpec& size, const v1::SweepSpec& spec);
 int64_t ShapeCount(const v1::SweepSpec& spec);  // without building them
 
 bool IsBuiltin(const v1::SweepSpec& spec);

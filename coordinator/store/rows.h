@@ -25,6 +25,7 @@ struct SweepRow {
   int64_t limit_seconds = 0;
   int64_t limit_memory_bytes = 0;
   int64_t limit_threads = 0;
+  bool activation_checkpointing = false;
   int64_t submitted_unix_ms = 0;
   int64_t finished_unix_ms = 0;
 };

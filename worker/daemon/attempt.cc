@@ -213,6 +213,7 @@ Json Attempt::BaseExecution() const {
                     {"keep_final", spec_.keep_outputs()},
                     {"checkpoint_interval_s", services_.options.checkpoint_interval_s}};
   if (spec_.micro_batch() > 0) execution["micro_batch"] = spec_.micro_batch();
+  if (spec_.activation_checkpointing()) execution["activation_checkpointing"] = true;
   return execution;
 }
 

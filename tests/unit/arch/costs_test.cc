@@ -235,6 +235,8 @@ TEST(ArchCosts, MemoryGrowsWithTheMicroBatchInActivationsOnly) {
     const MemoryEstimate one = a->EstimateMemory(*FindSize("tiny"), options, {kT5Lengths, 1, "fp32", "adafactor"});
     const MemoryEstimate four = a->EstimateMemory(*FindSize("tiny"), options, {kT5Lengths, 4, "fp32", "adafactor"});
     EXPECT_EQ(four.activations_bytes, 4 * one.activations_bytes) << a->name();
+    EXPECT_EQ(four.workspace_bytes, 4 * one.workspace_bytes) << a->name();
+    EXPECT_EQ(four.process_bytes, one.process_bytes) << a->name();
     EXPECT_EQ(four.weights_bytes, one.weights_bytes) << a->name();
     const MemoryEstimate adamw = a->EstimateMemory(*FindSize("tiny"), options, {kT5Lengths, 1, "fp32", "adamw"});
     EXPECT_EQ(adamw.optimizer_bytes, 8 * a->CountParameters(*FindSize("tiny"), options).total) << a->name();

@@ -71,6 +71,20 @@ TEST_F(CoreWorkerTest, AResultThatCannotBeReadIsACrash) {
   EXPECT_THAT(CellOf("s/prepare").error(), HasSubstr("JSON"));
 }
 
+TEST_F(CoreWorkerTest, ActivationCheckpointingIsTheSweepsAndLivesThroughARestart) {
+  v1::SubmitRequest request = SubmitOf("checkpointing");
+  request.mutable_spec()->set_activation_checkpointing(true);
+  request.mutable_spec()->mutable_scheduling()->set_priority(9);
+  ASSERT_TRUE(Submit(request, {NewCell("lone", v1::RUN_KIND_PREPARE, 0)}).ok());
+  const int64_t worker = Join("w", 2);
+  Restart();
+  ASSERT_TRUE(Sync(worker).ok());
+  const auto& desired = orders_[worker].desired();
+  ASSERT_EQ(desired.size(), 2);
+  for (const v1::Assignment& assignment : desired)
+    EXPECT_EQ(assignment.spec().activation_checkpointing(), assignment.spec().cell() == "checkpointing/lone");
+}
+
 TEST_F(CoreWorkerTest, OutOfMemoryHalvesTheMicroBatchFromTheRecipesBatch) {
   const int64_t worker = Join("w");
   ASSERT_TRUE(Finish(FinishOf(worker, v1::FinishRequest::OUTCOME_OUT_OF_MEMORY)).ok());

@@ -64,6 +64,26 @@ const Cell& Named(const std::vector<Cell>& cells, const std::string& name) {
 
 Json RunOf(const Cell& cell) { return Json::parse(cell.run_json); }
 
+TEST(Grid, CrossesDepthWidthAndVocabulary) {
+  auto spec = Spec();
+  spec.mutable_sizes()->DeleteSubrange(1, 1);
+  spec.mutable_sizes(0)->set_vocabulary(600);
+  spec.clear_seeds();
+  spec.clear_finetuning();
+  for (int64_t layers : {2, 4}) spec.mutable_axes()->add_layers(layers);
+  spec.mutable_axes()->add_d_model(32);
+  for (int64_t rows : {512, 1024}) spec.mutable_axes()->add_vocabulary(rows);
+  const auto cells = Cells(spec);
+  ASSERT_EQ(cells.size(), 1u + 2 * 2 * 2);
+  const Json shape = RunOf(Named(cells, "lconv-own-nl4-dm32-nv1024-s0"))["model"]["shape"];
+  EXPECT_EQ(shape["encoder_layers"], 4);
+  EXPECT_EQ(shape["decoder_layers"], 4);
+  EXPECT_EQ(shape["d_model"], 32);
+  EXPECT_EQ(shape["vocabulary"], 1024);
+  spec.clear_axes();
+  EXPECT_EQ(RunOf(Cells(spec)[1])["model"]["shape"]["vocabulary"], 600) << "the size's own rows";
+}
+
 TEST(Grid, ExpandsParentsBeforeChildren) {
   const auto cells = Cells(Spec());
   ASSERT_EQ(cells.size(), 1u + 2 * 2 * 2 * 2);

@@ -137,6 +137,7 @@ TEST_F(DaemonTest, FetchesInputsByHashAndGoesOnWithABrokenDownload) {
   std::filesystem::create_directories(scratch_ / "roots/deep");
   std::ofstream(scratch_ / "roots/deep/renamed.txt") << "below a data root";
   v1::Assignment assignment = Assignment(1, {{"steps", 1}});
+  assignment.mutable_spec()->set_activation_checkpointing(true);
   auto* input = assignment.mutable_spec()->add_inputs();
   input->set_name("data");
   for (const auto& [path, sha, bytes] :
@@ -168,6 +169,7 @@ TEST_F(DaemonTest, FetchesInputsByHashAndGoesOnWithABrokenDownload) {
     EXPECT_EQ(about["files"][corpus_sha], "the corpus");
     EXPECT_EQ(about["files"][elsewhere_sha], "below a data root");
     EXPECT_EQ(about["threads"], 3);
+    EXPECT_EQ(about["activation_checkpointing"], true);
     ASSERT_EQ(s.download_offsets.size(), 3u);
     EXPECT_EQ(s.download_offsets[0], 0);
     EXPECT_EQ(s.download_offsets[1], 1 << 20) << "the second try goes on behind the first chunk";

@@ -63,5 +63,6 @@ with open("out/model/weights", "w") as file:
 with open("out/model/about.json", "w") as file:
     json.dump({"inputs": {name: sorted(os.listdir(path)) for name, path in execution["inputs"].items()},
                "files": {sha: open(path).read() for sha, path in execution["files"].items()},
-               "threads": execution["threads"]}, file, sort_keys=True)
+               "threads": execution["threads"],
+               "activation_checkpointing": execution.get("activation_checkpointing")}, file, sort_keys=True)
 emit(event="result", metrics={"validation_loss": 1.5, "steps": steps}, scores=[], outputs={"model": "out/model"}, report={})
