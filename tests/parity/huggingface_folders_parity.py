@@ -3,7 +3,7 @@ save_pretrained writes, for T5 v1.0, T5 v1.1 and SwitchTransformers (sparse step
 
 Exported: a model that the built-in trainer's code made, loaded by transformers. Imported: a model that transformers made,
 loaded by ours and exported again, tensor for tensor equal. Logits within 1e-4, loss within 1e-5 per token.
-Exit code 77 (skipped) where transformers is not installed."""
+Exit code 77 (skipped) where transformers is not installed, or of another version than that of switch_parity.py."""
 
 import json
 import pathlib
@@ -19,6 +19,7 @@ except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
 
+PINNED = "4.57."
 SHAPE = dict(encoder_layers=6, decoder_layers=4, d_model=32, d_ff=48, heads=4, d_kv=12, vocabulary=200)
 # Long enough that no expert runs out of slots in ours; NO_DROPS does the same there.
 LENGTHS, NO_DROPS = {"inputs": 5120, "targets": 5120}, 192
@@ -173,6 +174,9 @@ def check_import(name, programs, folder, **saving):
 
 
 def main():
+    if not transformers.__version__.startswith(PINNED):
+        print(f"skipped: written for transformers {PINNED}*, this is {transformers.__version__}")
+        sys.exit(77)
     transformers.utils.logging.disable_progress_bar()
     programs = Programs(*sys.argv[1:])
     good = []

@@ -276,10 +276,9 @@ Result<Tensors> WithoutCopies(const TensorShapes& wanted, Tensors tensors) {
     if (wanted.contains(name) || found == tensors.end()) continue;
     const auto shared = tensors.find("shared.weight");
     if (shared == tensors.end()) return DataLoss("the tensor 'shared.weight' is missing");
-    if (!at::equal(found->second, shared->second))
+    if (!at::equal(found->second.to(at::kFloat), shared->second.to(at::kFloat)))
       return DataLoss(std::string("the tensor '") + name +
-                      "' differs from 'shared.weight', to which the configuration ties it: a model with an output "
-                      "table of its own is T5 v1.1 (gated-gelu, tie_word_embeddings false)");
+                      "' differs from 'shared.weight', to which the configuration (tie_word_embeddings) ties it");
     tensors.erase(found);
   }
   return tensors;
