@@ -1,14 +1,13 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <thread>
 
 #include "cli/client.h"
 #include "cli/output.h"
+#include "cli/program_output.h"
 #include "cli/trainers.h"
 #include "cli/verb.h"
 #include "common/json.h"
@@ -48,22 +47,6 @@ Finding Processors() {
               common::FormatQuantity(static_cast<double>(pages) * static_cast<double>(page)) + "B of memory"};
 }
 
-std::string OutputOf(const std::string& command, int* exit_code) {
-  FILE* pipe = popen(command.c_str(), "r");
-  if (!pipe) return "";
-  std::string text;
-  std::array<char, 4096> buffer{};
-  while (const size_t got = fread(buffer.data(), 1, buffer.size(), pipe)) text.append(buffer.data(), got);
-  *exit_code = pclose(pipe);
-  return text;
-}
-
-std::string Quoted(const std::string& word) {
-  std::string text = "'";
-  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
-
 // "cpu, cuda:0 NVIDIA H200" of what --probe prints; what is no such report (an error message) as it stands.
 std::string DevicesIn(const std::string& probe) {
   const auto report = common::ParseJson(probe, "--probe");
@@ -82,11 +65,10 @@ Finding BuiltinTrainer(const Trainers& trainers) {
   if (found == trainers.end())
     return {"allo-trainer", false, true,
             "not beside allo in " + ProgramFolder().string() + ": build it (needs LibTorch: deploy/install-deps.sh)"};
-  std::string command;
-  for (const std::string& word : found->second) command += Quoted(word) + " ";
-  int exit_code = 0;
-  const std::string probe = OutputOf(command + "--probe 2>&1", &exit_code);
-  return {"allo-trainer", exit_code == 0, true, DevicesIn(probe)};
+  std::vector<std::string> command = found->second;
+  command.emplace_back("--probe");
+  const ProgramOutput probe = RunAndRead(command, /*errors_too=*/true);
+  return {"allo-trainer", probe.exit_code == 0, true, DevicesIn(probe.text)};
 }
 
 Finding Known(const coordinator::KnownData& known) {

@@ -13,6 +13,7 @@
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/run_kinds.h"
 #include "worker/trainer/engine/stop_signal.h"
+#include "worker/trainer/exchange/checkpoint_tools.h"
 
 namespace allometry::trainer {
 namespace {
@@ -24,6 +25,7 @@ constexpr char kHelp[] = R"(allo-trainer: the built-in trainer of Allometry
   allo-trainer --config run.json   train: prepare data, pretrain or fine-tune, as the file says
   allo-trainer --probe             print devices and versions as one JSON object
   allo-trainer data ...            data tools; 'allo-trainer data --help' lists them
+  allo-trainer checkpoint ...      show, export and import trained models; 'allo-trainer checkpoint --help'
   allo-trainer --version
   allo-trainer --help
 
@@ -73,6 +75,7 @@ int Main(int argc, char** argv) {
     return static_cast<int>(ending.code);
   }
   if (verb == "data") return DataMain(argc - 1, argv + 1);
+  if (verb == "checkpoint") return CheckpointMain(argc - 1, argv + 1);
   if (verb == "--probe") return std::puts(ProbeReport().dump(2).c_str()) < 0;
   if (verb == "--version") return std::printf("allo-trainer %s (%s)\n", common::kVersion, common::kCommit) < 0;
   if (verb == "--help" || verb == "-h") return std::fputs(kHelp, stdout) < 0;

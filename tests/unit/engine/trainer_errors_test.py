@@ -38,6 +38,18 @@ class TrainerErrorsTest(unittest.TestCase):
             self.assertEqual(process.returncode, 2)
             self.assertIn("allo-trainer --config", process.stderr)
 
+    def test_checkpoint_tools_say_what_they_take(self):
+        self.assertIn("checkpoint export DIR", self.command("checkpoint", "--help").stdout)
+        for arguments in ([], ["export", "x", "--to", "huggingface"], ["import", "-o", "y"], ["show", "x", "--deep"]):
+            process = self.command("checkpoint", *arguments)
+            self.assertEqual((process.returncode, process.stdout), (2, ""))
+            self.assertIn("checkpoint export DIR", process.stderr)
+        for arguments, code, words in ((["show", "x"], 3, "'x' holds no model"), (["import", "x", "-o", "y"], 3, "config.json"),
+                                       (["export", "x", "--to", "onnx", "-o", "y"], 2, "it takes huggingface")):
+            process = self.command("checkpoint", *arguments)
+            self.assertEqual(process.returncode, code)
+            self.assertIn(words, process.stderr)
+
     def test_probe_names_the_cpu_and_the_architectures(self):
         process = self.command("--probe")
         self.assertEqual(process.returncode, 0)

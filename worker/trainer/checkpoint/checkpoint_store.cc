@@ -20,7 +20,6 @@ using common::Result;
 
 constexpr int kFormatVersion = 1;
 constexpr const char* kTensorsName = "tensors.safetensors";
-constexpr const char* kStateName = "checkpoint.json";
 constexpr const char* kUnfinishedPrefix = ".unfinished-";
 
 struct Candidate {
@@ -47,10 +46,10 @@ std::vector<Candidate> ListFolders(const fs::path& directory) {
 }
 
 Result<Json> ReadState(const fs::path& folder) {
-  auto state = common::ReadJsonFile(folder / kStateName);
+  auto state = common::ReadJsonFile(folder / kCheckpointJson);
   if (!state) return DataLoss(state.error().message);
   if (!state->is_object() || state->value("format_version", 0) != kFormatVersion)
-    return DataLoss("'" + (folder / kStateName).string() + "' is no checkpoint of format " +
+    return DataLoss("'" + (folder / kCheckpointJson).string() + "' is no checkpoint of format " +
                     std::to_string(kFormatVersion));
   return state;
 }
@@ -88,7 +87,7 @@ Result<fs::path> CheckpointStore::Save(const Checkpoint& checkpoint) {
                    {"step", checkpoint.step},
                    {"state", checkpoint.state},
                    {"tensors_sha256", sha256}};
-  ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(unfinished / kStateName, state.dump() + "\n"));
+  ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(unfinished / kCheckpointJson, state.dump() + "\n"));
   common::FaultPoint("trainer.checkpoint_written");
   fs::remove_all(folder, ec);  // one that was skipped as corrupt
   fs::rename(unfinished, folder, ec);
@@ -114,7 +113,7 @@ Result<Checkpoint> CheckpointStore::Load(const fs::path& folder) const {
     ALLO_ASSIGN_OR_RETURN(TensorFile file, ReadSafetensors(folder / kTensorsName));
     return Checkpoint{state.at("step").get<int64_t>(), std::move(file.tensors), state.at("state")};
   } catch (const Json::exception& e) {
-    return DataLoss("'" + (folder / kStateName).string() + "' is malformed: " + e.what());
+    return DataLoss("'" + (folder / kCheckpointJson).string() + "' is malformed: " + e.what());
   }
 }
 

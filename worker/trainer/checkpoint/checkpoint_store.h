@@ -13,6 +13,8 @@
 
 namespace allometry::trainer {
 
+inline constexpr char kCheckpointJson[] = "checkpoint.json";  // in each checkpoint's folder
+
 // All that a run needs to go on: tensors (weights, optimiser state) and a small JSON state.
 struct Checkpoint {
   int64_t step = 0;

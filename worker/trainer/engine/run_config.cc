@@ -57,8 +57,8 @@ Result<Execution> ParseExecution(const Json& value) {
   return execution;
 }
 
-Result<arch::Shape> ParseShape(const Json& value) {
-  ObjectReader reader(value, "run.model.shape");
+Result<arch::Shape> ParseShape(const Json& value, const std::string& where) {
+  ObjectReader reader(value, where);
   arch::Shape shape;
   shape.encoder_layers = reader.Integer("encoder_layers", {}, 1, 4096);
   shape.decoder_layers = reader.Integer("decoder_layers", {}, 1, 4096);
@@ -69,32 +69,6 @@ Result<arch::Shape> ParseShape(const Json& value) {
   shape.vocabulary = reader.Integer("vocabulary", {}, 2, 1 << 24);
   ALLO_RETURN_IF_ERROR(reader.Finish());
   return shape;
-}
-
-// `numerics_version` absent means the current one.
-Result<ModelConfig> ParseModel(const Json& value, int64_t numerics_version) {
-  ObjectReader reader(value, "run.model");
-  ModelConfig model;
-  model.architecture = reader.String("architecture", {});
-  const Json& shape = reader.Raw("shape", true, "object");
-  const Json options = reader.Raw("options", false, "object");
-  reader.Ignore("size");  // a name for people
-  ALLO_RETURN_IF_ERROR(reader.Finish());
-  auto found = arch::FindArchitecture(model.architecture);
-  if (!found) return common::InvalidArgument("run.model.architecture: " + found.error().message);
-  const arch::Architecture& architecture = **found;
-  if (numerics_version != 0 && numerics_version != architecture.numerics_version())
-    return common::InvalidArgument("run.numerics_version is " + std::to_string(numerics_version) +
-                                   ", but this trainer computes version " +
-                                   std::to_string(architecture.numerics_version()) + " of " + model.architecture +
-                                   ": use the trainer of the coordinator's release");
-  ALLO_ASSIGN_OR_RETURN(model.shape, ParseShape(shape));
-  auto completed = arch::CompleteOptions(architecture, options.is_null() ? Json::object() : options);
-  if (!completed) return common::InvalidArgument("run.model.options: " + completed.error().message);
-  model.options = std::move(*completed);
-  if (Status fits = architecture.CheckShape(model.shape, model.options); !fits)
-    return common::InvalidArgument("run.model.shape: " + fits.error().message);
-  return model;
 }
 
 arch::Lengths LongestLengths(const ModelConfig& model) {
@@ -165,7 +139,7 @@ Result<TrainingConfig> ParseTraining(ObjectReader& reader, const TrainingDefault
   const Json& optimizer = reader.Raw("optimizer", false, "object");
   const Json& divergence = reader.Raw("divergence", false, "object");
   if (model.is_null()) return reader.Finish().error();
-  ALLO_ASSIGN_OR_RETURN(config.model, ParseModel(model, numerics_version));
+  ALLO_ASSIGN_OR_RETURN(config.model, ParseModel(model, "run.model", numerics_version));
   ALLO_ASSIGN_OR_RETURN(config.optimization, ParseOptimization(OrEmpty(optimizer), defaults.schedule, config.steps));
   ALLO_ASSIGN_OR_RETURN(config.divergence, ParseDivergence(OrEmpty(divergence)));
   return config;
@@ -211,6 +185,31 @@ Status ParseMixture(const Json& value, FinetuneConfig& config) {
 }
 
 }  // namespace
+
+Result<ModelConfig> ParseModel(const Json& value, const std::string& where, int64_t numerics_version) {
+  ObjectReader reader(value, where);
+  ModelConfig model;
+  model.architecture = reader.String("architecture", {});
+  const Json& shape = reader.Raw("shape", true, "object");
+  const Json options = reader.Raw("options", false, "object");
+  reader.Ignore("size");  // a name for people
+  ALLO_RETURN_IF_ERROR(reader.Finish());
+  auto found = arch::FindArchitecture(model.architecture);
+  if (!found) return common::InvalidArgument(reader.PathOf("architecture") + ": " + found.error().message);
+  const arch::Architecture& architecture = **found;
+  if (numerics_version != 0 && numerics_version != architecture.numerics_version())
+    return common::InvalidArgument("run.numerics_version is " + std::to_string(numerics_version) +
+                                   ", but this trainer computes version " +
+                                   std::to_string(architecture.numerics_version()) + " of " + model.architecture +
+                                   ": use the trainer of the coordinator's release");
+  ALLO_ASSIGN_OR_RETURN(model.shape, ParseShape(shape, reader.PathOf("shape")));
+  auto completed = arch::CompleteOptions(architecture, options.is_null() ? Json::object() : options);
+  if (!completed) return common::InvalidArgument(reader.PathOf("options") + ": " + completed.error().message);
+  model.options = std::move(*completed);
+  if (Status fits = architecture.CheckShape(model.shape, model.options); !fits)
+    return common::InvalidArgument(reader.PathOf("shape") + ": " + fits.error().message);
+  return model;
+}
 
 Result<RunConfig> ReadRunConfig(const std::filesystem::path& path) {
   auto file = common::ReadJsonFile(path);

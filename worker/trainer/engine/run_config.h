@@ -99,6 +99,9 @@ struct RunConfig {
 // All errors are kInvalidArgument and name the member by its path, what is wrong and what is allowed.
 common::Result<RunConfig> ReadRunConfig(const std::filesystem::path& path);
 common::Result<RunConfig> ParseRunConfig(const common::Json& file);
+// An architecture with its shape and options, which are completed; `where` is its path for messages. `numerics_version`
+// 0 means the current one.
+common::Result<ModelConfig> ParseModel(const common::Json& model, const std::string& where, int64_t numerics_version);
 common::Result<PretrainConfig> ParsePretrain(const common::Json& run);
 common::Result<FinetuneConfig> ParseFinetune(const common::Json& run);
 

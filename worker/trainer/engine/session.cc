@@ -6,17 +6,15 @@
 
 #include "common/fault_point.h"
 #include "common/files.h"
-#include "common/version.h"
 #include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/engine/device.h"
+#include "worker/trainer/engine/model_folder.h"
 
 namespace allometry::trainer {
 namespace {
 
 namespace fs = std::filesystem;
 using common::Json;
-
-constexpr int kModelFormatVersion = 1;
 
 const arch::Architecture& ArchitectureOf(const ModelConfig& model) {
   return **arch::FindArchitecture(model.architecture);
@@ -74,14 +72,14 @@ TrainingSession::TrainingSession(const RunContext& context, const TrainingConfig
 }
 
 common::Status TrainingSession::LoadParent(const fs::path& folder) {
-  ALLO_ASSIGN_OR_RETURN(const Json parent, common::ReadJsonFile(folder / "model.json"));
-  const Json mine = ModelJson();
+  ALLO_ASSIGN_OR_RETURN(const Json parent, common::ReadJsonFile(folder / kModelJson));
+  const Json mine = ModelToJson(training_.model, precision_);
   for (const char* key : {"architecture", "shape", "options", "numerics_version"})
     if (!parent.is_object() || parent.value(key, Json()) != mine[key])
       return common::InvalidArgument(std::string("run.model: the parent's ") + key + " is " +
                                      (parent.is_object() ? parent.value(key, Json()).dump() : "missing") +
                                      ", this run's " + mine[key].dump());
-  ALLO_ASSIGN_OR_RETURN(const TensorFile file, ReadSafetensors(folder / "model.safetensors"));
+  ALLO_ASSIGN_OR_RETURN(const TensorFile file, ReadSafetensors(folder / kModelTensors));
   return state_->LoadWeights(file.tensors);
 }
 
@@ -115,24 +113,11 @@ std::map<std::string, double> TrainingSession::Metrics(arch::Lengths lengths) co
           {"peak_memory_bytes", static_cast<double>(PeakMemoryBytes(device_))}};
 }
 
-Json TrainingSession::ModelJson() const {
-  const ModelConfig& model = training_.model;
-  return {{"format_version", kModelFormatVersion},
-          {"architecture", model.architecture},
-          {"shape", ShapeToJson(model.shape)},
-          {"options", model.options},
-          {"numerics_version", ArchitectureOf(model).numerics_version()},
-          {"precision", precision_},
-          {"written_by", std::string("allometry ") + common::kVersion}};
-}
-
 common::Result<Json> TrainingSession::WriteModel() const {
   if (!context_.config.execution.keep_final) return Json::object();
   const fs::path folder = context_.run_directory / "model";
   ALLO_RETURN_IF_ERROR(common::MakeDirectories(folder));
-  auto written = WriteSafetensors(folder / "model.safetensors", {state_->Weights(), {{"format", "pt"}}});
-  if (!written) return written.error();
-  ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(folder / "model.json", ModelJson().dump(1) + "\n"));
+  ALLO_RETURN_IF_ERROR(WriteModelFolder(folder, training_.model, precision_, state_->Weights()));
   return Json{{"model", "model"}};
 }
 

@@ -47,7 +47,6 @@ class TrainingSession {
 
  private:
   TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device, std::string precision);
-  common::Json ModelJson() const;
 
   const RunContext& context_;
   const TrainingConfig& training_;

@@ -1,0 +1,118 @@
+#include <memory>
+
+#include "cli/output.h"
+#include "cli/program_output.h"
+#include "cli/trainers.h"
+#include "cli/verb.h"
+#include "common/json.h"
+
+namespace allometry::cli {
+namespace {
+
+using common::ColumnKind;
+using common::Json;
+using common::TableValue;
+
+struct Options {
+  std::string folder;
+  std::string to;
+  std::string out;
+  std::string tokenizer;
+  OutputOptions output;
+};
+
+// allo has no LibTorch: the trainer beside it reads and writes tensors, and prints what it wrote as one JSON object.
+common::Result<std::vector<std::string>> TrainerCommand(const std::vector<std::string>& words) {
+  ALLO_ASSIGN_OR_RETURN(const Trainers trainers, ParseTrainers({}));
+  const auto found = trainers.find("builtin");
+  if (found == trainers.end())
+    return common::FailedPrecondition("allo-trainer, which converts models, is not beside allo in " +
+                                      ProgramFolder().string() + ": build it (needs LibTorch: deploy/install-deps.sh)");
+  std::vector<std::string> command = found->second;
+  command.emplace_back("checkpoint");
+  command.insert(command.end(), words.begin(), words.end());
+  return command;
+}
+
+TableValue Value(const Json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (value.is_string()) return value.get<std::string>();
+  return {};
+}
+
+common::Table ModelsTable(const Json& model) {
+  common::Table table;
+  table.name = "models";
+  table.columns = {{"folder", "folder", "", ColumnKind::kText},
+                   {"format", "format", "", ColumnKind::kText},
+                   {"architecture", "architecture", "", ColumnKind::kText},
+                   {"layers", "layers", "", ColumnKind::kInteger},
+                   {"d_model", "d_model", "", ColumnKind::kInteger},
+                   {"parameters", "params", "", ColumnKind::kQuantity},
+                   {"non_embedding_parameters", "non-emb", "", ColumnKind::kQuantity},
+                   {"step", "step", "", ColumnKind::kInteger},
+                   {"precision", "precision", "", ColumnKind::kText},
+                   {"tokenizer", "tokenizer", "", ColumnKind::kBoolean}};
+  std::vector<TableValue> row;
+  for (const common::Column& column : table.columns) {
+    if (column.name == "layers")
+      row.push_back(Value(model.at("shape").at("encoder_layers")));
+    else if (column.name == "d_model")
+      row.push_back(Value(model.at("shape").at("d_model")));
+    else
+      row.push_back(Value(model.at(column.name)));
+  }
+  table.rows.push_back(std::move(row));
+  return table;
+}
+
+int RunTrainer(const std::vector<std::string>& words, const OutputOptions& output) {
+  ALLO_ASSIGN_OR_FAIL(const auto command, TrainerCommand(words));
+  const ProgramOutput trainer = RunAndRead(command, /*errors_too=*/false);
+  if (trainer.exit_code > 0) return trainer.exit_code;  // it has said why
+  if (trainer.exit_code < 0) return Fail(common::Internal("'" + command[0] + "' was killed or could not be started"));
+  ALLO_ASSIGN_OR_FAIL(const Json model, common::ParseJson(trainer.text, command[0]));
+  const common::Table table = ModelsTable(model);
+  Json json = common::TableToJson(table);
+  for (const char* key : {"shape", "options", "active_parameters"}) json[key] = model.at(key);
+  Print(table, json, output);
+  return kExitOk;
+}
+
+int Export(const Options& options) {
+  std::vector<std::string> words{"export", options.folder, "--to", options.to, "-o", options.out};
+  if (!options.tokenizer.empty()) words.insert(words.end(), {"--tokenizer", options.tokenizer});
+  return RunTrainer(words, options.output);
+}
+
+void AddFolders(CLI::App* verb, const std::shared_ptr<Options>& options, const char* folder, const char* out) {
+  verb->add_option("folder", options->folder, folder)->required();
+  if (out) verb->add_option("-o,--output", options->out, out)->required();
+}
+
+void Declare(CLI::App& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = program.add_subcommand("checkpoint", "Show trained models, or exchange them with Hugging Face's");
+  verb->require_subcommand(1);
+  CLI::App* give = verb->add_subcommand("export", "Write a model as another program reads it");
+  AddFolders(give, options, "A run's output 'model', or its checkpoint/step-N", "Folder to write; new or empty");
+  give->add_option("--to", options->to, "Whose form")->required()->check(CLI::IsMember({"huggingface"}));
+  give->add_option("--tokenizer", options->tokenizer,
+                   "SentencePiece model to go along, or a folder with spiece.model (default: the model's own)");
+  AddOutputOptions(give, &options->output);
+  OnRun(give, [options] { return Export(*options); });
+  CLI::App* take = verb->add_subcommand("import", "Make a model to fine-tune from one of Hugging Face's");
+  AddFolders(take, options, "Folder with config.json and model.safetensors", "Folder to write; new or empty");
+  AddOutputOptions(take, &options->output);
+  OnRun(take, [options] { return RunTrainer({"import", options->folder, "-o", options->out}, options->output); });
+  CLI::App* show = verb->add_subcommand("show", "Show what a folder holds");
+  AddFolders(show, options, "A model of ours or of Hugging Face's", nullptr);
+  AddOutputOptions(show, &options->output);
+  OnRun(show, [options] { return RunTrainer({"show", options->folder}, options->output); });
+}
+
+const VerbRegistration kCheckpoint(117, Declare);
+
+}  // namespace
+}  // namespace allometry::cli
