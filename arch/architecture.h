@@ -42,7 +42,7 @@ common::Result<Shape> FindSize(std::string_view name);  // kNotFound names the n
 // One option of an architecture, for checking and for documentation.
 struct OptionSpec {
   std::string name;
-  std::string type;                  // "integer", "number", "boolean" or "choice"
+  std::string type;  // "integer", "number", "boolean" or "choice"
   common::Json default_value;
   std::vector<std::string> choices;  // for "choice"
   double minimum = 0, maximum = 0;   // for "integer" and "number", inclusive
@@ -80,8 +80,8 @@ struct MemoryEstimate {
 
 struct TrainingSetup {
   Lengths lengths;
-  int64_t micro_batch = 1;          // sequences
-  std::string precision = "fp32";   // or "bf16"
+  int64_t micro_batch = 1;              // sequences
+  std::string precision = "fp32";       // or "bf16"
   std::string optimizer = "adafactor";  // or "adamw"
 };
 

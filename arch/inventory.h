@@ -42,7 +42,8 @@ class Inventory {
   // Values kept for the backward pass, per example.
   void AddActivations(int64_t values) { activation_values_ += values; }
   void AddFloat32Activations(int64_t values) { float32_activation_values_ += values; }
-  // Values, per example, that a layer's backward pass holds besides; layers run one after another, so the largest counts.
+  // Values, per example, that a layer's backward pass holds besides; layers run one after another, so the largest
+  // counts.
   void AddWorkspace(int64_t values) { workspace_values_ = std::max(workspace_values_, values); }
 
   Lengths lengths() const { return lengths_; }

@@ -178,9 +178,12 @@ int ShowSize(const arch::Architecture& architecture, const Json& complete, const
                    {"value", "value", "", ColumnKind::kQuantity},
                    {"of", "", "", ColumnKind::kText}};
   Json json = {{"architecture", options.name}, {"size", options.size}, {"options", complete}};
-  json["shape"] = {{"encoder_layers", shape.encoder_layers}, {"decoder_layers", shape.decoder_layers},
-                   {"d_model", shape.d_model},               {"d_ff", shape.d_ff},
-                   {"heads", shape.heads},                   {"d_kv", shape.d_kv},
+  json["shape"] = {{"encoder_layers", shape.encoder_layers},
+                   {"decoder_layers", shape.decoder_layers},
+                   {"d_model", shape.d_model},
+                   {"d_ff", shape.d_ff},
+                   {"heads", shape.heads},
+                   {"d_kv", shape.d_kv},
                    {"vocabulary", shape.vocabulary}};
   for (const Quantity& quantity : quantities) {
     table.rows.push_back({std::string(quantity.key), quantity.value, std::string(quantity.of)});

@@ -76,8 +76,9 @@ void Declare(CLI::App& program) {
   verb->add_option("sweep", options->sweep, "Name of the sweep whose cells to list");
   verb->add_option("--state", options->states, "Only cells in these states (pending, running, done, failed, diverged)")
       ->delimiter(',');
-  verb->add_option("--filter", options->filter,
-                   "Only cells that match, comma-separated: architecture=glu, size=base, seed=1, kind=finetune, tag.group=a");
+  verb->add_option(
+      "--filter", options->filter,
+      "Only cells that match, comma-separated: architecture=glu, size=base, seed=1, kind=finetune, tag.group=a");
   AddConnectOptions(verb, &options->connect);
   AddOutputOptions(verb, &options->output);
   OnRun(verb, [options] { return List(*options); });

@@ -188,8 +188,8 @@ class Bench {
             {"batch_histogram_from_2_pow_i", Difference(batches_after, batches_before)}};
   }
 
-  // A trainer that no worker has: the runs stay pending. What a first sweep of that size leaves (SQLite's page cache among
-  // it) is there before; what the second adds is the memory of its runs.
+  // A trainer that no worker has: the runs stay pending. What a first sweep of that size leaves (SQLite's page cache
+  // among it) is there before; what the second adds is the memory of its runs.
   Json Large() {
     const int64_t cells = options_.large / 100 * 100;
     Submit("absent-before", cells);

@@ -308,7 +308,8 @@ class SpecChecker {
       Add("pretraining", "what trainer '" + spec_.trainer() + "' costs is not known here: give its steps or tokens");
     if (IsBuiltin(spec_)) CheckSpans(p);
     if (!IsBuiltin(spec_) && spec_.activation_checkpointing())
-      Add("activation_checkpointing", "activation_checkpointing is for the built-in trainer, not for '" + spec_.trainer() + "'");
+      Add("activation_checkpointing",
+          "activation_checkpointing is for the built-in trainer, not for '" + spec_.trainer() + "'");
   }
 
   void CheckSpans(const v1::PretrainingSpec& p) {

@@ -62,7 +62,8 @@ std::vector<SweepRow> Store::Sweeps() {
       "submitted_unix_ms, finished_unix_ms FROM sweeps ORDER BY sweep_id");
   while (q.Next())
     rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Text(5), q.Text(6), q.Text(7), q.Text(8),
-                    q.Int(9), q.Real(10), q.Real(11), q.Int(12), q.Int(13), q.Int(14), q.Int(15) != 0, q.Int(16), q.Int(17)});
+                    q.Int(9), q.Real(10), q.Real(11), q.Int(12), q.Int(13), q.Int(14), q.Int(15) != 0, q.Int(16),
+                    q.Int(17)});
   return rows;
 }
 
@@ -164,7 +165,8 @@ void Store::PutSweep(const SweepRow& r) {
   (*db_)(
       "INSERT INTO sweeps (sweep_id, name, description, tags_json, spec_json, content_hash, request_uuid, state, "
       "policy, priority, budget_flops, spent_flops, limit_seconds, limit_memory_bytes, limit_threads, "
-      "activation_checkpointing, submitted_unix_ms, finished_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+      "activation_checkpointing, submitted_unix_ms, finished_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+      "?, "
       "?, ?, ?, ?) ON CONFLICT (sweep_id) DO UPDATE SET "
       "description = excluded.description, tags_json = excluded.tags_json, spec_json = excluded.spec_json, "
       "content_hash = excluded.content_hash, request_uuid = excluded.request_uuid, state = excluded.state, "

@@ -112,7 +112,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "d_kv: 8, vocabulary: 300",
                 4,
                 {"sizes[1].vocabulary is 300", "tokenizer's vocabulary is 8192"}},
-        Mistake{"FewerRowsOnAnAxis", "seeds: [0, 1]", "axes: {vocabulary: [9000, 300]}", 5, {"axes.vocabulary[1] is 300"}},
+        Mistake{
+            "FewerRowsOnAnAxis", "seeds: [0, 1]", "axes: {vocabulary: [9000, 300]}", 5, {"axes.vocabulary[1] is 300"}},
         Mistake{"SizeOptionsOfBuiltin", "d_kv: 8", "d_kv: 8, options: {a: 1}", 4, {"trainers of one's own"}},
         Mistake{"WeightDecayOfAdafactor", "optimizer: adafactor", "optimizer: {weight_decay: 0.1}", 9, {"adamw only"}},
         Mistake{"TooManySpans", "steps: 2e3", "steps: 2e3\n  input_length: 8192", 7, {"sentinels"}},

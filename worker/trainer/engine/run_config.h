@@ -81,7 +81,7 @@ struct PretrainConfig {
 struct FinetuneConfig {
   TrainingConfig training;
   std::vector<TaskConfig> tasks;
-  int64_t mixture_cap = 0;  // examples of one task that count for its rate; 0 = all
+  int64_t mixture_cap = 0;     // examples of one task that count for its rate; 0 = all
   int64_t input_length = 128;  // at most what the model is built for: longer inputs are cut and counted
   int64_t target_length = 8;
   std::string select = "last";  // or "best"

@@ -98,8 +98,8 @@ class TrainingLoop {
   int64_t micro_batch_;
   int64_t log_every_;
   int64_t evaluate_every_;
-  int64_t step_ = 0;                       // finished steps
-  int64_t read_step_ = 0;                  // steps whose loss has been read from the device
+  int64_t step_ = 0;       // finished steps
+  int64_t read_step_ = 0;  // steps whose loss has been read from the device
   // Of the steps read_step_ + 1 ... step_: mean losses, and the means that layers report.
   std::vector<at::Tensor> unread_losses_;
   std::vector<std::map<std::string, MeanSums>> unread_means_;
