@@ -290,6 +290,7 @@ TEST(CpuLoops, AgreeWithAten) {
           PaddingMask(at::randint(0, 4, {3, n}, at::kLong).index_fill_(1, at::zeros({1}, at::kLong), 1), type);
       const at::Tensor dp = at::randn({6, 3, n}).to(type), x = at::randn({4, n}).to(type), w = at::randn({n}).to(type);
       const at::Tensor targets = at::tensor({n - 1, int64_t{0}, n / 2, int64_t{0}}, at::kLong);
+      const at::Tensor signal = x.view({2, 2, n}), taps = at::randn({2, 2, 9, n}).to(type);
       const auto run = [&] {
         std::vector<std::pair<const char*, at::Tensor>> out;
         at::Tensor p = scores.clone(), ds = dp.clone(), logits = x.clone();
@@ -311,6 +312,11 @@ TEST(CpuLoops, AgreeWithAten) {
           out.emplace_back("du", du);
           out.emplace_back("dv", dv);
         }
+        const at::Tensor mixed = ops::DynamicConvolve(signal, taps, -8);
+        out.emplace_back("dynamic convolution", mixed);
+        const auto dynamic = ops::DynamicConvolveBackward(signal, taps, mixed, signal, -8);
+        out.emplace_back("dynamic convolution's input gradient", dynamic.dx_btc);
+        out.emplace_back("dynamic convolution's kernel gradient", dynamic.dlogits_btwk);
         return out;
       };
       const auto loops = run();
@@ -323,13 +329,20 @@ TEST(CpuLoops, AgreeWithAten) {
 // Sums over rows are divided among threads: large enough for that, odd enough to leave rests.
 TEST(CpuLoops, AgreeForEveryNumberOfThreads) {
   const at::Tensor x = at::randn({1031, 129}), dy = at::randn({1031, 129}), w = at::randn({129});
-  const at::Tensor signal = at::randn({5, 301, 65}), kernel = at::randn({9, 65});
+  const at::Tensor signal = at::randn({5, 301, 65}), kernel = at::randn({9, 65}), taps = at::randn({5, 301, 9, 65});
   const auto run = [&](int threads) {
     at::set_num_threads(threads);
     const ops::Normed normed = ops::NormForward(x, w);
     const ops::NormGradients g = ops::NormBackward(dy, x, w, normed.scale_r, {});
-    std::vector<at::Tensor> out{normed.y_rd, g.dx_rd, g.dweight_d, ops::Convolve(signal, kernel, -4),
-                                ops::ConvolveKernelGradient(signal, signal, 9, -4)};
+    const auto dynamic = ops::DynamicConvolveBackward(signal, taps, signal, signal, -4);
+    std::vector<at::Tensor> out{normed.y_rd,
+                                g.dx_rd,
+                                g.dweight_d,
+                                ops::Convolve(signal, kernel, -4),
+                                ops::ConvolveKernelGradient(signal, signal, 9, -4),
+                                ops::DynamicConvolve(signal, taps, -4),
+                                dynamic.dx_btc,
+                                dynamic.dlogits_btwk};
     at::set_num_threads(1);
     return out;
   };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "worker/trainer/layers/logit_chunks.h"
 #include "worker/trainer/layers/ops.h"
 
 namespace allometry::trainer {
@@ -12,13 +13,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// Logits whose gradients are held at once: the table's gradient is one product over them.
-constexpr int64_t kHeldLogits = int64_t{1} << 28;
-// Logits that go through product, softmax and product while they are in a CPU's cache.
-constexpr int64_t kCachedLogits = int64_t{1} << 21;
-
-int64_t ChunkRows(int64_t logits, int64_t vocabulary) { return std::max<int64_t>(1, logits / vocabulary); }
 
 struct HeadPass {
   at::Tensor nll_sum, z_sum;
@@ -47,7 +41,7 @@ at::Tensor HeldChunk(const at::Tensor& hidden, const at::Tensor& table, const at
                      at::Tensor dhidden, HeadPass& out) {
   const int64_t n = hidden.size(0), v = table.size(0);
   const at::Tensor logits = at::empty({n, v}, hidden.options());
-  const int64_t step = hidden.is_cpu() ? ChunkRows(kCachedLogits, v) : n;
+  const int64_t step = hidden.is_cpu() ? ChunkRows(n, kCachedLogits, v) : n;
   for (int64_t row = 0; row < n; row += step) {
     const int64_t end = std::min(n, row + step);
     at::Tensor part = logits.slice(0, row, end), dpart = dhidden.slice(0, row, end);
@@ -59,7 +53,7 @@ at::Tensor HeldChunk(const at::Tensor& hidden, const at::Tensor& table, const at
 }
 
 HeadPass RunHead(const at::Tensor& hidden, const at::Tensor& table, const at::Tensor& targets, double z) {
-  const int64_t n = hidden.size(0), step = ChunkRows(kHeldLogits, table.size(0));
+  const int64_t n = hidden.size(0), step = ChunkRows(n, kHeldLogits, table.size(0));
   const auto sum_type = ops::SumType(hidden.scalar_type());
   const at::Tensor zero = at::zeros({}, hidden.options().dtype(sum_type));
   HeadPass out{zero, zero.clone(), at::empty_like(hidden), {}};
@@ -119,7 +113,7 @@ at::Tensor LinearCrossEntropyRows(const at::Tensor& hidden_nd, const at::Tensor&
   const int64_t n = hidden_nd.size(0), v = table_vd.size(0);
   const at::Tensor hidden = hidden_nd.contiguous(), targets = targets_n.contiguous();
   const at::Tensor nll = at::empty({n}, hidden.options().dtype(ops::SumType(hidden.scalar_type())));
-  const int64_t step = ChunkRows(hidden.is_cpu() ? kCachedLogits : kHeldLogits, v);
+  const int64_t step = ChunkRows(n, hidden.is_cpu() ? kCachedLogits : kHeldLogits, v);
   for (int64_t row = 0; row < n; row += step) {
     const int64_t end = std::min(n, row + step);
     at::Tensor logits = at::mm(hidden.slice(0, row, end), table_vd.t());

@@ -23,40 +23,22 @@ at::Tensor ByKernel(const at::Tensor& x_btc, int64_t kernels) {
 
 at::Tensor Wide(const at::Tensor& t) { return t.to(ops::SumType(t.scalar_type())); }
 
-// One tap at a time, so that no product of all taps with all channels is ever stored.
 struct DynamicConvolutionFunction : torch::autograd::Function<DynamicConvolutionFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_btc, const at::Tensor& logits_btwk,
                             int64_t first) {
-    const int64_t length = x_btc.size(1), width = logits_btwk.size(2), kernels = logits_btwk.size(3);
-    const at::Tensor padded = at::constant_pad_nd(x_btc, {0, 0, -first, first + width - 1});
-    const at::Tensor p = at::softmax(Wide(logits_btwk), 2).to(x_btc.scalar_type());
-    RECORD_FUNCTION("allometry::dynamic_convolution", std::vector<c10::IValue>({x_btc, p}));
-    const at::Tensor sum = at::zeros({x_btc.size(0), length, kernels, x_btc.size(2) / kernels},
-                                     x_btc.options().dtype(ops::SumType(x_btc.scalar_type())));
-    for (int64_t j = 0; j < width; ++j)
-      sum.addcmul_(Wide(ByKernel(padded.slice(1, j, j + length), kernels)), Wide(p.select(2, j).unsqueeze(-1)));
-    const at::Tensor y = sum.to(x_btc.scalar_type()).view(x_btc.sizes());
-    context->save_for_backward({padded, p, y});
+    const at::Tensor x = x_btc.contiguous(), logits = logits_btwk.contiguous();
+    RECORD_FUNCTION("allometry::dynamic_convolution", std::vector<c10::IValue>({x, logits}));
+    const at::Tensor y = ops::DynamicConvolve(x, logits, first);
+    context->save_for_backward({x, logits, y});
     context->saved_data["first"] = first;
     return y;
   }
-
-  // With r_j = p_j dy: dx[t + first + j] += r_j, and through the softmax dlogits_j = r_j (x[t + first + j] - y), since
-  // the mean of dp under p is dy y.
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &padded = saved[0], &p = saved[1];
-    const int64_t first = context->saved_data["first"].toInt(), length = p.size(1), width = p.size(2),
-                  kernels = p.size(3);
-    const at::Tensor dy = Wide(ByKernel(gradients[0].contiguous(), kernels)), y = Wide(ByKernel(saved[2], kernels));
-    const at::Tensor dlogits = at::empty_like(p), dpadded = at::zeros(padded.sizes(), dy.options());
-    for (int64_t j = 0; j < width; ++j) {
-      const at::Tensor r = dy * Wide(p.select(2, j).unsqueeze(-1));
-      const at::Tensor x = Wide(ByKernel(padded.slice(1, j, j + length), kernels));
-      ByKernel(dpadded.slice(1, j, j + length), kernels).add_(r);
-      dlogits.select(2, j).copy_((r * (x - y)).sum(-1));
-    }
-    return {dpadded.slice(1, -first, length - first).to(padded.scalar_type()), dlogits, at::Tensor()};
+    const int64_t first = context->saved_data["first"].toInt();
+    const ops::DynamicConvolutionGradients out =
+        ops::DynamicConvolveBackward(saved[0], saved[1], saved[2], gradients[0].contiguous(), first);
+    return {out.dx_btc, out.dlogits_btwk, at::Tensor()};
   }
 };
 
@@ -110,8 +92,8 @@ at::Tensor DynamicConvolutionSublayer::Step(const at::Tensor& x_b1d, const Stack
   if (kept.empty()) kept = {at::zeros({x_b1d.size(0), kConvolutionWidth - 1, d_model_}, gated.options())};
   const at::Tensor window = at::cat({kept[0], gated}, 1);
   kept[0] = window.slice(1, 1);
-  const at::Tensor p_bwk = at::softmax(Wide(Logits(gated)), 2).to(gated.scalar_type()).squeeze(1);
-  const at::Tensor mixed = (Wide(ByKernel(window, kernels_)) * Wide(p_bwk.unsqueeze(-1))).sum(1);
+  const at::Tensor p_bwk = at::softmax(Wide(Logits(gated)), 2).squeeze(1);
+  const at::Tensor mixed = (Wide(ByKernel(window, kernels_)) * p_bwk.unsqueeze(-1)).sum(1);
   return x_b1d + Output(mixed.to(x_b1d.scalar_type()).view(x_b1d.sizes()));
 }
 

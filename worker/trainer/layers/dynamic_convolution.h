@@ -5,8 +5,8 @@
 namespace allometry::trainer {
 
 // y[b][t][c] = sum_j p[b][t][j][k] x[b][t + first + j][c], zero outside, where p is the softmax of the logits
-// [b, t, width, k] over j, and each of the k kernels serves c / k neighbouring channels. Differentiable, keeping only p
-// and two copies of x; profilers see it as "allometry::dynamic_convolution".
+// [b, t, width, k] over j, and each of the k kernels serves c / k neighbouring channels. Differentiable, keeping only
+// x, logits and y; profilers see it as "allometry::dynamic_convolution".
 at::Tensor DynamicConvolution(const at::Tensor& x_btc, const at::Tensor& logits_btwk, int64_t first);
 
 // x + dynamic convolution of norm x (Wu et al. 2019, arXiv 1901.10430): as LightConvolutionSublayer, but each

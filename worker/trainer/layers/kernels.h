@@ -21,6 +21,8 @@ struct SumTypeOf<double> {
   using type = double;
 };
 
+constexpr int64_t kLargestDynamicWidth = 16;
+
 // Functions of a gated layer's gate. Gelu in its tanh form (Hendrycks and Gimpel 2016, arXiv 1606.08415).
 enum class Activation { kSigmoid, kGelu, kSilu, kRelu };
 
@@ -50,6 +52,13 @@ struct Kernels {
   // Adds the kernel's gradient of one example to kernel_sum [width][channels].
   void (*convolve_kernel_gradient)(const T* x, const T* dy, Sum* kernel_sum, int64_t length, int64_t channels,
                                    int64_t width, int64_t first);
+  // One example of a convolution with a kernel for every position, the softmax over j of logits[t][j][c]:
+  // y[t][c] = sum_j p[t][j][c] x[t + first + j][c], zero outside [0, length); width at most kLargestDynamicWidth.
+  void (*dynamic_convolve)(const T* x, const T* logits, T* y, int64_t length, int64_t channels, int64_t width,
+                           int64_t first);
+  // Its gradients, given its result; first is at most 0. `ring` [width][channels] is scratch, zero before and after.
+  void (*dynamic_convolve_backward)(const T* x, const T* logits, const T* y, const T* dy, T* dx, T* dlogits, Sum* ring,
+                                    int64_t length, int64_t channels, int64_t width, int64_t first);
   // into += from, n values.
   void (*add)(const Sum* from, Sum* into, int64_t n);
 };

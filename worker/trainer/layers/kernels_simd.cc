@@ -212,6 +212,73 @@ void ConvolveKernelGradient(const T* x, const T* dy, typename Lanes<T>::Sum* ker
   }
 }
 
+// Softmax over the taps at one position, for the channels of one vector; `logits` is the first tap's.
+template <typename T>
+ALLO_INLINE void TapSoftmax(const T* logits, int64_t channels, int64_t width, int64_t n, typename Lanes<T>::V* p) {
+  using V = typename Lanes<T>::V;
+  V largest = Load(logits, n);
+  for (int64_t j = 0; j < width; ++j) {
+    p[j] = Load(logits + j * channels, n);
+    largest = Maximum(p[j], largest);
+  }
+  V sum = {};
+  for (int64_t j = 0; j < width; ++j) {
+    p[j] = Exp(p[j] - largest);
+    sum += p[j];
+  }
+  const V share = 1 / sum;
+  for (int64_t j = 0; j < width; ++j) p[j] *= share;
+}
+
+template <typename T>
+void DynamicConvolve(const T* x, const T* logits, T* y, int64_t length, int64_t channels, int64_t width,
+                     int64_t first) {
+  using L = Lanes<T>;
+  for (int64_t t = 0; t < length; ++t)
+    ForVectors<L::kCount>(channels, [&](int64_t c, int64_t n) {
+      typename L::V p[kLargestDynamicWidth], sum = {};
+      TapSoftmax<T>(logits + t * width * channels + c, channels, width, n, p);
+      for (int64_t j = 0; j < width; ++j)
+        if (const int64_t s = t + first + j; s >= 0 && s < length) sum += p[j] * Load(x + s * channels + c, n);
+      Store(y + t * channels + c, sum, n);
+    });
+}
+
+// With r_j = p_j dy: dx[t + first + j] += r_j, and through the softmax dlogits_j = r_j (x[t + first + j] - y), since
+// the mean of dp under p is dy y. Position s of dx adds up in row (s - first) mod width of the ring; t = s - first is
+// the last to add to it.
+template <typename T>
+void DynamicConvolveBackward(const T* x, const T* logits, const T* y, const T* dy, T* dx, T* dlogits,
+                             typename Lanes<T>::Sum* ring, int64_t length, int64_t channels, int64_t width,
+                             int64_t first) {
+  using L = Lanes<T>;
+  for (int64_t t = 0; t < length - first; ++t) {
+    const bool inside = t < length, complete = t + first >= 0;
+    ForVectors<L::kCount>(channels, [&](int64_t c, int64_t n) {
+      if (inside) {
+        typename L::V p[kLargestDynamicWidth];
+        TapSoftmax<T>(logits + t * width * channels + c, channels, width, n, p);
+        const typename L::V g = Load(dy + t * channels + c, n), value = Load(y + t * channels + c, n);
+        for (int64_t j = 0; j < width; ++j) {
+          const int64_t s = t + first + j;
+          typename L::V difference = -value, r = p[j] * g;
+          if (s >= 0 && s < length) {
+            difference += Load(x + s * channels + c, n);
+            typename L::Sum* row = ring + (t + j) % width * channels + c;
+            Store(row, Load(row, n) + r, n);
+          }
+          Store(dlogits + (t * width + j) * channels + c, r * difference, n);
+        }
+      }
+      if (complete) {
+        typename L::Sum* row = ring + t % width * channels + c;
+        Store(dx + (t + first) * channels + c, Load(row, n), n);
+        Store(row, typename L::V{}, n);
+      }
+    });
+  }
+}
+
 template <typename Sum>
 void Add(const Sum* from, Sum* into, int64_t n) {
   using L = Lanes<Sum>;
@@ -229,6 +296,8 @@ constexpr Kernels<T> kTable{&NormForward<T>,
                             &GateBackward<T>,
                             &Convolve<T>,
                             &ConvolveKernelGradient<T>,
+                            &DynamicConvolve<T>,
+                            &DynamicConvolveBackward<T>,
                             &Add<typename SumTypeOf<T>::type>};
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "worker/trainer/layers/logit_chunks.h"
 #include "worker/trainer/layers/ops.h"
 
 namespace allometry::trainer {
@@ -12,13 +13,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// As in cross_entropy.cc: logits whose gradients are held at once, and those that go through product, softmax and
-// product while they are in a CPU's cache.
-constexpr int64_t kHeldLogits = int64_t{1} << 28;
-constexpr int64_t kCachedLogits = int64_t{1} << 21;
-
-int64_t RowsOf(int64_t logits, int64_t vocabulary) { return std::max<int64_t>(1, logits / vocabulary); }
 
 struct Gradients {
   at::Tensor nll_sum, z_sum;
@@ -45,7 +39,7 @@ struct Rows {
 };
 Rows RunRows(const at::Tensor& rows_rd, const at::Tensor& table_vd, const at::Tensor& targets_r, at::Tensor drows_rd) {
   const int64_t n = rows_rd.size(0), v = table_vd.size(0);
-  const int64_t step = rows_rd.is_cpu() ? RowsOf(kCachedLogits, v) : n;
+  const int64_t step = rows_rd.is_cpu() ? ChunkRows(n, kCachedLogits, v) : n;
   const Rows out{at::empty({n}, rows_rd.options().dtype(ops::SumType(rows_rd.scalar_type()))),
                  at::empty({n, v}, rows_rd.options())};
   for (int64_t row = 0; row < n; row += step) {
@@ -94,7 +88,11 @@ void AddTokens(const Mixture& part, const at::Tensor& targets_n, double z, Gradi
   } else {
     drows.mul_(weights_r1);
   }
-  out.table_vd.add_(at::mm(run.dlogits_rv.t(), rows * weights_r1));
+  const at::Tensor dlogits_vr = run.dlogits_rv.t(), weighted = rows * weights_r1;
+  if (out.table_vd.scalar_type() == weighted.scalar_type())
+    out.table_vd.addmm_(dlogits_vr, weighted);
+  else
+    out.table_vd.add_(at::mm(dlogits_vr, weighted));
 }
 
 Gradients RunMixture(const Mixture& mixture, const at::Tensor& targets_n, double z) {
@@ -102,7 +100,8 @@ Gradients RunMixture(const Mixture& mixture, const at::Tensor& targets_n, double
   const auto wide = mixture.log_prior_nk.options();
   Gradients out{at::zeros({}, wide), at::zeros({}, wide), at::empty_like(mixture.hidden_nkd),
                 at::empty_like(mixture.log_prior_nk), at::zeros(mixture.table_vd.sizes(), wide)};
-  const int64_t step = std::clamp<int64_t>(n / softmaxes, 1, RowsOf(kHeldLogits, v * softmaxes));
+  // No more than a model with one softmax holds.
+  const int64_t logits = std::min(n * v, kHeldLogits), step = ChunkRows(n, logits, v * softmaxes);
   for (int64_t token = 0; token < n; token += step) {
     const auto part = [&](const at::Tensor& t) { return t.slice(0, token, std::min(n, token + step)); };
     AddTokens({part(mixture.hidden_nkd), part(mixture.log_prior_nk), mixture.table_vd}, part(targets_n), z,

@@ -80,6 +80,15 @@ at::Tensor ActivationSlope(Activation act, const at::Tensor& u, const at::Tensor
   }
 }
 
+// Channels [.., c] as [.., k, c / k]: the kernels and the channels of each.
+at::Tensor ByKernel(const at::Tensor& x_btc, int64_t kernels) {
+  return x_btc.view({x_btc.size(0), x_btc.size(1), kernels, x_btc.size(2) / kernels});
+}
+
+at::Tensor Padded(const at::Tensor& x_btc, int64_t width, int64_t first) {
+  return at::constant_pad_nd(x_btc, {0, 0, -first, first + width - 1});
+}
+
 // x[., t + shift, .] with zeros from outside.
 at::Tensor Shifted(const at::Tensor& x_btc, int64_t shift) {
   if (std::abs(shift) >= x_btc.size(1)) return at::zeros_like(x_btc);
@@ -291,6 +300,79 @@ at::Tensor ConvolveKernelGradient(const at::Tensor& x_btc, const at::Tensor& dy_
     });
   });
   return parts == 1 ? sums.squeeze(0) : sums.sum(0);
+}
+
+namespace {
+
+bool KernelForEachChannel(const at::Tensor& x_btc, const at::Tensor& logits_btwk) {
+  return x_btc.size(2) == logits_btwk.size(3) && logits_btwk.size(2) <= kLargestDynamicWidth;
+}
+
+// One tap at a time, so that no product of all taps with all channels is ever stored.
+at::Tensor DynamicConvolveByTaps(const at::Tensor& x_btc, const at::Tensor& logits_btwk, int64_t first) {
+  const int64_t length = x_btc.size(1), width = logits_btwk.size(2), kernels = logits_btwk.size(3);
+  const at::Tensor padded = Padded(x_btc, width, first), p = at::softmax(Wide(logits_btwk), 2);
+  const at::Tensor sum = at::zeros_like(ByKernel(x_btc, kernels), SumType(x_btc.scalar_type()));
+  for (int64_t j = 0; j < width; ++j)
+    sum.addcmul_(Wide(ByKernel(padded.slice(1, j, j + length), kernels)), p.select(2, j).unsqueeze(-1));
+  return sum.to(x_btc.scalar_type()).view(x_btc.sizes());
+}
+
+// With r_j = p_j dy: dx[t + first + j] += r_j, and through the softmax dlogits_j = r_j (x[t + first + j] - y), since
+// the mean of dp under p is dy y.
+DynamicConvolutionGradients DynamicGradientsByTaps(const at::Tensor& x_btc, const at::Tensor& logits_btwk,
+                                                   const at::Tensor& y_btc, const at::Tensor& dy_btc, int64_t first) {
+  const int64_t length = x_btc.size(1), width = logits_btwk.size(2), kernels = logits_btwk.size(3);
+  const at::Tensor padded = Padded(x_btc, width, first), p = at::softmax(Wide(logits_btwk), 2);
+  const at::Tensor dy = Wide(ByKernel(dy_btc, kernels)), y = Wide(ByKernel(y_btc, kernels));
+  const at::Tensor dlogits = at::empty_like(logits_btwk), dpadded = at::zeros(padded.sizes(), dy.options());
+  for (int64_t j = 0; j < width; ++j) {
+    const at::Tensor r = dy * p.select(2, j).unsqueeze(-1);
+    const at::Tensor x = Wide(ByKernel(padded.slice(1, j, j + length), kernels));
+    ByKernel(dpadded.slice(1, j, j + length), kernels).add_(r);
+    dlogits.select(2, j).copy_((r * (x - y)).sum(-1));
+  }
+  return {dpadded.slice(1, -first, length - first).to(x_btc.scalar_type()), dlogits};
+}
+
+}  // namespace
+
+at::Tensor DynamicConvolve(const at::Tensor& x_btc, const at::Tensor& logits_btwk, int64_t first) {
+  if (!UsesKernels(x_btc) || !KernelForEachChannel(x_btc, logits_btwk))
+    return DynamicConvolveByTaps(x_btc, logits_btwk, first);
+  const int64_t batch = x_btc.size(0), length = x_btc.size(1), channels = x_btc.size(2), width = logits_btwk.size(2);
+  const int64_t example = length * channels;
+  const at::Tensor y = at::empty_like(x_btc);
+  WithType(x_btc, [&]<typename T>(T*) {
+    at::parallel_for(0, batch, GrainRows(width * example), [&](int64_t from, int64_t to) {
+      for (int64_t b = from; b < to; ++b)
+        CpuKernels<T>().dynamic_convolve(Data<T>(x_btc) + b * example, Data<T>(logits_btwk) + b * width * example,
+                                         Data<T>(y) + b * example, length, channels, width, first);
+    });
+  });
+  return y;
+}
+
+DynamicConvolutionGradients DynamicConvolveBackward(const at::Tensor& x_btc, const at::Tensor& logits_btwk,
+                                                    const at::Tensor& y_btc, const at::Tensor& dy_btc, int64_t first) {
+  TORCH_CHECK(first <= 0, "a dynamic convolution whose first tap lies ahead has no gradient");
+  if (!UsesKernels(x_btc) || !KernelForEachChannel(x_btc, logits_btwk))
+    return DynamicGradientsByTaps(x_btc, logits_btwk, y_btc, dy_btc, first);
+  const int64_t batch = x_btc.size(0), length = x_btc.size(1), channels = x_btc.size(2), width = logits_btwk.size(2);
+  const int64_t example = length * channels;
+  const DynamicConvolutionGradients out{at::empty_like(x_btc), at::empty_like(logits_btwk)};
+  WithType(x_btc, [&]<typename T>(T*) {
+    using Sum = typename Kernels<T>::Sum;
+    at::parallel_for(0, batch, GrainRows(width * example), [&](int64_t from, int64_t to) {
+      std::vector<Sum> ring(static_cast<size_t>(width * channels));
+      for (int64_t b = from; b < to; ++b)
+        CpuKernels<T>().dynamic_convolve_backward(
+            Data<T>(x_btc) + b * example, Data<T>(logits_btwk) + b * width * example, Data<T>(y_btc) + b * example,
+            Data<T>(dy_btc) + b * example, Data<T>(out.dx_btc) + b * example,
+            Data<T>(out.dlogits_btwk) + b * width * example, ring.data(), length, channels, width, first);
+    });
+  });
+  return out;
 }
 
 }  // namespace allometry::trainer::ops

@@ -58,4 +58,14 @@ at::Tensor Convolve(const at::Tensor& x_btc, const at::Tensor& kernel_wc, int64_
 at::Tensor ConvolveInputGradient(const at::Tensor& dy_btc, const at::Tensor& kernel_wc, int64_t first);
 at::Tensor ConvolveKernelGradient(const at::Tensor& x_btc, const at::Tensor& dy_btc, int64_t width, int64_t first);
 
+// The same with a kernel for every position: the softmax over j of logits[b][t][j][k]. k divides the channels; kernel i
+// is that of the i-th c / k of them.
+at::Tensor DynamicConvolve(const at::Tensor& x_btc, const at::Tensor& logits_btwk, int64_t first);
+struct DynamicConvolutionGradients {
+  at::Tensor dx_btc, dlogits_btwk;
+};
+// y is DynamicConvolve's result; first is at most 0.
+DynamicConvolutionGradients DynamicConvolveBackward(const at::Tensor& x_btc, const at::Tensor& logits_btwk,
+                                                    const at::Tensor& y_btc, const at::Tensor& dy_btc, int64_t first);
+
 }  // namespace allometry::trainer::ops
