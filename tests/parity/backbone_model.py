@@ -26,12 +26,12 @@ class Backbone:
 
     # Declarations: name -> (shape, standard deviation), 0 for norms, which start at 1.
     def declare(self):
-        d, v = self.shape["d_model"], self.shape["vocabulary"]
-        weights = {"shared.weight": ((v, d), 1.0)}
+        d = self.shape["d_model"]
+        weights = self.declare_embedding()
         for stack in ("encoder", "decoder"):
             is_decoder = stack == "decoder"
             for layer in range(self.shape[f"{stack}_layers"]):
-                block = f"{stack}.block.{layer}.layer"
+                block = self.block(stack, layer)
                 weights |= self.declare_mixer(f"{block}.0", is_decoder, layer)
                 if is_decoder:
                     weights |= self.declare_attention(f"{block}.1.EncDecAttention")
@@ -39,6 +39,9 @@ class Backbone:
                 weights |= {f"{block}.{n}.layer_norm.weight": ((d,), 0) for n in range(3 if is_decoder else 2)}
             weights[f"{stack}.final_layer_norm.weight"] = ((d,), 0)
         return weights | self.declare_head()
+
+    def declare_embedding(self):
+        return {"shared.weight": ((self.shape["vocabulary"], self.shape["d_model"]), 1.0)}
 
     def declare_attention(self, prefix, with_table=False):
         d, heads, depth = self.shape["d_model"], self.shape["heads"], self.shape["d_kv"]
@@ -63,7 +66,13 @@ class Backbone:
     def feed_forward_width(self):
         return self.shape["d_ff"]
 
+    def block(self, stack, layer):
+        return f"{stack}.block.{layer}.layer"
+
     # Evaluation.
+    def embed(self, ids):
+        return self.w["shared.weight"][ids]
+
     def mixer(self, x, prefix, keep, is_decoder):
         """What stands in self-attention's place, of the normed x [b, t, d]; `keep` [b, t] is false at padding."""
         stack = "decoder" if is_decoder else "encoder"
@@ -83,7 +92,7 @@ class Backbone:
             return attention(self.w, f"{prefix}.EncDecAttention", y, memory, self.shape["heads"], padding=~memory_keep)
 
         for layer in range(self.shape[f"{name}_layers"]):
-            block = f"{name}.block.{layer}.layer"
+            block = self.block(name, layer)
             parts = [lambda y, prefix: self.mixer(y, prefix, keep, name == "decoder"), self.feed_forward]
             if memory is not None:
                 parts.insert(1, cross)
@@ -93,9 +102,9 @@ class Backbone:
 
     def logits(self, weights, inputs, targets):
         self.w = weights
-        memory = self.stack("encoder", weights["shared.weight"][inputs], inputs != 0)
+        memory = self.stack("encoder", self.embed(inputs), inputs != 0)
         everything = torch.ones_like(targets).bool()  # padding follows all targets, and nothing looks ahead
-        decoded = self.stack("decoder", weights["shared.weight"][shift_right(targets)], everything, memory, inputs != 0)
+        decoded = self.stack("decoder", self.embed(shift_right(targets)), everything, memory, inputs != 0)
         return self.head(decoded)
 
 

@@ -93,6 +93,8 @@ class TrainerProcessTest(unittest.TestCase):
         self.assertEqual(metrics["validation_loss"], series(events, "valid/loss")[400])
         self.assertLess(metrics["text_loss"], metrics["unigram_loss"] - 0.3)
         self.assertLess(metrics["unigram_loss"], math.log(VOCABULARY))
+        self.assertTrue(math.isfinite(metrics["swapped_inputs_loss"]))
+        self.assertNotEqual(metrics["swapped_inputs_loss"], metrics["validation_loss"])
         self.assertEqual(metrics["training_flops"], 3 * metrics["forward_flops"] * 8 * 400)
         self.assertEqual(metrics["tokens"], 32 * 8 * 400)
         for name in ("device_seconds", "tokens_per_second", "peak_memory_bytes", "parameters"):
@@ -149,7 +151,7 @@ class TrainerProcessTest(unittest.TestCase):
                          sha256(straight.directory / "model/model.safetensors"))
         for name in ("train/loss", "train/grad_norm", "valid/loss"):
             self.assertEqual(series(attempt.events(), name), series(straight.events(), name), name)
-        for name in ("validation_loss", "text_loss", "unigram_loss"):
+        for name in ("validation_loss", "text_loss", "unigram_loss", "swapped_inputs_loss"):
             self.assertEqual(result(attempt)["metrics"].get(name), result(straight)["metrics"].get(name))
 
     def test_sigterm_leaves_a_checkpoint_and_the_run_goes_on_bit_equal(self):

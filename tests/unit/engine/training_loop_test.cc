@@ -111,7 +111,7 @@ class TrainingLoopTest : public testing::Test {
   static LoopWork CopyWork() {
     LoopWork work;
     work.make_batch = CopyBatch;
-    work.evaluate = [](ModelState& state) -> std::optional<Evaluation> {
+    work.evaluate = [](ModelState& state, bool) -> std::optional<Evaluation> {
       const HostBatch batch = CopyBatch(1'000'000);
       const double loss = state.model().TokenNll({batch.inputs_bs, batch.targets_bt}).sum().item<double>() /
                           static_cast<double>(batch.target_tokens);
@@ -437,7 +437,7 @@ TEST_F(TrainingLoopTest, KeepsTheBestWeightsWhenAsked) {
   std::vector<std::map<std::string, at::Tensor>> seen;
   auto scores = std::make_shared<std::vector<double>>(std::vector<double>{0.1, 0.9, 0.9, 0.2});
   work.select_best = true;
-  work.evaluate = [&seen, scores](ModelState& state) -> std::optional<Evaluation> {
+  work.evaluate = [&seen, scores](ModelState& state, bool) -> std::optional<Evaluation> {
     std::map<std::string, at::Tensor> copy;
     for (const auto& [name, tensor] : state.Weights()) copy[name] = tensor.clone();
     seen.push_back(copy);
@@ -458,7 +458,7 @@ TEST_F(TrainingLoopTest, TheBestWeightsSurviveAStop) {
   auto work = [](int64_t stop_at) {
     LoopWork loop_work = stop_at ? StoppingWork(stop_at) : CopyWork();
     loop_work.select_best = true;
-    loop_work.evaluate = [](ModelState& state) -> std::optional<Evaluation> {
+    loop_work.evaluate = [](ModelState& state, bool) -> std::optional<Evaluation> {
       // Any function of the weights that goes up and down.
       const double score = std::sin(1e4 * state.Weights().begin()->second.sum().item<double>());
       return Evaluation{score, {{"valid/score", score}}, {}};
@@ -476,7 +476,7 @@ TEST_F(TrainingLoopTest, TheBestWeightsSurviveAStop) {
 
 TEST_F(TrainingLoopTest, AStopDuringTheLastEvaluationKeepsTheTraining) {
   LoopWork work = CopyWork();
-  work.evaluate = [](ModelState&) -> std::optional<Evaluation> { return std::nullopt; };
+  work.evaluate = [](ModelState&, bool) -> std::optional<Evaluation> { return std::nullopt; };
   const Attempt first = Train(SmallConfig(), "run", work);
   EXPECT_EQ(first.ending.code, ExitCode::kStopped);
   const Attempt second = Train(SmallConfig(), "run", CopyWork());

@@ -53,6 +53,21 @@ TEST_P(EveryModel, LabelsChangeNoLogitAtOrBeforeThem) {
   EXPECT_FALSE(at::allclose(before, Logits(*model, other_input, targets)));
 }
 
+// Past a convolution's width, a chunk of prefix sums (64) and the near buckets of a relative bias.
+TEST_P(EveryModel, LabelsChangeNoLogitAtOrBeforeThemInLongTargets) {
+  const auto model = Make(3);
+  at::manual_seed(4);
+  const at::Tensor inputs = Ids({5, 6, 7, 8, 9, 10}, 1), targets = at::randint(2, 40, {1, 70}, at::kLong);
+  const at::Tensor before = Logits(*model, inputs, targets);
+  for (int64_t t : {0, 9, 33, 34, 35, 63, 64, 68}) {
+    at::Tensor changed = targets.clone();
+    changed[0][t] = 45;
+    const at::Tensor after = Logits(*model, inputs, changed);
+    EXPECT_TRUE(at::equal(before.slice(1, 0, t + 1), after.slice(1, 0, t + 1))) << t;
+    EXPECT_FALSE(at::equal(before.select(1, t + 1), after.select(1, t + 1))) << t;
+  }
+}
+
 TEST_P(EveryModel, PaddingChangesNothing) {
   const auto model = Make(4);
   const at::Tensor targets = Ids({11, 12, 13}, 1);
@@ -61,6 +76,9 @@ TEST_P(EveryModel, PaddingChangesNothing) {
   EXPECT_LE((plain - padded).abs().max().item<double>(), 1e-5);
   const at::Tensor longer = Logits(*model, Ids({5, 6, 7}, 1), Ids({11, 12, 13, 0, 0}, 1)).slice(1, 0, 3);
   EXPECT_LE((plain - longer).abs().max().item<double>(), 1e-5);
+  const at::Tensor far =
+      Logits(*model, at::constant_pad_nd(Ids({5, 6, 7}, 1), {0, 57}), at::constant_pad_nd(targets, {0, 67}));
+  EXPECT_LE((plain - far.slice(1, 0, 3)).abs().max().item<double>(), 1e-5);
 }
 
 // Long enough for the far buckets of a relative bias and past a convolution's width. Rounding alone may differ: the

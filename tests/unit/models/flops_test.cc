@@ -1,9 +1,11 @@
 // The operator count is taken from LibTorch's own profiler hooks while the model runs, so it knows nothing of arch/.
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <map>
 
 #include "tests/unit/models/model_cases.h"
 
@@ -77,16 +79,65 @@ TEST(ModelFlops, TheCounterSeesAProduct) {
   EXPECT_EQ(counter.flops(), 2 * 3 * 4 * 5);
 }
 
+// Builds models of shapes alone while it lives: every tensor that is made has sizes and no memory.
+class ShapesOnly {
+ private:
+  // This guard puts everything back; the one for included keys leaves the backend's bit behind.
+  c10::impl::ForceDispatchKeyGuard guard_{c10::DispatchKeySet(c10::DispatchKey::Meta), c10::DispatchKeySet()};
+};
+
+// Of the built model, by the names of its tensors: token tables are no part of the second, and of a stack of experts a
+// token uses one.
+arch::ParameterCount CountBuilt(const ModelSpec& spec) {
+  const ShapesOnly shapes_only;
+  arch::ParameterCount count;
+  for (const auto& item : MakeModel(spec, 0)->named_parameters()) {
+    const std::string& name = item.key();
+    const int64_t size = item.value().numel();
+    count.total += size;
+    if (!name.starts_with("shared") && !name.starts_with("lm_head")) count.non_embedding += size;
+    count.active += name.find(".experts.") != std::string::npos ? size / item.value().size(0) : size;
+  }
+  return count;
+}
+
+void ExpectCounts(const ModelCase& c, const ModelSpec& spec, const std::string& size) {
+  const arch::ParameterCount built = CountBuilt(spec),
+                             counted =
+                                 (*arch::FindArchitecture(c.architecture))->CountParameters(spec.shape, spec.options);
+  EXPECT_EQ(built.total, counted.total) << c.Name() << ' ' << size;
+  EXPECT_EQ(built.non_embedding, counted.non_embedding) << c.Name() << ' ' << size;
+  EXPECT_EQ(built.active, counted.active) << c.Name() << ' ' << size;
+}
+
 TEST(ModelParameters, AreWhatArchCounts) {
-  const std::vector<arch::Shape> shapes{SmallShape(), *arch::FindSize("nano"), *arch::FindSize("tiny")};
+  for (const ModelCase& c : ModelCases()) ExpectCounts(c, c.Spec(SmallShape()), "small");
+}
+
+// Every architecture at every size of the grid, to xxl's 11 billion and Switch's hundreds, and with every option at the
+// sizes that take it.
+TEST(ModelParameters, AreWhatArchCountsAtEverySizeOfTheGrid) {
+  std::map<std::string, size_t> sizes_of_defaults;
   for (const ModelCase& c : ModelCases())
-    for (const arch::Shape& shape : shapes) {
-      const ModelSpec spec = c.Spec(shape);
-      int64_t total = 0;
-      for (const at::Tensor& p : MakeModel(spec, 0)->parameters()) total += p.numel();
-      EXPECT_EQ(total, (*arch::FindArchitecture(c.architecture))->CountParameters(spec.shape, spec.options).total)
-          << c.Name() << " d_model " << shape.d_model;
+    for (const arch::Size& size : arch::Sizes()) {
+      ModelSpec spec = c.Spec(SmallShape());
+      spec.shape = size.shape;
+      if (!(*arch::FindArchitecture(c.architecture))->CheckShape(spec.shape, spec.options)) continue;
+      ExpectCounts(c, spec, std::string(size.name));
+      sizes_of_defaults[c.architecture] += c.given.is_null();
     }
+  EXPECT_EQ(sizes_of_defaults.size(), arch::Architectures().size());
+  for (const auto& [name, sizes] : sizes_of_defaults) EXPECT_EQ(sizes, arch::Sizes().size()) << name;
+}
+
+// That building shapes alone builds what building does.
+TEST(ModelParameters, AreThoseOfTheModelWithValues) {
+  for (const ModelCase& c : ModelCases()) {
+    const ModelSpec spec = c.Spec(*arch::FindSize("nano"));
+    int64_t total = 0;
+    for (const at::Tensor& p : MakeModel(spec, 0)->parameters()) total += p.is_cpu() ? p.numel() : 0;
+    EXPECT_EQ(total, CountBuilt(spec).total) << c.Name();
+  }
 }
 
 }  // namespace

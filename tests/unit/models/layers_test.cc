@@ -13,9 +13,12 @@
 #include "worker/trainer/layers/evolved_layers.h"
 #include "worker/trainer/layers/feed_forward.h"
 #include "worker/trainer/layers/gru.h"
+#include "worker/trainer/layers/halting.h"
 #include "worker/trainer/layers/light_convolution.h"
+#include "worker/trainer/layers/linear_attention.h"
 #include "worker/trainer/layers/mixture_cross_entropy.h"
 #include "worker/trainer/layers/ops.h"
+#include "worker/trainer/layers/pooling_attention.h"
 #include "worker/trainer/layers/position_bias.h"
 #include "worker/trainer/layers/token_mixing.h"
 
@@ -37,23 +40,23 @@ at::Tensor Weighted(const at::Tensor& y) {
   return (y * weights.view(y.sizes())).sum();
 }
 
-void ExpectGradients(const Function& f, const std::vector<at::Tensor>& inputs, const std::string& name) {
+void ExpectGradients(const Function& f, const std::vector<at::Tensor>& inputs, const std::string& name,
+                     double step = 1e-5) {
   at::manual_seed(5);
   for (const at::Tensor& input : inputs) input.mutable_grad() = at::Tensor();
   f().backward();
-  constexpr double kStep = 1e-5;
   for (size_t i = 0; i < inputs.size(); ++i) {
     ASSERT_TRUE(inputs[i].grad().defined()) << name << " input " << i;
     double* value = inputs[i].data_ptr<double>();
     const at::Tensor gradient = inputs[i].grad().contiguous();
     for (int64_t j = 0; j < inputs[i].numel(); ++j) {
       const double before = value[j];
-      value[j] = before + kStep;
+      value[j] = before + step;
       const double above = Evaluate(f);
-      value[j] = before - kStep;
+      value[j] = before - step;
       const double below = Evaluate(f);
       value[j] = before;
-      const double numeric = (above - below) / (2 * kStep);
+      const double numeric = (above - below) / (2 * step);
       ASSERT_NEAR(gradient.data_ptr<double>()[j], numeric, 1e-6 * std::max(1.0, std::abs(numeric)))
           << name << " input " << i << " element " << j;
     }
@@ -62,7 +65,8 @@ void ExpectGradients(const Function& f, const std::vector<at::Tensor>& inputs, c
 
 // Gradients in the CPU's loops, in ATen's operators, and with dropout.
 void ExpectSublayerGradients(const std::function<std::shared_ptr<Sublayer>(double dropout)>& make,
-                             const StackContext& context, std::vector<at::Tensor> extra, const std::string& name) {
+                             const StackContext& context, std::vector<at::Tensor> extra, const std::string& name,
+                             double step = 1e-5) {
   for (double dropout : {0.0, 0.3})
     for (bool aten : {false, true}) {
       at::manual_seed(1);
@@ -84,9 +88,9 @@ void ExpectSublayerGradients(const std::function<std::shared_ptr<Sublayer>(doubl
       };
       if (aten) {
         ops::ForceAten force;
-        ExpectGradients(f, inputs, name + " aten");
+        ExpectGradients(f, inputs, name + " aten", step);
       } else {
-        ExpectGradients(f, inputs, name);
+        ExpectGradients(f, inputs, name, step);
       }
     }
 }
@@ -153,6 +157,79 @@ TEST(LayerGradients, GruSublayers) {
                           {context.bias_hqk}, "gated self");
   ExpectSublayerGradients([](double) { return std::make_shared<GruFeedForwardSublayer>(12, 20); }, {}, {},
                           "gated relu");
+  StackContext decoder;
+  decoder.memory_bsd = Leaf({2, 4, 12});
+  decoder.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
+  ExpectSublayerGradients([](double) { return std::make_shared<GruAttentionSublayer>(kShape, true); }, decoder,
+                          {decoder.memory_bsd}, "gated cross");
+}
+
+TEST(LayerGradients, LinearAttention) {
+  const auto features = std::make_shared<RandomFeatures>(8, kShape.d_kv);
+  StackContext context;
+  context.keep_bs1 = (Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2) != 0).to(at::kDouble).unsqueeze(-1);
+  const std::pair<FeatureKernel, bool> cases[] = {
+      {FeatureKernel::kSoftmax, false}, {FeatureKernel::kSoftmax, true}, {FeatureKernel::kRelu, true}};
+  for (const auto& [kernel, causal] : cases) {
+    LinearAttentionSublayer::Options options;
+    options.kernel = kernel;
+    options.causal = causal;
+    options.owns_features = true;
+    ExpectSublayerGradients(
+        [&](double p) {
+          options.dropout = p;
+          return std::make_shared<LinearAttentionSublayer>(kShape, features, options);
+        },
+        context, {}, "linear attention", /*step=*/2e-6);  // exponentials of exponents that bend quickly
+  }
+}
+
+// More positions than one chunk has, where sums are carried on.
+TEST(LayerGradients, CausalLinearAttentionOverChunks) {
+  const at::Tensor q = at::rand({1, 67, 2}, at::kDouble).requires_grad_(true),
+                   k = at::rand({1, 67, 2}, at::kDouble).requires_grad_(true), v = Leaf({1, 67, 2});
+  ExpectGradients([&] { return Weighted(CausalLinearAttention(q, k, v)); }, {q, k, v}, "chunks");
+}
+
+// Six positions to three, in both forms; the second row ends within a pair.
+TEST(LayerGradients, PoolingAttention) {
+  const at::Tensor ids = Ids({3, 4, 5, 6, 7, 8, 3, 4, 5, 0, 0, 0}, 2);
+  for (const PoolWhat pool : {PoolWhat::kQuery, PoolWhat::kAfterAttention}) {
+    at::manual_seed(1);
+    PoolingAttentionSublayer layer(kShape, pool, /*dropout=*/0.3);
+    layer.Initialise(at::globalContext().defaultGenerator(at::kCPU));
+    layer.to(at::kDouble);
+    StackContext context;
+    context.keep_bs1 = (ids != 0).to(at::kDouble).unsqueeze(-1);
+    context.mask_bs = PaddingMask(ids, at::kDouble);
+    context.bias_hqk = Leaf({2, pool == PoolWhat::kQuery ? 3 : 6, 6});
+    std::vector<at::Tensor> inputs = layer.parameters();
+    inputs.push_back(context.bias_hqk);
+    inputs.push_back(Leaf({2, 6, 12}));
+    ExpectGradients([&] { return Weighted(layer.forward(inputs.back(), context)); }, inputs, "pooling");
+  }
+}
+
+// When a position stops is a step function; between its steps the weights of the states have gradients.
+TEST(LayerGradients, Halting) {
+  at::manual_seed(6);
+  const at::Tensor x = Leaf({2, 5, 4}), halt = Leaf({1, 4});
+  std::vector<at::Tensor> states{Leaf({2, 5, 4}), Leaf({2, 5, 4}), Leaf({2, 5, 4})};
+  at::Tensor steps;
+  const auto mean = [&] {
+    Halting halting(x);
+    at::Tensor seen = x;
+    for (size_t step = 0; step < states.size(); ++step) {
+      halting.Decide(seen, halt, /*last=*/step + 1 == states.size());
+      seen = at::where(halting.running(), states[step], seen);
+      halting.Add(seen);
+    }
+    steps = halting.steps();
+    return Weighted(halting.mean_state());
+  };
+  std::vector<at::Tensor> inputs{x, halt, states[0], states[1], states[2]};
+  ExpectGradients(mean, inputs, "halting");
+  EXPECT_LT(steps.min().item<double>(), steps.max().item<double>()) << "they all stop at once";
 }
 
 TEST(LayerGradients, DynamicConvolution) {
@@ -357,6 +434,15 @@ TEST(CpuLoops, CarryNotANumberOnSoThatDivergenceIsSeen) {
     EXPECT_TRUE(std::isnan(ops::CrossEntropy(logits, at::tensor({3}, at::kLong), true)[0].item<double>()));
     EXPECT_TRUE(ops::NormForward(logits, at::ones({40}, type)).y_rd.isnan()[0][33].item<bool>());
   }
+}
+
+TEST(CpuLoops, SoftmaxRefusesABiasOrAMaskOfAnotherLength) {
+  at::Tensor scores = at::zeros({4, 3, 5});  // two examples of two heads
+  EXPECT_NO_THROW(ops::SoftmaxForward(scores, at::zeros({2, 3, 5}), at::zeros({2, 5}), 2));
+  EXPECT_ANY_THROW(ops::SoftmaxForward(scores, at::zeros({2, 3, 4}), {}, 2));
+  EXPECT_ANY_THROW(ops::SoftmaxForward(scores, at::zeros({1, 3, 5}), {}, 2));
+  EXPECT_ANY_THROW(ops::SoftmaxForward(scores, {}, at::zeros({2, 4}), 2));
+  EXPECT_ANY_THROW(ops::SoftmaxForward(scores, {}, at::zeros({4, 5}), 2));
 }
 
 TEST(CpuLoops, SoftmaxOfForbiddenKeysIsExactlyZero) {

@@ -169,6 +169,27 @@ TEST(SwitchExperts, GradientIsTheSlopeOfOutputAndBalance) {
   }
 }
 
+// An expert that served a token learns from it, every other stays as it is.
+TEST(SwitchExperts, WhoGotATokenGetsAGradient) {
+  const auto layer = Layer();
+  auto weights = layer->named_parameters();
+  at::manual_seed(9);
+  const Input in{at::randn({1, 3, kModel}, at::kDouble), at::ones({1, 3}, at::kBool)};
+  const at::Tensor chosen = at::linear(Normed(in.x_btd[0]), weights[kRouter]).argmax(1);
+  layer->forward(in.x_btd, ContextOf(in)).square().sum().backward();
+  int64_t idle = 0;
+  for (int64_t e = 0; e < kExperts; ++e) {
+    const bool served = (chosen == e).any().item<bool>();
+    idle += !served;
+    for (const std::string& name : {kWi, kWo}) {
+      const at::Tensor gradient = weights[name].grad()[e];
+      EXPECT_TRUE(gradient.isfinite().all().item<bool>()) << name << ' ' << e;
+      EXPECT_EQ(gradient.abs().max().item<double>() > 0, served) << name << ' ' << e;
+    }
+  }
+  EXPECT_GE(idle, 2);
+}
+
 TEST(SwitchExperts, BalanceLossIsLeastWhereTokensAreSpreadEvenly) {
   at::NoGradGuard no_grad;
   const auto layer = Layer();

@@ -160,7 +160,7 @@ Ending RunFinetune(const RunContext& context) {
   if (auto loaded = (*session)->LoadParent(*parent_folder); !loaded) return EndingOf(loaded.error());
   LoopWork work;
   work.make_batch = [&](int64_t step) { return TrainingBatch(*batches, *config, step); };
-  work.evaluate = [&](ModelState& state) {
+  work.evaluate = [&](ModelState& state, bool /*last*/) {
     return Evaluate(state, (*session)->device(), *tasks, config->input_length);
   };
   work.select_best = config->select == "best";

@@ -31,10 +31,19 @@ common::Status CheckVocabulary(const Dataset& data, int64_t vocabulary) {
                                  std::to_string(kSentinels) + " sentinels");
 }
 
-Evaluation ToEvaluation(const ValidationSums& sums) {
-  return {-sums.loss(),
-          {{"valid/loss", sums.loss()}, {"valid/text_loss", sums.text_loss()}},
-          Json{{"unigram_loss", sums.unigram_loss()}}};
+// The swapped loss costs another pass, so only the last evaluation has it.
+std::optional<Evaluation> Evaluate(ModelState& state, const at::Device& device, const ValidationSet& validation,
+                                   bool last) {
+  const auto sums = Validate(state, device, validation);
+  if (!sums) return std::nullopt;
+  Evaluation evaluation{-sums->loss(),
+                        {{"valid/loss", sums->loss()}, {"valid/text_loss", sums->text_loss()}},
+                        Json{{"unigram_loss", sums->unigram_loss()}}};
+  if (!last) return evaluation;
+  const auto swapped = Validate(state, device, validation, ValidationInputs::kOfAnotherRow);
+  if (!swapped) return std::nullopt;
+  evaluation.detail["swapped_inputs_loss"] = swapped->loss();
+  return evaluation;
 }
 
 LoopWork MakeWork(const PretrainConfig& config, const TrainingSession& session, const PretrainBatches& batches,
@@ -46,9 +55,8 @@ LoopWork MakeWork(const PretrainConfig& config, const TrainingSession& session, 
                        batches.Fill(step - 1, 0, rows, inputs_width, targets_width, in, out);
                      });
   };
-  work.evaluate = [&session, &validation](ModelState& state) -> std::optional<Evaluation> {
-    const auto sums = Validate(state, session.device(), validation);
-    return sums ? std::optional(ToEvaluation(*sums)) : std::nullopt;
+  work.evaluate = [&session, &validation](ModelState& state, bool last) {
+    return Evaluate(state, session.device(), validation, last);
   };
   work.input_length = batches.lengths().inputs;
   return work;
@@ -76,7 +84,8 @@ Ending Finish(const RunContext& context, const TrainingSession& session, const P
   const Evaluation& evaluation = session.summary().final;
   metrics["validation_loss"] = evaluation.values.at("valid/loss");
   metrics["text_loss"] = evaluation.values.at("valid/text_loss");
-  metrics["unigram_loss"] = evaluation.detail.at("unigram_loss").get<double>();
+  for (const char* name : {"unigram_loss", "swapped_inputs_loss"})
+    metrics[name] = evaluation.detail.at(name).get<double>();
   auto outputs = session.WriteModel();
   if (!outputs) return {ExitCode::kCrash, outputs.error().message};
   Json report = session.Report();

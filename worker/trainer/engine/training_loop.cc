@@ -290,7 +290,7 @@ std::optional<Ending> TrainingLoop::WriteProgress(bool always) {
 std::optional<Ending> TrainingLoop::EvaluateNow(bool last) {
   if (last && evaluated_step_ == step_ && last_evaluation_) return std::nullopt;
   parts_.state.model().eval();
-  std::optional<Evaluation> evaluation = work_.evaluate(parts_.state);
+  std::optional<Evaluation> evaluation = work_.evaluate(parts_.state, last);
   parts_.state.model().train();
   if (!evaluation) return Stop();
   if (auto written = parts_.events.Metric(step_, evaluation->values); !written) return CrashOf(written.error());

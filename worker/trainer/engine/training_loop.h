@@ -27,8 +27,9 @@ struct Evaluation {
 // What a kind of run brings to the loop.
 struct LoopWork {
   BatchPump::Maker make_batch;  // a pure function of the step, called on another thread
-  // Returns nothing if a stop was requested meanwhile.
-  std::function<std::optional<Evaluation>(ModelState&)> evaluate;
+  // `last`: no training follows, so that what is told once only may be measured too. Returns nothing if a stop was
+  // requested meanwhile.
+  std::function<std::optional<Evaluation>(ModelState&, bool last)> evaluate;
   bool select_best = false;
   int64_t input_length = 0;  // input tokens of one sequence, for throughput
 };

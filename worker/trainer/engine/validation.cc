@@ -28,13 +28,16 @@ void AddBatch(const ValidationSet& set, const at::Tensor& targets_bt, const at::
 
 }  // namespace
 
-std::optional<ValidationSums> Validate(ModelState& state, const at::Device& device, const ValidationSet& set) {
+std::optional<ValidationSums> Validate(ModelState& state, const at::Device& device, const ValidationSet& set,
+                                       ValidationInputs inputs) {
   at::NoGradGuard no_grad;
   ValidationSums sums;
   for (int64_t first = 0; first < set.examples; first += set.batch_rows) {
     if (StopRequested()) return std::nullopt;
     const HostBatch batch = set.batch(first, std::min(set.batch_rows, set.examples - first));
-    const at::Tensor nll_bt = state.model().TokenNll({batch.inputs_bs.to(device), batch.targets_bt.to(device)});
+    const at::Tensor inputs_bs =
+        inputs == ValidationInputs::kOwn ? batch.inputs_bs : at::roll(batch.inputs_bs, /*shifts=*/1, /*dims=*/0);
+    const at::Tensor nll_bt = state.model().TokenNll({inputs_bs.to(device), batch.targets_bt.to(device)});
     AddBatch(set, batch.targets_bt, nll_bt, sums);
   }
   return sums;

@@ -29,7 +29,12 @@ struct ValidationSet {
   std::vector<double> unigram_nll;                              // by id: -ln of its share of the training text's tokens
 };
 
+// What each sequence's encoder reads: its own inputs, or those of the row before it in its batch (of the last row for
+// the first), by which a model that does not use its inputs is seen: its loss stays as it is.
+enum class ValidationInputs { kOwn, kOfAnotherRow };
+
 // One pass over the set; the model must be in evaluation mode. Returns nothing if a stop was requested meanwhile.
-std::optional<ValidationSums> Validate(ModelState& state, const at::Device& device, const ValidationSet& set);
+std::optional<ValidationSums> Validate(ModelState& state, const at::Device& device, const ValidationSet& set,
+                                       ValidationInputs inputs = ValidationInputs::kOwn);
 
 }  // namespace allometry::trainer

@@ -98,6 +98,7 @@ RandomFeatures::RandomFeatures(int64_t count, int64_t depth) {
 }
 
 void RandomFeatures::Draw(at::Generator generator) {
+  if (rows_me_.is_meta()) return;  // a model of shapes alone, without values
   at::NoGradGuard no_grad;
   rows_me_.copy_(DrawRandomFeatures(rows_me_.size(0), rows_me_.size(1), generator));
 }

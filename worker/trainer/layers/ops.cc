@@ -89,6 +89,10 @@ at::Tensor Padded(const at::Tensor& x_btc, int64_t width, int64_t first) {
   return at::constant_pad_nd(x_btc, {0, 0, -first, first + width - 1});
 }
 
+void CheckSizes(const char* what, const at::Tensor& tensor, at::IntArrayRef sizes) {
+  TORCH_CHECK(!tensor.defined() || tensor.sizes() == sizes, what, " is ", tensor.sizes(), ", not ", sizes);
+}
+
 // x[., t + shift, .] with zeros from outside.
 at::Tensor Shifted(const at::Tensor& x_btc, int64_t shift) {
   if (std::abs(shift) >= x_btc.size(1)) return at::zeros_like(x_btc);
@@ -149,6 +153,9 @@ NormGradients NormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, cons
 
 void SoftmaxForward(at::Tensor& scores_nqk, const at::Tensor& bias_hqk, const at::Tensor& mask_bk, int64_t heads) {
   const int64_t n = scores_nqk.size(0), q = scores_nqk.size(1), k = scores_nqk.size(2);
+  // The loops read them by pointer, where a wrong length would be another row's values or nobody's memory.
+  CheckSizes("the position bias", bias_hqk, {heads, q, k});
+  CheckSizes("the padding mask", mask_bk, {n / heads, k});
   if (!UsesKernels(scores_nqk)) {
     at::Tensor wide = Wide(scores_nqk).view({n / heads, heads, q, k});
     if (bias_hqk.defined()) wide = wide + bias_hqk;
