@@ -16,6 +16,7 @@ void AddMixture(const Shape& shape, int64_t softmaxes, Inventory* inventory) {
   inventory->AddHead((softmaxes - 1) * t, d, shape.vocabulary);  // the embedding counts the first
   // The vectors, scaled and not, and their gradient. No more logits than one softmax has are held at once.
   inventory->AddActivations(3 * t * softmaxes * d);
+  inventory->AddFloat32Sums(shape.vocabulary * d);
 }
 
 class MosArchitecture final : public InventoryArchitecture {
