@@ -10,7 +10,9 @@ namespace allometry::trainer {
 class GruGate : public torch::nn::Module {
  public:
   explicit GruGate(int64_t d_model);
-  void Initialise(at::Generator generator);  // (2 d)^-0.5
+  // (2 d)^-0.5, but W_c begins as the identity of the state (as Le et al. 2015, arXiv 1504.00941, begin recurrent
+  // layers): a random map at every application would leave of a token nothing after a dozen of them.
+  void Initialise(at::Generator generator);
   at::Tensor forward(const at::Tensor& x_btd, const at::Tensor& n_btd, const at::Tensor& y_btd);
 
  private:
