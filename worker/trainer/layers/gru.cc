@@ -18,9 +18,6 @@ GruGate::GruGate(int64_t d_model) {
 void GruGate::Initialise(at::Generator generator) {
   for (const auto& weight : {update_reset_, candidate_})
     FillNormal(**weight, std::pow(static_cast<double>((**weight).size(1)), -0.5), generator);
-  at::NoGradGuard no_grad;
-  const int64_t d_model = (**candidate_).size(0);
-  (**candidate_).narrow(1, 0, d_model).zero_().fill_diagonal_(1);
 }
 
 at::Tensor GruGate::forward(const at::Tensor& x_btd, const at::Tensor& n_btd, const at::Tensor& y_btd) {

@@ -10,9 +10,7 @@ namespace allometry::trainer {
 class GruGate : public torch::nn::Module {
  public:
   explicit GruGate(int64_t d_model);
-  // (2 d)^-0.5, but W_c begins as the identity of the state (as Le et al. 2015, arXiv 1504.00941, begin recurrent
-  // layers): a random map at every application would leave of a token nothing after a dozen of them.
-  void Initialise(at::Generator generator);
+  void Initialise(at::Generator generator);  // (2 d)^-0.5
   at::Tensor forward(const at::Tensor& x_btd, const at::Tensor& n_btd, const at::Tensor& y_btd);
 
  private:
