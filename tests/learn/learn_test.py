@@ -31,14 +31,16 @@ PRETRAIN = {"kind": "pretrain", "trainer": "builtin", "data": "d" * 64, "seed": 
             "objective": {"name": "span_corruption", "input_length": INPUT_LENGTH},
             "optimizer": {"name": "adafactor", "learning_rate": 0.06, "schedule": "cosine", "warmup_steps": 60},
             "batch_sequences": 32, "steps": 900, "evaluation": {"examples": 1024}}
+# Fifteen softmaxes take longer to find their inputs: at 900 steps swapping them raises the loss by 0.03 only.
+STEPS = {"mos": 1300}
 FINETUNE = {"kind": "finetune", "trainer": "builtin", "data": "d" * 64, "parent": "p" * 64, "seed": 0,
             "tasks": [{"name": "wordnet_pos", "max_valid": 128}], "input_length": INPUT_LENGTH, "target_length": 8,
             "optimizer": {"name": "adafactor", "learning_rate": 0.02, "schedule": "constant"},
             "batch_sequences": 16, "steps": 60}
 # Nats per token. The unigram cross-entropy and the loss beside it leave out sentinels and end marks.
 LEAST_GAIN = 0.3
-# A model that ignores its inputs has no rise at all; the least in docs/architectures.md is 0.035.
-LEAST_RISE_BY_SWAPPING = 0.02
+# A model that ignores its inputs has no rise at all; the least in docs/architectures.md is 0.148.
+LEAST_RISE_BY_SWAPPING = 0.05
 LEAST_FALL_IN_FINETUNING = 0.5
 
 
@@ -72,7 +74,7 @@ def model(architecture):
 
 
 def pretrain(folder, architecture, inputs):
-    run = {**PRETRAIN, "model": model(architecture)}
+    run = {**PRETRAIN, "model": model(architecture), "steps": STEPS.get(architecture, PRETRAIN["steps"])}
     metrics = result(finished(Attempt(folder / "pretrain", run, {"inputs": inputs})))["metrics"]
     gain = metrics["unigram_loss"] - metrics["text_loss"]
     rise = metrics["swapped_inputs_loss"] - metrics["validation_loss"]
