@@ -38,14 +38,23 @@ arch::Lengths LengthsOf(const Options& options) {
   return {span.inputs, span.targets};
 }
 
+// Examples at a time: the whole batch unless --micro-batch says otherwise.
+int64_t MicroBatchOf(const Options& options) {
+  return options.micro_batch > 0 ? options.micro_batch : options.batch_sequences;
+}
+
 common::Result<Json> Complete(const arch::Architecture& architecture, const Json& given, arch::Lengths lengths) {
   return arch::CompleteOptions(architecture, arch::WithRecipeLengths(architecture, given, lengths));
 }
 
-common::Result<arch::Shape> ShapeOf(const Options& options) {
-  ALLO_ASSIGN_OR_RETURN(arch::Shape shape, arch::FindSize(options.size));
+arch::Shape WithVocabulary(arch::Shape shape, const Options& options) {
   if (options.vocabulary > 0) shape.vocabulary = options.vocabulary;
   return shape;
+}
+
+common::Result<arch::Shape> ShapeOf(const Options& options) {
+  ALLO_ASSIGN_OR_RETURN(const arch::Shape shape, arch::FindSize(options.size));
+  return WithVocabulary(shape, options);
 }
 
 SizeCosts CostsOf(const arch::Architecture& architecture, const arch::Shape& shape, const Json& complete,
@@ -56,13 +65,12 @@ SizeCosts CostsOf(const arch::Architecture& architecture, const arch::Shape& sha
     return costs;
   }
   const arch::Lengths lengths = LengthsOf(options);
-  const int64_t micro_batch = options.micro_batch > 0 ? options.micro_batch : options.batch_sequences;
   costs.parameters = architecture.CountParameters(shape, complete);
   costs.flops = architecture.CountFlops(shape, complete, lengths);
   costs.training_flops_per_step =
       3.0 * static_cast<double>(costs.flops.forward) * static_cast<double>(options.batch_sequences);
-  costs.memory =
-      architecture.EstimateMemory(shape, complete, {lengths, micro_batch, options.precision, options.optimizer});
+  costs.memory = architecture.EstimateMemory(shape, complete,
+                                             {lengths, MicroBatchOf(options), options.precision, options.optimizer});
   return costs;
 }
 
@@ -70,9 +78,7 @@ std::string StepNote(const Options& options) {
   const arch::Lengths lengths = LengthsOf(options);
   return "a step is " + std::to_string(options.batch_sequences) + " examples of " + std::to_string(lengths.inputs) +
          " input and " + std::to_string(lengths.targets) + " target tokens; memory in bytes: " + options.precision +
-         ", " + options.optimizer + ", " +
-         std::to_string(options.micro_batch > 0 ? options.micro_batch : options.batch_sequences) +
-         " examples at a time";
+         ", " + options.optimizer + ", " + std::to_string(MicroBatchOf(options)) + " examples at a time";
 }
 
 // Every architecture at one size, side by side.
@@ -217,18 +223,14 @@ int Show(const Options& options) {
                    {"mtf_multiply_adds", "mtf", "", ColumnKind::kQuantity},
                    {"problem", "problem", "", ColumnKind::kText}};
   for (const arch::Size& size : arch::Sizes()) {
-    arch::Shape shape = size.shape;
-    if (options.vocabulary > 0) shape.vocabulary = options.vocabulary;
+    const arch::Shape shape = WithVocabulary(size.shape, options);
+    const SizeCosts costs = CostsOf(*architecture, shape, complete, options);
     std::vector<TableValue> row{std::string(size.name), shape.encoder_layers, shape.d_model};
-    if (const auto fits = architecture->CheckShape(shape, complete); !fits) {
-      row.resize(table.columns.size() - 1);
-      row.emplace_back(fits.error().message);
-    } else {
-      const auto parameters = architecture->CountParameters(shape, complete);
-      const auto flops = architecture->CountFlops(shape, complete, span);
-      row.insert(row.end(), {parameters.total, parameters.non_embedding, parameters.active, flops.forward,
-                             flops.forward_without_head, flops.mtf_multiply_adds, TableValue()});
-    }
+    if (costs.problem.empty())
+      row.insert(row.end(), {costs.parameters.total, costs.parameters.non_embedding, costs.parameters.active,
+                             costs.flops.forward, costs.flops.forward_without_head, costs.flops.mtf_multiply_adds});
+    row.resize(table.columns.size() - 1);
+    row.push_back(OrNone(costs.problem));
     table.rows.push_back(std::move(row));
   }
   table.notes.push_back(std::string(architecture->name()) + ": " + std::string(architecture->paper()) +

@@ -165,9 +165,8 @@ void Store::PutSweep(const SweepRow& r) {
   (*db_)(
       "INSERT INTO sweeps (sweep_id, name, description, tags_json, spec_json, content_hash, request_uuid, state, "
       "policy, priority, budget_flops, spent_flops, limit_seconds, limit_memory_bytes, limit_threads, "
-      "activation_checkpointing, submitted_unix_ms, finished_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-      "?, "
-      "?, ?, ?, ?) ON CONFLICT (sweep_id) DO UPDATE SET "
+      "activation_checkpointing, submitted_unix_ms, finished_unix_ms) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sweep_id) DO UPDATE SET "
       "description = excluded.description, tags_json = excluded.tags_json, spec_json = excluded.spec_json, "
       "content_hash = excluded.content_hash, request_uuid = excluded.request_uuid, state = excluded.state, "
       "policy = excluded.policy, priority = excluded.priority, budget_flops = excluded.budget_flops, "

@@ -32,10 +32,22 @@ class MemoryTest(unittest.TestCase):
         prepared = Attempt(cls.root / "prepare", small_data.prepare_run(raw, vocabulary=VOCABULARY), {"files": raw.paths})
         assert prepared.finish() == 0, prepared.errors
 
-    def predicted(self, batch, precision):
-        command = [os.environ["ALLO"], "arch", "show", self.architecture, "--size", SIZE, "--batch", str(batch),
+    def ask(self, verb, batch, precision):
+        command = [os.environ["ALLO"], "arch", *verb, "--size", SIZE, "--batch", str(batch),
                    "--input-length", str(INPUT_LENGTH), "--precision", precision, "--format", "json"]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def predicted(self, batch, precision):
+        return self.ask(["show", self.architecture], batch, precision)
+
+    def test_show_and_list_say_the_same(self):
+        shown, listed = self.predicted(4, "bf16"), self.ask(["list"], 4, "bf16")
+        self.assertEqual((shown["architecture"], shown["size"], listed["size"]), (self.architecture, SIZE, SIZE))
+        self.assertEqual(shown["training_flops_per_step"], 3 * 4 * shown["forward_flops"])
+        row, = [r for r in listed["architectures"] if r["architecture"] == self.architecture]
+        for key in ("parameters", "non_embedding_parameters", "active_parameters", "forward_flops",
+                    "training_flops_per_step", "mtf_multiply_adds", "memory_bytes"):
+            self.assertEqual(row[key], shown[key], key)
 
     def measured(self, costs, batch, precision):
         run = {"kind": "pretrain", "trainer": "builtin", "data": "d" * 64, "seed": 0,
