@@ -45,6 +45,13 @@ execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} rev-parse --short=12 HEAD
 if(NOT ALLOMETRY_COMMIT)
   set(ALLOMETRY_COMMIT unknown)
 endif()
+# Configures anew after each commit or checkout: a build tree that lives on must not go on naming an old commit.
+execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} rev-parse --git-path logs/HEAD
+  OUTPUT_VARIABLE git_log OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+get_filename_component(git_log "${git_log}" ABSOLUTE BASE_DIR ${CMAKE_SOURCE_DIR})
+if(git_log AND EXISTS ${git_log} AND NOT IS_DIRECTORY ${git_log})
+  set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${git_log})
+endif()
 
 add_custom_target(daemon_tests)
 add_custom_target(threaded_tests)
