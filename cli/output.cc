@@ -5,8 +5,9 @@
 
 #include <cmath>
 #include <cstdio>
-#include <ctime>
 #include <iostream>
+
+#include "common/clock.h"
 
 namespace allometry::cli {
 
@@ -52,12 +53,7 @@ std::string FormatDuration(double seconds) {
 
 std::string FormatTime(int64_t unix_ms) {
   if (unix_ms == 0) return "-";
-  const std::time_t seconds = unix_ms / 1000;
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
-  return text;
+  return common::FormatUtc(unix_ms, "%Y-%m-%d %H:%M:%S");
 }
 
 common::TableValue OrNone(int64_t value) { return value == 0 ? common::TableValue() : common::TableValue(value); }

@@ -10,13 +10,13 @@
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <string>
 
 #include "common/clock.h"
 #include "common/files.h"
+#include "common/machine.h"
 #include "common/sha256.h"
 #include "common/version.h"
 #include "worker/trainer/data/batches.h"
@@ -70,13 +70,6 @@ Json Rate(const Seconds& s, double tokens, double bytes) {
                {"tokens_per_wall_second", tokens / s.wall}};
   if (bytes > 0) json["megabytes_per_cpu_second"] = bytes / s.cpu / 1e6;
   return json;
-}
-
-std::string CpuModel() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown";
 }
 
 common::Result<Dataset> PrepareGcide(const Options& options, const fs::path& folder, Json* report) {
@@ -159,9 +152,9 @@ common::Status Run(const Options& options) {
     return common::PermissionDenied("cannot make a folder in " + fs::temp_directory_path().string());
   const fs::path folder = pattern;
   Json report = {{"bench", "data"},
-                 {"unix_ms", common::UnixMillis()},
+                 {"date", common::FormatUtc(common::UnixMillis())},
                  {"commit", common::kCommit},
-                 {"cpu", CpuModel()},
+                 {"cpu", common::CpuModel()},
                  {"vocabulary", options.vocabulary},
                  {"input_length", options.input_length},
                  {"goal_batch_tokens_per_second", 5e6}};

@@ -20,8 +20,10 @@
 #include "allometry/v1/sweep_service.grpc.pb.h"
 #include "bench/dispatch/process.h"
 #include "bench/dispatch/toy_worker.h"
+#include "common/clock.h"
 #include "common/files.h"
 #include "common/json.h"
+#include "common/machine.h"
 #include "common/sha256.h"
 #include "common/version.h"
 #include "coordinator/server/server.h"
@@ -132,9 +134,10 @@ class Bench {
 
   Json Run() {
     Json out = {{"benchmark", "dispatch"},
+                {"date", common::FormatUtc(common::UnixMillis())},
                 {"commit", common::kCommit},
                 {"build_type", common::kBuildType},
-                {"cpu", CpuModel()},
+                {"cpu", common::CpuModel()},
                 {"cores", std::thread::hardware_concurrency()},
                 {"workers", options_.workers},
                 {"slots_per_worker", options_.slots}};

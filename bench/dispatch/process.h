@@ -16,6 +16,5 @@ CpuTime CpuTimeOf(pid_t pid);
 int64_t ResidentBytesOf(pid_t pid);
 
 double NowSeconds();  // monotonic
-std::string CpuModel();
 
 }  // namespace allometry::bench

@@ -4,10 +4,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <thread>
 
 #include "common/files.h"
+#include "common/machine.h"
 #include "common/version.h"
 #include "worker/supervisor/event_tailer.h"
 
@@ -16,15 +16,6 @@ namespace allometry::worker {
 using common::Json;
 
 namespace {
-
-std::string CpuModel() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(": ");
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "";
-}
 
 // `{"device": "cuda:0", "name": "NVIDIA H100"}`, or the device's own name alone under "name".
 Device DeviceOf(const Json& entry) {
@@ -48,7 +39,7 @@ Json HostFacts(const WorkerOptions& options) {
   return {{"name", options.name},      {"version", common::kVersion},
           {"commit", common::kCommit}, {"compiler", common::kCompiler},
           {"host", HostName()},        {"kernel", std::string(kernel.sysname) + " " + kernel.release},
-          {"cpu", CpuModel()},         {"cores", std::thread::hardware_concurrency()}};
+          {"cpu", common::CpuModel()},         {"cores", std::thread::hardware_concurrency()}};
 }
 
 std::vector<Device> ProbeDevices(const WorkerOptions& options, Supervisor& supervisor) {

@@ -11,9 +11,9 @@
 #include <torch/version.h>
 #include <unistd.h>
 
-#include <fstream>
 
 #include "arch/architecture.h"
+#include "common/machine.h"
 #include "common/version.h"
 
 namespace allometry::trainer {
@@ -67,14 +67,6 @@ class CudaDriver {
   int (*memory_)(size_t*, int) = nullptr;
   int (*attribute_)(int*, int, int) = nullptr;
 };
-
-std::string CpuModel() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);)
-    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos)
-      return line.substr(line.find(": ") + 2);
-  return "unknown";
-}
 
 std::string HostName() {
   utsname names{};
@@ -151,7 +143,7 @@ void PrepareProcess(int64_t threads) {
 Json Provenance(const std::string& device, int64_t threads) {
   Json facts = Versions();
   facts["host"] = HostName();
-  facts["cpu"] = CpuModel();
+  facts["cpu"] = common::CpuModel();
   facts["cpu_capability"] = at::get_cpu_capability();
   facts["threads"] = threads;
   facts["device"] = device;
@@ -165,7 +157,7 @@ Json Provenance(const std::string& device, int64_t threads) {
 Json ProbeReport() {
   Json devices = Json::array();
   devices.push_back({{"device", "cpu"},
-                     {"name", CpuModel()},
+                     {"name", common::CpuModel()},
                      {"cores", ::sysconf(_SC_NPROCESSORS_ONLN)},
                      {"memory_bytes", MemoryBytes()},
                      {"precisions", {"fp32", "bf16"}}});
