@@ -18,7 +18,7 @@ void AddConvolutionLayers(const Shape& shape, int64_t kernels, int64_t s, int64_
   inventory->AddMatrix(d, d, 2 * layers);
   inventory->AddVector(d, layers);
   inventory->AddProduct(layers * s, d, 4 * d + kWidth * kernels);
-  inventory->AddConvolution(layers * s, d, kWidth);
+  inventory->AddProduct(layers * s, d, kWidth);
   // norm's input and output, the halves, the gated values and their padded copy, both results; the kernels
   inventory->AddActivations(layers * s * (8 * d + kWidth * kernels));
 }

@@ -31,7 +31,7 @@ void AddEncoderConvolutions(int64_t d, int64_t s, int64_t layers, Inventory* inv
   inventory->AddMatrix(4 * d, d, layers);
   inventory->AddProduct(layers * s, d, 4 * d);
   inventory->AddMatrix(d / 2, 3 * d, layers);
-  inventory->AddConvolution(layers * s, d * (d / 2), 3);  // dense, which Mesh TensorFlow does not count
+  inventory->AddDenseConvolution(layers * s, d * (d / 2), 3);
   inventory->AddVector(4 * d, layers);
   AddSeparableConvolution(s, 9, 4 * d, d / 2, layers, inventory);
   inventory->AddActivations(layers * s * 18 * d);  // norms, taps of the dense convolution, branches, their sum

@@ -32,9 +32,9 @@ class Inventory {
   void AddEmbedding(int64_t rows, int64_t columns) { tensors_.push_back({rows, columns, 1, true}); }
   // `positions` vectors each times a [rows x columns] matrix.
   void AddProduct(int64_t positions, int64_t rows, int64_t columns) { body_madds_ += positions * rows * columns; }
-  // Depthwise convolutions: counted as FLOPs, left out by Mesh TensorFlow's counter.
-  void AddConvolution(int64_t positions, int64_t channels, int64_t width) {
-    convolution_madds_ += positions * channels * width;
+  // Dense convolutions: counted as FLOPs, left out by Mesh TensorFlow's counter. Depthwise ones are products.
+  void AddDenseConvolution(int64_t positions, int64_t channel_pairs, int64_t width) {
+    convolution_madds_ += positions * channel_pairs * width;
   }
   void AddHead(int64_t positions, int64_t rows, int64_t columns) { head_madds_ += positions * rows * columns; }
   // A table look-up by `positions` tokens: free here, a one-hot product for Mesh TensorFlow.

@@ -24,7 +24,7 @@ void AddConvolutionLayers(const Shape& shape, int64_t kernels, int64_t s, int64_
   inventory->AddMatrix(d, d, 2 * layers);
   inventory->AddVector(d, layers);
   inventory->AddProduct(layers * s, d, 4 * d);
-  inventory->AddConvolution(layers * s, d, kWidth);
+  inventory->AddProduct(layers * s, d, kWidth);
   inventory->AddActivations(layers * s * 7 * d);
 }
 

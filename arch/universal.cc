@@ -39,7 +39,7 @@ class UniversalArchitecture final : public InventoryArchitecture {
  public:
   std::string_view name() const override { return "universal"; }
   std::string_view paper() const override { return "Dehghani et al. 2018, arXiv 1807.03819"; }
-  int numerics_version() const override { return 1; }
+  int numerics_version() const override { return 2; }
   std::span<const OptionSpec> options() const override {
     static const std::vector<OptionSpec> specs{
         {"gate",

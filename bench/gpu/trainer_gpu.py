@@ -26,11 +26,11 @@ class Bench:
     def __init__(self, trainer, data, work):
         self.trainer, self.data, self.work = str(pathlib.Path(trainer).resolve()), str(pathlib.Path(data).resolve()), work
 
-    def start(self, name, architecture, shape, device, precision="fp32", steps=20, batch=16, length=128, log_every=1, **execution):
+    def start(self, name, architecture, shape, device, precision="fp32", steps=20, batch=16, length=128, log_every=1, options=None, **execution):
         folder = self.work / name
         folder.mkdir(parents=True, exist_ok=True)
         run = {"kind": "pretrain", "trainer": "builtin", "data": "d" * 64, "seed": 0,
-               "model": {"architecture": architecture, "options": {}, "shape": shape},
+               "model": {"architecture": architecture, "options": options or {}, "shape": shape},
                "objective": {"name": "span_corruption", "input_length": length},
                "optimizer": {"name": "adafactor", "learning_rate": 0.02, "schedule": "inverse_sqrt", "warmup_steps": 128},
                "batch_sequences": batch, "steps": steps, "evaluation": {"examples": 32}}

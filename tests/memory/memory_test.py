@@ -54,7 +54,7 @@ class MemoryTest(unittest.TestCase):
                "model": {"architecture": self.architecture, "options": costs["options"], "shape": costs["shape"]},
                "objective": {"name": "span_corruption", "input_length": INPUT_LENGTH},
                "optimizer": {"name": "adafactor", "learning_rate": 0.01, "schedule": "constant"},
-               "batch_sequences": batch, "steps": 2, "evaluation": {"examples": 4}}
+               "batch_sequences": batch, "steps": 2, "evaluation": {"examples": 2 * batch}}
         attempt = Attempt(self.root / f"{batch}-{precision}", run,
                           {"inputs": {"data": str(self.root / "prepare/data")}, "precision": precision})
         self.assertEqual(attempt.finish(), 0, attempt.errors)

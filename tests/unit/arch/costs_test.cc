@@ -42,6 +42,23 @@ TEST(ArchCosts, MeshTensorFlowCountOfTheTransformer) {
   }
 }
 
+// SCIENCE section 6: 128 forward passes, look-ups as a product with one-hot rows, no dense convolutions, and Switch's
+// way to its slots and back.
+TEST(ArchCosts, MeshTensorFlowCountOfEveryArchitecture) {
+  for (const char* size : {"tiny", "base"}) {
+    const Shape shape = *FindSize(size);
+    const int64_t s = 512, t = 114, d = shape.d_model, v = shape.vocabulary, layers = shape.encoder_layers;
+    for (const Architecture* a : Architectures()) {
+      const FlopCount flops = a->CountFlops(shape, Options(std::string(a->name())), kT5Lengths);
+      int64_t multiply_adds = flops.forward / 2 + (s + t) * v * (a->name() == "albert" ? 128 : d);
+      if (a->name() == "evolved") multiply_adds -= layers / 2 * s * (d * d / 2) * 3;
+      if (a->name() == "switch")
+        for (int64_t n : {s, t}) multiply_adds += 2 * (layers / 4) * n * (32 * std::max<int64_t>(4, 1.2 * n / 32)) * d;
+      EXPECT_EQ(flops.mtf_multiply_adds, 128.0 * static_cast<double>(multiply_adds)) << a->name() << ' ' << size;
+    }
+  }
+}
+
 // By hand, for one layer a stack: d 4, inner 2 x 3 = 6, d_ff 8, vocabulary 10, 5 inputs, 3 targets.
 TEST(ArchCosts, TransformerForwardFlopsByHand) {
   const Shape shape{1, 1, 4, 8, 2, 3, 10};

@@ -143,6 +143,14 @@ class TrainerProcessTest(unittest.TestCase):
         self.assertEqual(hashes[0], hashes[1])
         self.assertNotEqual(hashes[0], hashes[2])
 
+    def test_a_micro_batch_changes_memory_and_rounding_only(self):
+        run = {**PRETRAIN, "steps": 4}
+        whole, small = (self.attempt(run, name, **more) for name, more in (("whole", {}), ("small", {"micro_batch": 3})))
+        for attempt in (whole, small):
+            self.assertEqual(attempt.finish(), 0, attempt.errors)
+        for name in ("validation_loss", "text_loss", "unigram_loss", "swapped_inputs_loss"):
+            self.assertAlmostEqual(result(small)["metrics"][name], result(whole)["metrics"][name], delta=1e-4, msg=name)
+
     # --- stopping, killing, going on
 
     def check_equal(self, attempt, straight):

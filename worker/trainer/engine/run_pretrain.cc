@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "worker/trainer/data/batches.h"
 #include "worker/trainer/data/prepare.h"
 #include "worker/trainer/engine/run_kinds.h"
@@ -62,10 +64,12 @@ LoopWork MakeWork(const PretrainConfig& config, const TrainingSession& session, 
   return work;
 }
 
-ValidationSet MakeValidation(const Dataset& data, const ValidationBatches& batches) {
+// Validation takes no more sequences at once than training does, and so no more memory.
+ValidationSet MakeValidation(const Dataset& data, const ValidationBatches& batches, int64_t micro_batch) {
   ValidationSet set;
   set.examples = batches.size();
   set.batch_rows = kValidationRows;
+  set.pass_rows = std::min(kValidationRows, micro_batch);
   set.batch = [&batches](int64_t first, int64_t rows) {
     return MakeBatch(batches.lengths(), rows,
                      [&](int64_t inputs_width, int64_t targets_width, int64_t* in, int64_t* out) {
@@ -116,7 +120,7 @@ Ending RunPretrain(const RunContext& context) {
   if (!validation) return EndingOfData(validation.error());
   auto session = TrainingSession::Open(context, config->training);
   if (!session) return EndingOf(session.error());
-  const ValidationSet validation_set = MakeValidation(*data, *validation);
+  const ValidationSet validation_set = MakeValidation(*data, *validation, (*session)->micro_batch());
   const Ending ending = (*session)->Train(MakeWork(*config, **session, *batches, validation_set));
   if (ending.code != ExitCode::kDone) return ending;
   return Finish(context, **session, *config, *batches, validation->size());

@@ -113,6 +113,10 @@ std::map<std::string, double> TrainingSession::Metrics(arch::Lengths lengths) co
           {"peak_memory_bytes", static_cast<double>(PeakMemoryBytes(device_))}};
 }
 
+int64_t TrainingSession::micro_batch() const {
+  return MicroBatch(context_.config.execution.micro_batch, training_.batch_sequences, device_);
+}
+
 common::Result<Json> TrainingSession::WriteModel() const {
   if (!context_.config.execution.keep_final) return Json::object();
   const fs::path folder = context_.run_directory / "model";

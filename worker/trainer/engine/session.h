@@ -43,6 +43,7 @@ class TrainingSession {
 
   ModelState& state() { return *state_; }
   const at::Device& device() const { return device_; }
+  int64_t micro_batch() const;
   const TrainingSummary& summary() const { return summary_; }
 
  private:

@@ -19,11 +19,6 @@ constexpr int64_t kGpuMicroBatch = 32;
 
 int64_t LogEvery(int64_t asked, int64_t steps) { return asked > 0 ? asked : std::clamp<int64_t>(steps / 100, 1, 100); }
 
-int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device) {
-  const int64_t limit = asked > 0 ? asked : device.is_cuda() ? kGpuMicroBatch : batch;
-  return std::min(limit, batch);
-}
-
 Ending CrashOf(const common::Error& error) { return {ExitCode::kCrash, error.message}; }
 
 std::map<std::string, at::Tensor> Prefixed(const std::string& prefix,
@@ -64,6 +59,11 @@ int64_t QuietSteps(const Schedule& schedule, int64_t steps) {
 }
 
 }  // namespace
+
+int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device) {
+  const int64_t limit = asked > 0 ? asked : device.is_cuda() ? kGpuMicroBatch : batch;
+  return std::min(limit, batch);
+}
 
 uint64_t MicroBatchSeed(uint64_t run_seed, int64_t step, int64_t first_row) {
   uint64_t seed = SplitMix(run_seed);

@@ -117,6 +117,9 @@ class TrainingLoop {
   int64_t last_checkpoint_step_ = -1, progress_step_ = 0;
 };
 
+// Sequences that go through the model at once: what is asked for, or the device's own choice, within the batch.
+int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device);
+
 // The seed of everything random in a micro-batch: equal for equal run seed, step and first row, unrelated otherwise.
 uint64_t MicroBatchSeed(uint64_t run_seed, int64_t step, int64_t first_row);
 

@@ -37,8 +37,13 @@ std::optional<ValidationSums> Validate(ModelState& state, const at::Device& devi
     const HostBatch batch = set.batch(first, std::min(set.batch_rows, set.examples - first));
     const at::Tensor inputs_bs =
         inputs == ValidationInputs::kOwn ? batch.inputs_bs : at::roll(batch.inputs_bs, /*shifts=*/1, /*dims=*/0);
-    const at::Tensor nll_bt = state.model().TokenNll({inputs_bs.to(device), batch.targets_bt.to(device)});
-    AddBatch(set, batch.targets_bt, nll_bt, sums);
+    for (int64_t row = 0; row < inputs_bs.size(0); row += set.pass_rows) {
+      const auto pass = [&](const at::Tensor& rows) {
+        return rows.slice(0, row, std::min(row + set.pass_rows, rows.size(0)));
+      };
+      const at::Tensor targets_bt = pass(batch.targets_bt);
+      AddBatch(set, targets_bt, state.model().TokenNll({pass(inputs_bs).to(device), targets_bt.to(device)}), sums);
+    }
   }
   return sums;
 }

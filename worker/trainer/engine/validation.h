@@ -23,7 +23,8 @@ struct ValidationSums {
 
 struct ValidationSet {
   int64_t examples = 0;
-  int64_t batch_rows = 32;                                      // sequences of one pass
+  int64_t batch_rows = 32;                                      // sequences of one batch
+  int64_t pass_rows = 32;                                       // those of a batch that go through the model at once
   std::function<HostBatch(int64_t first, int64_t rows)> batch;  // a pure function of the rows
   std::vector<bool> is_text;                                    // by id
   std::vector<double> unigram_nll;                              // by id: -ln of its share of the training text's tokens

@@ -7,6 +7,11 @@
 #include "worker/trainer/layers/plain_attention.h"
 
 namespace allometry::trainer {
+namespace {
+
+constexpr double kInitialShutness = 2.0;  // sigmoid(-2) = 0.12
+
+}  // namespace
 
 GruGate::GruGate(int64_t d_model) {
   update_reset_ = AddWeight(this, "update_reset", {2 * d_model, 2 * d_model});
@@ -18,6 +23,11 @@ GruGate::GruGate(int64_t d_model) {
 void GruGate::Initialise(at::Generator generator) {
   for (const auto& weight : {update_reset_, candidate_})
     FillNormal(**weight, std::pow(static_cast<double>((**weight).size(1)), -0.5), generator);
+  at::NoGradGuard no_grad;
+  const int64_t d = (**candidate_).size(0);
+  (**update_reset_).slice(0, 0, d).select(1, 0).fill_(-kInitialShutness);
+  (**candidate_)[0].zero_();
+  (**candidate_).slice(1, 0, d).copy_(at::eye(d, (**candidate_).options()));
 }
 
 at::Tensor GruGate::forward(const at::Tensor& x_btd, const at::Tensor& n_btd, const at::Tensor& y_btd) {

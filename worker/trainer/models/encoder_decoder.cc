@@ -27,7 +27,8 @@ std::shared_ptr<Sublayer> MakeFeedForward(const ModelSpec& spec, const BackboneP
 }
 
 TokenTables::Options TableOptions(const ModelSpec& spec, const BackboneParts& parts) {
-  return {spec.shape.vocabulary, spec.shape.d_model, parts.embedding_factor, parts.untied_output};
+  return {spec.shape.vocabulary, spec.shape.d_model, parts.embedding_factor, parts.untied_output,
+          parts.constant_coordinate};
 }
 
 // Positions of a decoder's inputs that hold a token. The start mark at the front looks like padding and is none.

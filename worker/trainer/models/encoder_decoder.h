@@ -47,6 +47,7 @@ struct BackboneParts {
   int64_t embedding_factor = 0;
   std::function<std::shared_ptr<OutputLayer>(const ModelSpec&)> output;  // by default one product with the output table
   bool untied_output = false;
+  bool constant_coordinate = false;  // the first coordinate of every embedding begins as 1: see GruGate
   std::string float32_weights;        // ends the names of parameters that stay float32 in bfloat16 models; empty = none
   bool sinusoidal_positions = false;  // fixed, added to the embeddings of both stacks
   int64_t encoder_shrink = 1;         // inputs under one of the encoder's outputs; they pad to a multiple of it

@@ -15,6 +15,10 @@ TokenTables::TokenTables(torch::nn::Module* model, const Options& options) : opt
 
 void TokenTables::Initialise(at::Generator generator) {
   FillNormal(**shared_, 1.0, generator);
+  if (options_.constant_coordinate) {
+    at::NoGradGuard no_grad;
+    (**shared_).select(1, 0).fill_(1.0);
+  }
   if (projection_) FillNormal(**projection_, std::pow(static_cast<double>(options_.factor), -0.5), generator);
   if (output_) FillNormal(**output_, std::pow(static_cast<double>(options_.d_model), -0.5), generator);
 }

@@ -18,6 +18,7 @@ class TokenTables {
     int64_t vocabulary = 0, d_model = 0;
     int64_t factor = 0;   // width e of a factorised embedding (Lan et al. 2019); 0 = d_model, no projection
     bool untied = false;  // the output has a table of its own, and its logits are not scaled
+    bool constant_coordinate = false;  // the first coordinate of every embedding begins as 1
   };
   // Logits are hidden [n, e] times table [v, e] transposed.
   struct Head {

@@ -20,14 +20,16 @@
 namespace allometry::trainer {
 namespace {
 
+bool IsGated(const ModelSpec& spec) { return spec.options.at("gate") == "gru"; }
+
 std::shared_ptr<Sublayer> Attend(const ModelSpec& spec, bool is_cross) {
-  if (spec.options.at("gate") == "gru") return std::make_shared<GruAttentionSublayer>(spec.shape, is_cross);
+  if (IsGated(spec)) return std::make_shared<GruAttentionSublayer>(spec.shape, is_cross);
   return std::make_shared<AttentionSublayer>(spec.shape, is_cross, /*with_table=*/false, /*dropout=*/0);
 }
 
 std::shared_ptr<Sublayer> FeedForward(const ModelSpec& spec) {
   const arch::Shape& shape = spec.shape;
-  if (spec.options.at("gate") == "gru") return std::make_shared<GruFeedForwardSublayer>(shape.d_model, shape.d_ff);
+  if (IsGated(spec)) return std::make_shared<GruFeedForwardSublayer>(shape.d_model, shape.d_ff);
   return std::make_shared<FeedForwardSublayer>(shape.d_model, shape.d_ff, /*dropout=*/0);
 }
 
@@ -36,6 +38,7 @@ class UniversalStack : public AnyStack {
  public:
   UniversalStack(const ModelSpec& spec, bool is_decoder)
       : is_decoder_(is_decoder),
+        is_gated_(IsGated(spec)),
         d_model_(spec.shape.d_model),
         steps_(arch::UniversalSteps(is_decoder ? spec.shape.decoder_layers : spec.shape.encoder_layers)) {
     table_ = AddWeight(this, "relative_attention_bias", {kRelativeBuckets, spec.shape.heads});
@@ -54,9 +57,14 @@ class UniversalStack : public AnyStack {
   void Initialise(at::Generator generator) override {
     const double sd = std::pow(static_cast<double>(d_model_), -0.5);
     FillNormal(**table_, sd, generator);
-    FillNormal(**signal_, 1.0, generator);  // as large as an embedding
+    FillNormal(**signal_, sd, generator);  // as large as an embedding, it would drown the tokens' differences
     if (halt_) FillNormal(**halt_, sd, generator);
     block_->Initialise(generator);
+    at::NoGradGuard no_grad;
+    if (is_gated_)
+      (**signal_).select(1, 0).zero_();  // the gates count on this coordinate
+    else
+      ShrinkOutputs();
   }
 
   at::Tensor forward(at::Tensor x_btd, StackContext context) override {
@@ -75,6 +83,16 @@ class UniversalStack : public AnyStack {
   }
 
  private:
+  // Every application adds to the state. So that their sum begins as large as one sublayer's value (Radford et al. 2019,
+  // "Language Models are Unsupervised Multitask Learners", section 2.3), each begins at the root of their number.
+  void ShrinkOutputs() {
+    const double applications = static_cast<double>(steps_ + 2 * arch::kUniversalPlainApplications);
+    const double sublayers = is_decoder_ ? 3 : 2;
+    for (auto& parameter : block_->named_parameters())
+      if (parameter.key().ends_with(".o.weight") || parameter.key().ends_with(".wo.weight"))
+        parameter.value().mul_(std::pow(applications * sublayers, -0.5));
+  }
+
   using Apply = std::function<at::Tensor(const at::Tensor& x_btd, int64_t application)>;
 
   at::Tensor Run(at::Tensor x_btd, const StackContext& context, const Apply& apply) {
@@ -106,7 +124,7 @@ class UniversalStack : public AnyStack {
     return halting.mean_state();
   }
 
-  bool is_decoder_;
+  bool is_decoder_, is_gated_;
   int64_t d_model_, steps_;
   std::shared_ptr<Weight> table_, signal_, halt_;
   std::shared_ptr<Block> block_;
@@ -118,6 +136,7 @@ class UniversalStack : public AnyStack {
 std::shared_ptr<Model> MakeUniversal(const ModelSpec& spec, uint64_t seed) {
   BackboneParts parts;
   parts.untied_output = true;
+  parts.constant_coordinate = IsGated(spec);
   parts.stack = [](const ModelSpec& own, bool is_decoder) { return std::make_shared<UniversalStack>(own, is_decoder); };
   return std::make_shared<EncoderDecoder>(spec, parts, seed);
 }
