@@ -56,7 +56,8 @@ MemoryEstimate Inventory::Memory(const TrainingSetup& setup) const {
   memory.optimizer_bytes = 4 * (setup.optimizer == "adamw" ? 2 * parameters : adafactor_values);
   memory.activations_bytes = setup.micro_batch * (activation_values_ * (bf16 ? 2 : 4) + 4 * float32_activation_values_);
   memory.workspace_bytes =
-      setup.micro_batch * workspace_values_ * (bf16 ? 2 : 4) + (bf16 ? (4 + 2) * float32_sum_values_ : 0);
+      setup.micro_batch * std::max(workspace_values_ * (bf16 ? 2 : 4), 4 * float32_workspace_values_) +
+      (bf16 ? (4 + 2) * float32_sum_values_ : 0);
   return memory;
 }
 

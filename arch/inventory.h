@@ -45,6 +45,7 @@ class Inventory {
   // Values, per example, that a layer's backward pass holds besides; layers run one after another, so the largest
   // counts.
   void AddWorkspace(int64_t values) { workspace_values_ = std::max(workspace_values_, values); }
+  void AddFloat32Workspace(int64_t values) { float32_workspace_values_ = std::max(float32_workspace_values_, values); }
   // Values of a gradient that a bf16 model sums in float32, from pieces in bf16, whatever the micro-batch.
   void AddFloat32Sums(int64_t values) { float32_sum_values_ += values; }
 
@@ -57,7 +58,8 @@ class Inventory {
   Lengths lengths_;
   std::vector<TensorSpec> tensors_;
   int64_t body_madds_ = 0, convolution_madds_ = 0, head_madds_ = 0, lookup_madds_ = 0;
-  int64_t activation_values_ = 0, float32_activation_values_ = 0, workspace_values_ = 0, float32_sum_values_ = 0;
+  int64_t activation_values_ = 0, float32_activation_values_ = 0, workspace_values_ = 0,
+          float32_workspace_values_ = 0, float32_sum_values_ = 0;
 };
 
 // The parts of the T5 v1.0 backbone (SCIENCE section 3). `s` is the sequence the layer runs over, `s_memory` the

@@ -20,6 +20,7 @@ void AddProjections(const Shape& shape, int64_t s, int64_t layers, Inventory* in
   inventory->AddActivations(layers * s * (2 * d + 4 * inner));
   // q, k, v and the output in float32; the features before and after exp, and as they enter the sums
   inventory->AddFloat32Activations(layers * s * (5 * inner + shape.heads * 6 * kPerformerFeatures));
+  inventory->AddFloat32Workspace(s * shape.heads * 4 * kPerformerFeatures);  // gradients of both features' two stages
 }
 
 // Values carry a column of ones, whose sums are the denominators: d_kv + 1 columns.
