@@ -1,6 +1,10 @@
+#include <iostream>
 #include <memory>
 
+#include "cli/client.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/outputs.h"
 #include "cli/program_output.h"
 #include "cli/trainers.h"
 #include "cli/verb.h"
@@ -18,6 +22,8 @@ struct Options {
   std::string to;
   std::string out;
   std::string tokenizer;
+  std::string cell;
+  ConnectOptions connect;
   OutputOptions output;
 };
 
@@ -86,6 +92,27 @@ int Export(const Options& options) {
   return RunTrainer(words, options.output);
 }
 
+// What a cell left, as a folder: the model of a training, the data of a preparation.
+int Fetch(const Options& options) {
+  ALLO_ASSIGN_OR_FAIL(const auto client, Client::Open(options.connect));
+  v1::OutputsRequest request;
+  request.set_cell(options.cell);
+  ALLO_ASSIGN_OR_FAIL(const v1::OutputsResponse answer,
+                      client->Call(client->sweeps(), &v1::SweepService::Stub::Outputs, request));
+  const std::string wanted = answer.kind() == v1::RUN_KIND_PREPARE ? "data" : "model";
+  for (const v1::Output& output : answer.outputs()) {
+    if (output.name() != wanted) continue;
+    CountInterrupts();
+    const auto fetched = FetchOutput(*client, options.connect.ca_file, output, options.out);
+    if (InterruptCount() > 0) return kExitInterrupted;
+    if (!fetched) return Fail(fetched.error());
+    if (wanted == "model") return RunTrainer({"show", options.out}, options.output);
+    std::cout << options.out << ": " << output.files_size() << " files\n";
+    return kExitOk;
+  }
+  return Fail(common::NotFound("cell '" + options.cell + "' left no " + wanted));
+}
+
 void AddFolders(CLI::App* verb, const std::shared_ptr<Options>& options, const char* folder, const char* out) {
   verb->add_option("folder", options->folder, folder)->required();
   if (out) verb->add_option("-o,--output", options->out, out)->required();
@@ -93,7 +120,7 @@ void AddFolders(CLI::App* verb, const std::shared_ptr<Options>& options, const c
 
 void Declare(CLI::App& program) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = program.add_subcommand("checkpoint", "Show trained models, or exchange them with Hugging Face's");
+  CLI::App* verb = program.add_subcommand("checkpoint", "Fetch, show and exchange trained models");
   verb->require_subcommand(1);
   CLI::App* give = verb->add_subcommand("export", "Write a model as another program reads it");
   AddFolders(give, options, "A run's output 'model', or its checkpoint/step-N", "Folder to write; new or empty");
@@ -102,6 +129,13 @@ void Declare(CLI::App& program) {
                    "SentencePiece model to go along, or a folder with spiece.model (default: the model's own)");
   AddOutputOptions(give, &options->output);
   OnRun(give, [options] { return Export(*options); });
+  CLI::App* fetch =
+      verb->add_subcommand("fetch", "Copy what a done cell left, its model or data, from the coordinator");
+  fetch->add_option("cell", options->cell, "<sweep>/<cell>")->required();
+  fetch->add_option("-o,--output", options->out, "Folder to write; new or empty")->required();
+  AddConnectOptions(fetch, &options->connect);
+  AddOutputOptions(fetch, &options->output);
+  OnRun(fetch, [options] { return Fetch(*options); });
   CLI::App* take = verb->add_subcommand("import", "Make a model to fine-tune from one of Hugging Face's");
   AddFolders(take, options, "Folder with config.json and model.safetensors", "Folder to write; new or empty");
   AddOutputOptions(take, &options->output);

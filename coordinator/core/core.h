@@ -104,6 +104,8 @@ class Core {
   common::Result<v1::Sweep> Get(const std::string& sweep);
   common::Result<v1::ListResponse> List(const v1::ListRequest& request);
   common::Result<v1::ExplainResponse> Explain(const v1::ExplainRequest& request);
+  // kFailedPrecondition: the cell is not done, or its outputs were not kept.
+  common::Result<v1::OutputsResponse> OutputsOfCell(const v1::OutputsRequest& request);
   // blob_bytes and free_disk_bytes are the owner's to fill in.
   v1::StatusResponse Status();
   v1::ListWorkersResponse ListWorkers();

@@ -37,6 +37,7 @@ store::SweepRow RowOf(const v1::SubmitRequest& request, const std::string& conte
   row.limit_memory_bytes = spec.limits().memory_bytes();
   row.limit_threads = spec.limits().threads();
   row.activation_checkpointing = spec.activation_checkpointing();
+  row.keep_models = spec.keep_models() == "all";
   row.submitted_unix_ms = unix_ms;
   return row;
 }
@@ -318,6 +319,11 @@ Result<v1::RetryResponse> Core::ApplyRetry(Batch& batch, const v1::RetryRequest&
     for (const auto& [name, run_id] : store_->CellNames(sweep_id, true)) runs.push_back(run_id);
   std::set<int64_t> retries;
   for (int64_t id : runs) CollectRetries(*state_.FindRun(id), &retries);
+  // Named cells whose models the sweep wants, done for a sweep that did not.
+  if (sweeps_.at(sweep_id).keep_models && !request.cells().empty())
+    for (int64_t id : runs)
+      if (const scheduler::Run& run = *state_.FindRun(id); run.state == RunState::kDone && !run.keeps_outputs)
+        retries.insert(id);
   for (int64_t id : retries) {
     const RunState state = state_.FindRun(id)->state;
     if (state != RunState::kFailed) store_->PutCheckpoint(id, {});

@@ -380,7 +380,7 @@ v1::RunSpec Core::SpecOf(const scheduler::Lease& lease) {
     *spec.mutable_checkpoint() = OutputOf("checkpoint", store_->CheckpointOf(run.id));
     spec.set_checkpoint_step(run.checkpoint_step);
   }
-  spec.set_keep_outputs(run.kind == scheduler::Kind::kPrepare || !run.children.empty());
+  spec.set_keep_outputs(run.kind == scheduler::Kind::kPrepare || !run.children.empty() || sweep.keep_models);
   return spec;
 }
 

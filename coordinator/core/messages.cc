@@ -94,6 +94,7 @@ std::string ContentHash(const v1::SweepSpec& spec, const std::vector<Cell>& cell
   *steering.mutable_budget() = spec.budget();
   *steering.mutable_limits() = spec.limits();
   steering.set_activation_checkpointing(spec.activation_checkpointing());
+  steering.set_keep_models(spec.keep_models());
   common::Sha256 hash;
   hash.Update(StableBytes(steering));
   for (const Cell& cell : cells) hash.Update("\n" + cell.name + " " + cell.identity);

@@ -91,6 +91,7 @@ const std::map<std::string, Range>& Ranges() {
 const std::map<std::string, std::vector<std::string>>& Choices() {
   static const std::map<std::string, std::vector<std::string>> choices{
       {"SweepSpec.precision", {"auto", "fp32", "bf16"}},
+      {"SweepSpec.keep_models", {"parents", "all"}},
       {"DataSpec.corpus", NamesOf(KnownCorpora())},
       {"DataSpec.document", {"paragraph", "line", "file"}},
       {"OptimizerSpec.name", {"adafactor", "adamw"}},

@@ -132,6 +132,11 @@ grpc::ServerUnaryReactor* SweepServiceImpl::Resume(grpc::CallbackServerContext* 
   return ChangeCall(services_, context, request, response, &Core::Resume);
 }
 
+grpc::ServerUnaryReactor* SweepServiceImpl::Outputs(grpc::CallbackServerContext* context,
+                                                    const v1::OutputsRequest* request, v1::OutputsResponse* response) {
+  return ReadCall(services_, context, response, [request](Core& core) { return core.OutputsOfCell(*request); });
+}
+
 grpc::ServerWriteReactor<v1::LogChunk>* SweepServiceImpl::Logs(grpc::CallbackServerContext* context,
                                                                const v1::LogsRequest* request) {
   if (auto status = services_.auth->Check(*context); !status.ok()) {

@@ -34,6 +34,8 @@ class SweepServiceImpl final : public v1::SweepService::CallbackService {
                                   v1::Sweep* response) override;
   grpc::ServerUnaryReactor* Resume(grpc::CallbackServerContext* context, const v1::ResumeRequest* request,
                                    v1::Sweep* response) override;
+  grpc::ServerUnaryReactor* Outputs(grpc::CallbackServerContext* context, const v1::OutputsRequest* request,
+                                    v1::OutputsResponse* response) override;
   grpc::ServerWriteReactor<v1::LogChunk>* Logs(grpc::CallbackServerContext* context,
                                                const v1::LogsRequest* request) override;
   grpc::ServerWriteReactor<v1::ExportRow>* Export(grpc::CallbackServerContext* context,

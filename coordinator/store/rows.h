@@ -26,6 +26,7 @@ struct SweepRow {
   int64_t limit_memory_bytes = 0;
   int64_t limit_threads = 0;
   bool activation_checkpointing = false;
+  bool keep_models = false;  // of every cell, not only those that fine-tuning starts from
   int64_t submitted_unix_ms = 0;
   int64_t finished_unix_ms = 0;
 };

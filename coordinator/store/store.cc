@@ -59,11 +59,11 @@ std::vector<SweepRow> Store::Sweeps() {
   Query q = (*db_)(
       "SELECT sweep_id, name, description, tags_json, spec_json, content_hash, request_uuid, state, policy, priority, "
       "budget_flops, spent_flops, limit_seconds, limit_memory_bytes, limit_threads, activation_checkpointing, "
-      "submitted_unix_ms, finished_unix_ms FROM sweeps ORDER BY sweep_id");
+      "keep_models, submitted_unix_ms, finished_unix_ms FROM sweeps ORDER BY sweep_id");
   while (q.Next())
     rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Text(5), q.Text(6), q.Text(7), q.Text(8),
-                    q.Int(9), q.Real(10), q.Real(11), q.Int(12), q.Int(13), q.Int(14), q.Int(15) != 0, q.Int(16),
-                    q.Int(17)});
+                    q.Int(9), q.Real(10), q.Real(11), q.Int(12), q.Int(13), q.Int(14), q.Int(15) != 0, q.Int(16) != 0,
+                    q.Int(17), q.Int(18)});
   return rows;
 }
 
@@ -165,18 +165,18 @@ void Store::PutSweep(const SweepRow& r) {
   (*db_)(
       "INSERT INTO sweeps (sweep_id, name, description, tags_json, spec_json, content_hash, request_uuid, state, "
       "policy, priority, budget_flops, spent_flops, limit_seconds, limit_memory_bytes, limit_threads, "
-      "activation_checkpointing, submitted_unix_ms, finished_unix_ms) "
-      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sweep_id) DO UPDATE SET "
+      "activation_checkpointing, keep_models, submitted_unix_ms, finished_unix_ms) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sweep_id) DO UPDATE SET "
       "description = excluded.description, tags_json = excluded.tags_json, spec_json = excluded.spec_json, "
       "content_hash = excluded.content_hash, request_uuid = excluded.request_uuid, state = excluded.state, "
       "policy = excluded.policy, priority = excluded.priority, budget_flops = excluded.budget_flops, "
       "spent_flops = excluded.spent_flops, limit_seconds = excluded.limit_seconds, "
       "limit_memory_bytes = excluded.limit_memory_bytes, limit_threads = excluded.limit_threads, "
-      "activation_checkpointing = excluded.activation_checkpointing, "
+      "activation_checkpointing = excluded.activation_checkpointing, keep_models = excluded.keep_models, "
       "finished_unix_ms = excluded.finished_unix_ms",
       r.sweep_id, r.name, r.description, r.tags_json, r.spec_json, r.content_hash, r.request_uuid, r.state, r.policy,
       r.priority, r.budget_flops, r.spent_flops, r.limit_seconds, r.limit_memory_bytes, r.limit_threads,
-      r.activation_checkpointing ? 1 : 0, r.submitted_unix_ms, r.finished_unix_ms)
+      r.activation_checkpointing ? 1 : 0, r.keep_models ? 1 : 0, r.submitted_unix_ms, r.finished_unix_ms)
       .Run();
 }
 

@@ -1,4 +1,5 @@
 """Sweeps through all processes."""
+import hashlib
 import json
 import pathlib
 import shutil
@@ -84,6 +85,34 @@ def test_the_ngram_trainer(cluster, tmp_path):
         losses.setdefault(cell["size"], []).append(cell["validation_loss"])
     assert sorted(losses) == ["order1", "order2", "order3"]
     assert min(losses["order1"]) > max(losses["order2"]), "two words of history tell more than one"
+
+
+@pytest.mark.skipif(not (build_dir() / "allo-trainer").exists(), reason="allo-trainer is not built here")
+def test_what_a_cell_left_is_fetched_by_its_name(cluster, tmp_path):
+    corpus(tmp_path)
+    sweep = ("name: kept\ndata: {text: [corpus.txt]}\ntokenizer: {vocabulary: 400}\narchitectures: [transformer]\n"
+             "sizes: [{name: a, layers: 1, d_model: 8, d_ff: 32, heads: 2, d_kv: 8}]\n"
+             "pretraining: {steps: 2, input_length: 32, batch_sequences: 4, evaluation_examples: 8}\n")
+    (tmp_path / "sweep.yaml").write_text(sweep)
+    cluster.start_worker("worker", trainers=())
+    cluster.allo("submit", tmp_path / "sweep.yaml", "--wait")
+    model, data = tmp_path / "model", tmp_path / "prepared"
+    refused = cluster.allo("checkpoint", "fetch", "kept/transformer-a-s0", "-o", model, check=False)
+    assert (refused.returncode, model.exists()) == (5, False) and "keep_models: all" in refused.stderr
+    (tmp_path / "sweep.yaml").write_text(sweep + "keep_models: all\n")
+    cluster.allo("submit", tmp_path / "sweep.yaml", "--update", "--wait")
+    cluster.allo("retry", "kept", "transformer-a-s0")
+    assert cluster.finished("kept").done == 2
+    shown = json.loads(cluster.allo("checkpoint", "fetch", "kept/transformer-a-s0", "-o", model, "--format", "json").stdout)
+    assert shown["models"][0]["architecture"] == "transformer"
+    assert sorted(path.name for path in model.iterdir()) == ["model.json", "model.safetensors"]
+    assert cluster.allo("checkpoint", "fetch", "kept/transformer-a-s0", "-o", model, check=False).returncode == 4
+    cluster.allo("checkpoint", "export", model, "--to", "huggingface", "-o", tmp_path / "huggingface")
+    cluster.allo("checkpoint", "fetch", "kept/prepare", "-o", data)
+    files = json.loads((data / "data.json").read_text())["files"]
+    for name, file in files.items():
+        assert hashlib.sha256((data / name).read_bytes()).hexdigest() == file["sha256"]
+    assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.skipif(not (build_dir() / "allo-trainer").exists(), reason="allo-trainer is not built here")

@@ -85,6 +85,70 @@ TEST_F(CoreWorkerTest, ActivationCheckpointingIsTheSweepsAndLivesThroughARestart
     EXPECT_EQ(assignment.spec().activation_checkpointing(), assignment.spec().cell() == "checkpointing/lone");
 }
 
+TEST_F(CoreWorkerTest, ModelsAreKeptForChildrenOrWhereTheSweepWantsThem) {
+  v1::SubmitRequest request = SubmitOf("keeping");
+  request.mutable_spec()->set_keep_models("all");
+  ASSERT_TRUE(Submit(request, {NewCell("lone", v1::RUN_KIND_PRETRAIN, 5)}).ok());
+  Restart();
+  const int64_t worker = Join("w");
+  std::map<std::string, bool> kept;
+  for (int cell = 0; cell < 4; ++cell) {
+    kept[CellNow(worker)] = SpecOf(worker).keep_outputs();
+    ASSERT_TRUE(Finish(FinishOf(worker)).ok());
+  }
+  EXPECT_EQ(kept, (std::map<std::string, bool>{
+                      {"s/prepare", true}, {"s/glu", true}, {"s/glu-ft", false}, {"keeping/lone", true}}));
+}
+
+TEST_F(CoreWorkerTest, OutputsAreThoseOfADoneCell) {
+  v1::OutputsRequest glu;
+  glu.set_cell("s/glu");
+  EXPECT_EQ(core_->OutputsOfCell(glu).error().code, ErrorCode::kFailedPrecondition);
+  const int64_t worker = Join("w");
+  ASSERT_TRUE(Finish(FinishOf(worker)).ok());
+  ASSERT_TRUE(Finish(FinishOf(worker)).ok());
+  const auto outputs = core_->OutputsOfCell(glu);
+  ASSERT_TRUE(outputs.ok());
+  EXPECT_EQ(outputs->kind(), v1::RUN_KIND_PRETRAIN);
+  ASSERT_EQ(outputs->outputs_size(), 2);
+  EXPECT_EQ(outputs->outputs(1).name(), "model");
+  EXPECT_EQ(outputs->outputs(1).files(0).path(), "model.bin");
+  EXPECT_EQ(outputs->outputs(1).files(0).bytes(), 3);
+  v1::OutputsRequest absent;
+  absent.set_cell("s/none");
+  EXPECT_EQ(core_->OutputsOfCell(absent).error().code, ErrorCode::kNotFound);
+}
+
+// A sweep that did not want the model, changed to want it.
+TEST_F(CoreWorkerTest, RetryTrainsANamedCellAgainWhoseModelWasNotKept) {
+  const int64_t worker = Join("w");
+  for (int cell = 0; cell < 3; ++cell) {
+    v1::FinishRequest finish = FinishOf(worker);
+    if (CellNow(worker) == "s/glu-ft") finish.clear_outputs();
+    ASSERT_TRUE(Finish(finish).ok());
+  }
+  v1::OutputsRequest tuned;
+  tuned.set_cell("s/glu-ft");
+  EXPECT_THAT(core_->OutputsOfCell(tuned).error().message, HasSubstr("was not kept"));
+  v1::RetryRequest retry;
+  retry.set_sweep("s");
+  retry.add_cells("glu-ft");
+  EXPECT_EQ(Call<v1::RetryResponse>(&Core::Retry, retry)->retried(), 0);
+  v1::SubmitRequest update = SubmitOf("s");
+  update.mutable_spec()->set_keep_models("all");
+  update.set_request_uuid("another");
+  update.set_update(true);
+  ASSERT_TRUE(Submit(update, SmallSweep()).ok());
+  v1::RetryRequest all;
+  all.set_sweep("s");
+  EXPECT_EQ(Call<v1::RetryResponse>(&Core::Retry, all)->retried(), 0);  // not unless it is named
+  EXPECT_EQ(Call<v1::RetryResponse>(&Core::Retry, retry)->retried(), 1);
+  ASSERT_EQ(CellNow(worker), "s/glu-ft");
+  EXPECT_TRUE(SpecOf(worker).keep_outputs());
+  ASSERT_TRUE(Finish(FinishOf(worker)).ok());
+  EXPECT_TRUE(core_->OutputsOfCell(tuned).ok());
+}
+
 TEST_F(CoreWorkerTest, OutOfMemoryHalvesTheMicroBatchFromTheRecipesBatch) {
   const int64_t worker = Join("w");
   ASSERT_TRUE(Finish(FinishOf(worker, v1::FinishRequest::OUTCOME_OUT_OF_MEMORY)).ok());

@@ -237,6 +237,16 @@ class TrainerProcessTest(unittest.TestCase):
         again = Attempt(self.path / "prepare", run, {"files": raw.paths})
         self.assertEqual(again.finish(), 0, again.errors)
 
+    def test_prepare_stops_at_once_while_sentencepiece_trains(self):
+        raw = small_data.RawFiles(self.path / "raw")
+        run = small_data.prepare_run(raw, corpus=small_data.text(6000), vocabulary=VOCABULARY)
+        stopped = Attempt(self.path / "prepare", run, {"files": raw.paths})
+        self.assertTrue(stopped.wait_for("progress", condition=lambda e: e["stage"] == "train tokenizer"))
+        self.assertEqual(stopped.stop(), 40, stopped.errors)
+        self.assertEqual([e for e in stopped.events() if e.get("stage") == "tokenize"], [])
+        again = Attempt(self.path / "prepare", run, {"files": raw.paths})
+        self.assertEqual(again.finish(), 0, again.errors)
+
     # --- every other exit code
 
     def test_divergence_is_44(self):

@@ -88,7 +88,7 @@ class Preparation {
 
   common::Result<std::string> TokenizerModel(const SentenceSample& sample) {
     if (recipe_.tokenizer) return common::ReadFile(recipe_.tokenizer->path);
-    ALLO_RETURN_IF_ERROR(Report("train tokenizer", 0, 1));
+    ALLO_RETURN_IF_ERROR(Report(kTrainTokenizerStage, 0, 1));
     sampled_ = static_cast<int64_t>(sample.sentences().size());
     return TrainTokenizer(sample.sentences(), recipe_.vocabulary);
   }

@@ -11,9 +11,12 @@
 
 namespace allometry::trainer {
 
+// The stage in which SentencePiece trains; nothing is reported between its beginning and its end.
+inline constexpr const char* kTrainTokenizerStage = "train tokenizer";
+
 // How far a preparation is. `done` and `total` are bytes of raw files as they lie on the disk, within the stage.
 struct PrepareProgress {
-  std::string stage;  // "verify", "read", "train tokenizer", "tokenize", "tasks"
+  std::string stage;  // "verify", "read", kTrainTokenizerStage, "tokenize", "tasks"
   int64_t done = 0, total = 0;
 };
 

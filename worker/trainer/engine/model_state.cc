@@ -14,7 +14,8 @@ ModelState::ModelState(std::shared_ptr<Model> model, at::Device device, bool bf1
   for (const auto& item : model_->named_parameters()) {
     if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
     at::Tensor parameter = item.value();
-    const at::Tensor master = bf16 ? parameter.detach().to(at::kFloat).clone() : parameter.detach();
+    // A parameter that is not rounded is its own master.
+    const at::Tensor master = parameter.detach().to(at::kFloat);
     if (bf16 && !model_->StaysFloat32(item.key())) parameter.set_data(parameter.to(at::kBFloat16));
     parameters_.push_back(parameter);
     masters_.push_back({item.key(), master});
@@ -61,7 +62,8 @@ void ModelState::ClearGradients() {
 void ModelState::PublishWeights() {
   if (!bf16_) return;
   at::NoGradGuard no_grad;
-  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].detach().copy_(masters_[i].value);
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    if (parameters_[i].scalar_type() == at::kBFloat16) parameters_[i].detach().copy_(masters_[i].value);
 }
 
 std::map<std::string, at::Tensor> ModelState::Weights() const {

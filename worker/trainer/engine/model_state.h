@@ -14,7 +14,7 @@
 namespace allometry::trainer {
 
 // A model with its float32 masters. In fp32 the masters are the model's own parameters; in bf16 the model computes with
-// copies that PublishWeights refreshes, rounded unless Model::StaysFloat32 says otherwise. Not thread-safe.
+// rounded copies that PublishWeights refreshes, but for the parameters of Model::StaysFloat32. Not thread-safe.
 class ModelState {
  public:
   // Moves the model to the device and, for bf16, rounds its parameters after the masters were taken.
@@ -31,7 +31,7 @@ class ModelState {
   std::vector<at::Tensor> Gradients();
   void ClearGradients();
 
-  // Copies the masters into the model; needed after each change of the masters.
+  // Rounds the masters into the model's copies; needed after each change of the masters.
   void PublishWeights();
 
   // Masters and persistent buffers by name. The tensors share the model's memory.

@@ -37,6 +37,8 @@ class ProgressReporter {
           {{"event", "progress"}, {"stage", progress.stage}, {"step", progress.done}, {"steps", progress.total}});
       if (!written) failure_ = written.error().message;
     }
+    // SentencePiece trains for minutes on a large text and cannot be interrupted; the next attempt starts anew anyway.
+    SetStopAtOnce(progress.stage == kTrainTokenizerStage);
     return !StopRequested() && failure_.empty();
   }
   const std::string& failure() const { return failure_; }

@@ -9,6 +9,10 @@ void InstallStopSignals();
 // Whether one has come. Thread-safe.
 bool StopRequested();
 
+// While set, a signal ends the process at once with the exit code 40: for work inside a library that cannot be asked
+// to stop, and that leaves nothing worth keeping. Thread-safe.
+void SetStopAtOnce(bool at_once);
+
 // For tests: sets or clears the flag.
 void SetStopRequested(bool requested);
 
