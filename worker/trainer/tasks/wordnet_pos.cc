@@ -27,6 +27,7 @@ int SideOf(const Synset& synset) {
 class WordnetPos : public Task {
  public:
   std::string_view name() const override { return "wordnet_pos"; }
+  std::string_view benchmark() const override { return "wordnet"; }
   std::span<const std::string_view> labels() const override { return kLabels; }
   int numerics_version() const override { return 1; }
   std::span<const std::string_view> files() const override { return kFiles; }

@@ -129,6 +129,7 @@ class PairMaker {
 class WordnetWic : public Task {
  public:
   std::string_view name() const override { return "wordnet_wic"; }
+  std::string_view benchmark() const override { return "wordnet"; }
   std::span<const std::string_view> labels() const override { return kLabels; }
   int numerics_version() const override { return 1; }
   std::span<const std::string_view> files() const override { return kFiles; }
