@@ -150,19 +150,6 @@ std::string LowerUtf8(std::string_view text) {
   return out;
 }
 
-std::string PadPunctuation(std::string_view text) {
-  std::string padded;
-  for (char c : text) {
-    const bool punctuation = IsAsciiPunctuation(static_cast<unsigned char>(c));
-    const bool blank = c == ' ' || c == '\t' || c == '\n' || c == '\f' || c == '\r';
-    const bool after_blank = !padded.empty() && padded.back() == ' ';
-    if ((punctuation || blank) && !after_blank) padded += ' ';
-    if (!blank) padded += c;
-    if (punctuation) padded += ' ';
-  }
-  return padded;
-}
-
 bool IsWordCharacter(char32_t c) {
   if (c < 0x80) return Between(c, '0', '9') || Between(c, 'A', 'Z') || Between(c, 'a', 'z') || c == '_';
   const auto* const begin = std::begin(kWordBoundaries);

@@ -23,10 +23,6 @@ std::string NormalizeAnswer(std::string_view answer);
 // after a letter and before none, where only Latin, Greek and Cyrillic letters are looked at.
 std::string LowerUtf8(std::string_view text);
 
-// T5's preprocessing of SQuAD: a blank before and after each ASCII punctuation character, then each run of ASCII white
-// space as one blank. Blanks at the ends stay.
-std::string PadPunctuation(std::string_view text);
-
 // Whether Python's \w matches: letters, numbers of all kinds, and the underscore.
 bool IsWordCharacter(char32_t c);
 

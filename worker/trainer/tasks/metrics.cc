@@ -199,12 +199,12 @@ double WordF1(std::string_view prediction, std::string_view reference) {
 
 }  // namespace
 
-AnswerScore ScoreAnswer(std::string_view prediction, std::span<const std::string> references, bool t5_padding) {
+AnswerScore ScoreAnswer(std::string_view prediction, std::span<const std::string> references) {
   Require(!references.empty(), "an answer needs at least one reference");
   const std::string answer = NormalizeAnswer(prediction);
   AnswerScore score;
   for (const std::string& reference : references) {
-    const std::string right = NormalizeAnswer(t5_padding ? PadPunctuation(reference) : reference);
+    const std::string right = NormalizeAnswer(reference);
     score.exact_match = std::max(score.exact_match, answer == right ? 1.0 : 0.0);
     score.f1 = std::max(score.f1, WordF1(answer, right));
   }
@@ -359,14 +359,14 @@ std::span<const BenchmarkTask> GlueTasks() {
 
 std::span<const BenchmarkTask> SuperGlueTasks() {
   static const std::vector<BenchmarkTask> kTasks = {
-      {"super_glue_boolq", {"accuracy"}},
-      {"super_glue_cb", {"accuracy", "macro_f1"}},
-      {"super_glue_copa", {"accuracy"}},
-      {"super_glue_multirc", {"f1a", "exact_match"}},
-      {"super_glue_record", {"f1", "exact_match"}},
-      {"super_glue_rte", {"accuracy"}},
-      {"super_glue_wic", {"accuracy"}},
-      {"super_glue_wsc", {"accuracy"}},
+      {"superglue_boolq", {"accuracy"}},
+      {"superglue_cb", {"accuracy", "f1_macro"}},
+      {"superglue_copa", {"accuracy"}},
+      {"superglue_multirc", {"f1a", "exact_match"}},
+      {"superglue_record", {"f1", "exact_match"}},
+      {"superglue_rte", {"accuracy"}},
+      {"superglue_wic", {"accuracy"}},
+      {"superglue_wsc", {"accuracy"}},
   };
   return kTasks;
 }

@@ -68,10 +68,7 @@ struct AnswerScore {
 // Each the maximum over the references, of which there is at least one, after NormalizeAnswer (answer_text.h). F1 is
 // that of the words as a bag: 2 common / (words here + words there), 0 if none is common; so two empty answers match
 // exactly and have F1 0. ReCoRD: the references are the entities that are right.
-//
-// `t5_padding` compares with PadPunctuation(reference), as T5's evaluation does (arXiv 1910.10683, its code): a model
-// trained on padded text answers "U . S .", which is "u s" and not the "us" of an unpadded "U.S.".
-AnswerScore ScoreAnswer(std::string_view prediction, std::span<const std::string> references, bool t5_padding = false);
+AnswerScore ScoreAnswer(std::string_view prediction, std::span<const std::string> references);
 
 // ---- Standard errors by bootstrap (Efron 1979).
 
@@ -122,7 +119,7 @@ struct MetricValue {
 };
 
 // SQuAD gives two scores and no rule to make one of them. The default is the rule of every other task with two, ReCoRD
-// with the same two among them. T5's tables (arXiv 1910.10683) show the exact match alone; Tay et al. 2022 (arXiv
+// with the same two among them. T5's main tables (arXiv 1910.10683) show the exact match alone; Tay et al. 2022 (arXiv
 // 2207.10551) do not say.
 enum class SquadValue { kMean, kExactMatch, kF1 };
 
