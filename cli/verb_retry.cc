@@ -28,8 +28,9 @@ void Declare(CLI::App& program) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = program.add_subcommand("retry", "Try failed and diverged cells again");
   verb->add_option("sweep", options->sweep, "Name of the sweep")->required();
-  verb->add_option("cells", options->cells, "Cells of it (default: every failed or diverged one); a done one whose model was "
-                  "not kept is trained again if the sweep has keep_models: all");
+  verb->add_option("cells", options->cells,
+                   "Cells of it (default: every failed or diverged one); a done one whose model was "
+                   "not kept is trained again if the sweep has keep_models: all");
   AddConnectOptions(verb, &options->connect);
   OnRun(verb, [options] { return Retry(*options); });
 }

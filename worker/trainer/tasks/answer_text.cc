@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "worker/trainer/data/corpus.h"
 #include "worker/trainer/tasks/unicode_tables.h"
 
 namespace allometry::trainer {
 
 namespace {
 
-constexpr char32_t kReplacement = 0xFFFD;
 constexpr char32_t kCapitalSigma = 0x3A3, kSmallSigma = 0x3C3, kFinalSigma = 0x3C2;
 constexpr char32_t kCapitalDottedI = 0x130, kDotAbove = 0x307;
 
@@ -25,30 +25,17 @@ bool IsWhiteSpace(char32_t c) {
          Between(c, 0x2000, 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-// Length of the well-formed sequence (RFC 3629) at the front of `text`, and its code point; 0 if there is none.
-size_t Decode(std::string_view text, char32_t* c) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  *c = byte(0);
-  if (*c < 0x80) return 1;
-  const size_t length = *c >= 0xF0 ? 4 : *c >= 0xE0 ? 3 : 2;
-  if (*c < 0xC2 || *c > 0xF4 || text.size() < length) return 0;
-  *c &= 0x7Fu >> length;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-    *c = *c << 6 | (byte(i) & 0x3F);
-  }
-  const bool overlong = (length == 3 && *c < 0x800) || (length == 4 && *c < 0x10000);
-  return overlong || Between(*c, 0xD800, 0xDFFF) || *c > 0x10FFFF ? 0 : length;
-}
-
 std::u32string DecodeUtf8(std::string_view text) {
+  bool replaced = false;
+  const std::string valid = ValidUtf8(text, &replaced);
   std::u32string out;
-  out.reserve(text.size());
-  while (!text.empty()) {
-    char32_t c = 0;
-    const size_t length = Decode(text, &c);
-    out += length == 0 ? kReplacement : c;
-    text.remove_prefix(std::max<size_t>(length, 1));
+  out.reserve(valid.size());
+  for (const char unit : valid) {
+    const auto byte = static_cast<unsigned char>(unit);
+    if ((byte & 0xC0) == 0x80)
+      out.back() = out.back() << 6 | (byte & 0x3F);  // goes on with the character before
+    else
+      out += byte >= 0xF0 ? byte & 0x07 : byte >= 0xE0 ? byte & 0x0F : byte >= 0xC0 ? byte & 0x1F : byte;
   }
   return out;
 }

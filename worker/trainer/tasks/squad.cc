@@ -1,7 +1,7 @@
 // squad: questions about a paragraph, answered by a span of it (Rajpurkar et al. 2016, SQuAD 1.1)
 //   question: Who ate? context: A cat ate.  ->  A cat
 // train-v1.1.json and dev-v1.1.json. T5 (preprocessor `squad`) puts blanks around punctuation in the question, the
-// context and the answers, and scores against answers changed in that way; 11 % of such answers do not match the
+// context and the answers, and scores against answers changed in that way; a tenth of such answers does not match the
 // official ones. Texts stay as they are here, but for white space, which T5 collapses in the input; with t5_padding
 // everything is as T5 has it, references included. The target is the first answer, the references are all.
 #include <algorithm>
