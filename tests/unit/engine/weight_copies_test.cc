@@ -71,9 +71,13 @@ std::set<const void*> WeightMemory(const ModelCase& c, ModelState& state) {
   return memory;
 }
 
+Batch TwoRows() {
+  return {Ids({5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0}, 2), Ids({11, 12, 13, 14, 15, 16, 17, 18, 0, 0}, 2)};
+}
+
 std::multiset<std::string> CopiesOfAStep(const ModelCase& c, ModelState& state) {
   auto optimizer = *MakeOptimizer({}, state.masters());
-  const Batch batch{Ids({5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0}, 2), Ids({11, 12, 13, 14, 15, 16, 17, 18, 0, 0}, 2)};
+  const Batch batch = TwoRows();
   state.model().train();
   const auto step = [&] {
     state.model().BeginStep(1);
@@ -90,6 +94,22 @@ TEST(WeightCopies, AStepInFloat32CopiesNone) {
   for (const ModelCase& c : ModelCases()) {
     ModelState state(MakeModel(c.Spec(SmallShape()), 1), at::kCPU, /*bf16=*/false);
     EXPECT_EQ(CopiesOfAStep(c, state), std::multiset<std::string>{}) << c.Name();
+  }
+}
+
+// A gradient in another layout is copied when it is accumulated; experts' gradients are most of a model.
+TEST(WeightCopies, GradientsComeInTheLayoutOfTheirWeights) {
+  for (const ModelCase& c : ModelCases()) {
+    const auto model = MakeModel(c.Spec(SmallShape()), 1);
+    model->train();
+    std::set<std::string> other_layout;
+    for (const auto& item : model->named_parameters())
+      if (!IsTable(c, item.key()))
+        item.value().register_hook([&other_layout, name = item.key()](const at::Tensor& gradient) {
+          if (!gradient.is_contiguous()) other_layout.insert(name);
+        });
+    model->ComputeLoss(TwoRows()).nll_sum.backward();
+    EXPECT_EQ(other_layout, std::set<std::string>{}) << c.Name();
   }
 }
 
