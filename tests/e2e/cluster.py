@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -51,9 +52,12 @@ def wait_until(condition, what):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the range that outgoing connections are given: nobody takes it while a coordinator is down."""
+    for port in random.sample(range(10_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port among a hundred")
 
 
 class Process:
