@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <set>
 
+#include "cli/task_files.h"
 #include "common/files.h"
 #include "common/sha256.h"
 #include "coordinator/grid/known_tasks.h"
@@ -60,7 +61,7 @@ fs::path FolderOf(const KnownData& known, const DataFolders& data) {
 
 common::Status AddKnown(const KnownData& known, const std::string& role, const DataFolders& data,
                         std::vector<v1::ManifestFile>* manifest) {
-  for (std::string_view name : known.files) {
+  for (std::string_view name : known.layouts.front()) {
     const fs::path path = FolderOf(known, data) / name;
     std::error_code ignored;
     if (!fs::exists(path, ignored))
@@ -68,6 +69,20 @@ common::Status AddKnown(const KnownData& known, const std::string& role, const D
                               ", which comes with the Debian package " + std::string(known.package) +
                               ": apt-get install " + std::string(known.package));
     ALLO_ASSIGN_OR_RETURN(auto file, Describe(role, path));
+    manifest->push_back(std::move(file));
+  }
+  return common::Ok();
+}
+
+common::Status AddTask(const v1::TaskSpec& task, const fs::path& root, const DataFolders& data,
+                       std::vector<v1::ManifestFile>* manifest) {
+  const std::string role = "task:" + task.name();
+  const KnownData* known = FindKnown(coordinator::KnownTasks(), task.name());
+  if (known != nullptr && !known->package.empty()) return AddKnown(*known, role, data, manifest);
+  ALLO_ASSIGN_OR_RETURN(const std::vector<TaskFile> files, FindTaskFiles(task, root));
+  for (const auto& [name, path] : files) {
+    ALLO_ASSIGN_OR_RETURN(v1::ManifestFile file, Describe(role, path));
+    file.set_name(name);  // without the ending of a packed one: content tells
     manifest->push_back(std::move(file));
   }
   return common::Ok();
@@ -88,17 +103,17 @@ DataFolders DataFoldersFromEnvironment() {
 common::Result<std::vector<v1::ManifestFile>> ResolveManifest(const v1::SweepSpec& spec, const fs::path& folder,
                                                               const DataFolders& data) {
   std::vector<v1::ManifestFile> manifest;
-  ALLO_RETURN_IF_ERROR(AddText(spec, folder, &manifest));
+  const fs::path root = folder / spec.data_root();
+  ALLO_RETURN_IF_ERROR(AddText(spec, root, &manifest));
   if (const KnownData* corpus = FindKnown(coordinator::KnownCorpora(), spec.data().corpus()))
     ALLO_RETURN_IF_ERROR(AddKnown(*corpus, "corpus", data, &manifest));
   if (!spec.tokenizer().model().empty()) {
     const fs::path model = spec.tokenizer().model();
-    ALLO_ASSIGN_OR_RETURN(auto file, Describe("tokenizer", model.is_absolute() ? model : folder / model));
+    ALLO_ASSIGN_OR_RETURN(auto file, Describe("tokenizer", root / model));
     manifest.push_back(std::move(file));
   }
-  for (const v1::TaskSpec& task : spec.finetuning().tasks())
-    if (const KnownData* known = FindKnown(coordinator::KnownTasks(), task.name()))
-      ALLO_RETURN_IF_ERROR(AddKnown(*known, "task:" + task.name(), data, &manifest));
+  for (const v1::TaskSpec& task : coordinator::TasksOf(spec))
+    ALLO_RETURN_IF_ERROR(AddTask(task, root, data, &manifest));
   return manifest;
 }
 

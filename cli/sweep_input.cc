@@ -13,12 +13,19 @@ constexpr int kTries = 3;
 
 }  // namespace
 
-common::Result<SweepInput> ReadSweepInput(const std::filesystem::path& file) {
+common::Result<SweepInput> ReadSweepInput(const std::filesystem::path& file, const std::string& data_root) {
   SweepInput input;
   ALLO_ASSIGN_OR_RETURN(input.spec, coordinator::ReadSweepFile(file));
+  if (!data_root.empty()) input.spec.set_data_root(std::filesystem::absolute(data_root).lexically_normal().string());
   const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
   ALLO_ASSIGN_OR_RETURN(input.manifest, ResolveManifest(input.spec, folder));
   return input;
+}
+
+void AddDataRootOption(CLI::App* verb, std::string* data_root) {
+  verb->add_option(
+      "--data-root", *data_root,
+      "Folder that the sweep's data, tokenizer and tasks are looked for in, in place of the file's data_root");
 }
 
 common::Result<v1::SubmitResponse> Submit(Client& client, const SweepInput& input, bool update) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -15,7 +16,10 @@ struct SweepInput {
   v1::SweepSpec spec;
   std::vector<v1::ManifestFile> manifest;
 };
-common::Result<SweepInput> ReadSweepInput(const std::filesystem::path& file);
+// `data_root`, unless empty, goes before the file's and is relative to the working folder.
+common::Result<SweepInput> ReadSweepInput(const std::filesystem::path& file, const std::string& data_root);
+// --data-root, for verbs that read a sweep file.
+void AddDataRootOption(CLI::App* verb, std::string* data_root);
 
 // Submits under a request id of its own, tried again while the coordinator cannot be reached for a moment.
 common::Result<v1::SubmitResponse> Submit(Client& client, const SweepInput& input, bool update);

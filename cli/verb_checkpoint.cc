@@ -23,6 +23,7 @@ struct Options {
   std::string out;
   std::string tokenizer;
   std::string cell;
+  std::string what;
   ConnectOptions connect;
   OutputOptions output;
 };
@@ -92,25 +93,23 @@ int Export(const Options& options) {
   return RunTrainer(words, options.output);
 }
 
-// What a cell left, as a folder: the model of a training, the data of a preparation.
+// What a cell left, as a folder: the model of a training, the data of a preparation, or what is named.
 int Fetch(const Options& options) {
   ALLO_ASSIGN_OR_FAIL(const auto client, Client::Open(options.connect));
   v1::OutputsRequest request;
   request.set_cell(options.cell);
+  request.set_output(options.what);
   ALLO_ASSIGN_OR_FAIL(const v1::OutputsResponse answer,
                       client->Call(client->sweeps(), &v1::SweepService::Stub::Outputs, request));
-  const std::string wanted = answer.kind() == v1::RUN_KIND_PREPARE ? "data" : "model";
-  for (const v1::Output& output : answer.outputs()) {
-    if (output.name() != wanted) continue;
-    CountInterrupts();
-    const auto fetched = FetchOutput(*client, options.connect.ca_file, output, options.out);
-    if (InterruptCount() > 0) return kExitInterrupted;
-    if (!fetched) return Fail(fetched.error());
-    if (wanted == "model") return RunTrainer({"show", options.out}, options.output);
-    std::cout << options.out << ": " << output.files_size() << " files\n";
-    return kExitOk;
-  }
-  return Fail(common::NotFound("cell '" + options.cell + "' left no " + wanted));
+  if (answer.outputs().empty()) return Fail(common::NotFound("cell '" + options.cell + "' left nothing"));
+  const v1::Output& output = answer.outputs(0);
+  CountInterrupts();
+  const auto fetched = FetchOutput(*client, options.connect.ca_file, output, options.out);
+  if (InterruptCount() > 0) return kExitInterrupted;
+  if (!fetched) return Fail(fetched.error());
+  if (output.name() == "model") return RunTrainer({"show", options.out}, options.output);
+  std::cout << options.out << ": " << output.files_size() << " files\n";
+  return kExitOk;
 }
 
 void AddFolders(CLI::App* verb, const std::shared_ptr<Options>& options, const char* folder, const char* out) {
@@ -130,9 +129,11 @@ void Declare(CLI::App& program) {
   AddOutputOptions(give, &options->output);
   OnRun(give, [options] { return Export(*options); });
   CLI::App* fetch =
-      verb->add_subcommand("fetch", "Copy what a done cell left, its model or data, from the coordinator");
+      verb->add_subcommand("fetch", "Copy what a done cell left, its model, data or predictions, from the coordinator");
   fetch->add_option("cell", options->cell, "<sweep>/<cell>")->required();
   fetch->add_option("-o,--output", options->out, "Folder to write; new or empty")->required();
+  fetch->add_option("--what", options->what, "Which of them (default: the model, or a preparation's data)")
+      ->check(CLI::IsMember({"model", "data", "predictions"}));
   AddConnectOptions(fetch, &options->connect);
   AddOutputOptions(fetch, &options->output);
   OnRun(fetch, [options] { return Fetch(*options); });

@@ -72,7 +72,7 @@ Finding BuiltinTrainer(const Trainers& trainers) {
 }
 
 Finding Known(const coordinator::KnownData& known) {
-  for (std::string_view file : known.files)
+  for (std::string_view file : known.layouts.front())
     if (std::error_code ignored; !fs::exists(fs::path(known.folder) / file, ignored))
       return {std::string(known.name), false, false, "apt-get install " + std::string(known.package)};
   return {std::string(known.name), true, false, std::string(known.folder)};
@@ -113,7 +113,8 @@ int Doctor(const Options& options) {
   std::vector<Finding> findings{Build(), Processors(), BuiltinTrainer(trainers), DataDirectory(data_dir),
                                 Coordinator(data_dir)};
   for (const auto& known : coordinator::KnownCorpora()) findings.push_back(Known(known));
-  for (const auto& known : coordinator::KnownTasks()) findings.push_back(Known(known));
+  for (const auto& known : coordinator::KnownTasks())
+    if (!known.package.empty()) findings.push_back(Known(known));
   common::Table table;
   table.name = "checks";
   table.columns = {{"check", "check", "", common::ColumnKind::kText},

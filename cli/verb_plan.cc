@@ -12,7 +12,9 @@ namespace {
 
 struct Options {
   std::string file;
+  std::string data_root;
   bool offline = false;
+  double device_flops = 0;
   ConnectOptions connect;
   OutputOptions output;
 };
@@ -63,14 +65,21 @@ common::Json PlanJson(const common::Table& table, const v1::PlanResponse& plan) 
 }
 
 int Plan(const Options& options) {
-  ALLO_ASSIGN_OR_FAIL(const SweepInput input, ReadSweepInput(options.file));
+  ALLO_ASSIGN_OR_FAIL(const SweepInput input, ReadSweepInput(options.file, options.data_root));
   auto there = options.offline ? common::Result<v1::PlanResponse>(common::NotFound("")) : PlanThere(options, input);
   const bool named = !options.connect.coordinator.empty();
   if (!there && (named || !Absent(there.error()))) return Fail(there.error());
   const bool asked = there.ok();
   ALLO_ASSIGN_OR_FAIL(const v1::PlanResponse plan, asked ? std::move(there) : PlanHere(input));
-  const common::Table table = PlanTable(plan, asked);
-  Print(table, PlanJson(table, plan), options.output);
+  common::Table table = PlanTable(plan, asked);
+  common::Json json = PlanJson(table, plan);
+  if (options.device_flops > 0) {
+    const double hours = plan.training_flops() / options.device_flops / 3600;
+    json["device_hours"] = hours;
+    table.notes.push_back(common::FormatQuantity(hours) + " device hours at " +
+                          common::FormatQuantity(options.device_flops) + " FLOP/s");
+  }
+  Print(table, json, options.output);
   return kExitOk;
 }
 
@@ -79,7 +88,11 @@ void Declare(CLI::App& program) {
   CLI::App* verb = program.add_subcommand(
       "plan", "Show every cell of a sweep with parameters, FLOPs, memory and what exists already; changes nothing");
   verb->add_option("sweep", options->file, "Sweep file (YAML)")->required();
+  AddDataRootOption(verb, &options->data_root);
   verb->add_flag("--offline", options->offline, "Ask no coordinator");
+  verb->add_option("--device-flops", options->device_flops,
+                   "FLOP/s that one device keeps up while it trains: says how many device hours the sweep takes")
+      ->check(CLI::PositiveNumber);
   AddConnectOptions(verb, &options->connect);
   AddOutputOptions(verb, &options->output);
   OnRun(verb, [options] { return Plan(*options); });

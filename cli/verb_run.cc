@@ -28,6 +28,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   std::string file, data_dir;
+  std::string data_root;
   std::vector<std::string> trainers, data_roots;
   int slots = 0, threads = 0;
   int64_t grace_s = 30, checkpoint_interval_s = 30;
@@ -132,7 +133,7 @@ int End(const Options& options, const coordinator::CoordinatorServer& server, Cl
 }
 
 int RunSweep(const Options& options) {
-  ALLO_ASSIGN_OR_FAIL(const SweepInput input, ReadSweepInput(options.file));
+  ALLO_ASSIGN_OR_FAIL(const SweepInput input, ReadSweepInput(options.file, options.data_root));
   ALLO_ASSIGN_OR_FAIL(const Trainers trainers, ParseTrainers(options.trainers));
   if (const auto known = CheckTrainer(input.spec, trainers); !known) return Fail(known.error());
   coordinator::CoordinatorOptions settings;
@@ -160,6 +161,7 @@ void Declare(CLI::App& program) {
       "run",
       "Run a sweep on this machine from beginning to end: coordinator, worker, results. Run again, it continues");
   verb->add_option("sweep", options->file, "Sweep file (YAML)")->required();
+  AddDataRootOption(verb, &options->data_root);
   AddDataOption(verb, &options->data_dir);
   verb->add_option("--slots", options->slots, "Cells at once (default: one a processor; with GPUs: one each)")
       ->check(CLI::Range(1, 1024));

@@ -13,6 +13,7 @@ namespace {
 
 struct Options {
   std::string file;
+  std::string data_root;
   bool update = false;
   bool wait = false;
   bool no_upload = false;
@@ -20,7 +21,7 @@ struct Options {
 };
 
 int SubmitSweep(const Options& options) {
-  ALLO_ASSIGN_OR_FAIL(const SweepInput input, ReadSweepInput(options.file));
+  ALLO_ASSIGN_OR_FAIL(const SweepInput input, ReadSweepInput(options.file, options.data_root));
   ALLO_ASSIGN_OR_FAIL(const auto client, Client::Open(options.connect));
   if (!options.no_upload)
     if (const auto uploaded = UploadRawFiles(*client, options.connect.ca_file, input.manifest); !uploaded)
@@ -41,6 +42,7 @@ void Declare(CLI::App& program) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = program.add_subcommand("submit", "Hand a sweep to the coordinator");
   verb->add_option("sweep", options->file, "Sweep file (YAML)")->required();
+  AddDataRootOption(verb, &options->data_root);
   verb->add_flag("--update", options->update, "Replace the spec of a sweep of this name; results are kept");
   verb->add_flag("--wait", options->wait, "Watch until it ends; exit code 0 all done, 1 some failed");
   verb->add_flag("--no-upload", options->no_upload,

@@ -17,7 +17,7 @@ struct CellParent {
 
 // One resolved cell of a sweep: what a run is made of. Names, tags and costs are not part of its identity.
 struct Cell {
-  std::string name;  // "prepare", "<label>-<size>-s<seed>", the same with "-ft" behind it
+  std::string name;  // "prepare", "<label>-<size>-s<seed>", the same with "-ft" or "-ft-<task>" behind it
   v1::RunKind kind = v1::RUN_KIND_UNSPECIFIED;
   std::string architecture;  // its label; empty for `prepare`
   std::string size;          // with what the axes changed, as in "small-nl16"; empty for `prepare`

@@ -82,6 +82,7 @@ v1::RunKind KindFromName(const std::string& name);
 v1::RunState StateMessage(scheduler::RunState state);
 // Decides whether a second submission under a name is the same: cells and everything that steers them.
 std::string ContentHash(const v1::SweepSpec& spec, const std::vector<Cell>& cells);
+v1::Output OutputOf(const std::string& name, const std::vector<store::FileRow>& files);
 // One line of at most 500 bytes.
 std::string OneLine(const std::string& text);
 

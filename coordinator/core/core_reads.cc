@@ -248,27 +248,31 @@ Result<v1::ExplainResponse> Core::Explain(const v1::ExplainRequest& request) {
   return response;
 }
 
+namespace {
+
+common::Error ModelNotKept(const std::string& path, const std::string& sweep, const std::string& cell) {
+  return common::FailedPrecondition("the model of cell '" + path +
+                                    "' was not kept: submit the sweep with 'keep_models: all' (--update), " +
+                                    "then allo retry " + sweep + " " + cell + " trains it again");
+}
+
+}  // namespace
+
 Result<v1::OutputsResponse> Core::OutputsOfCell(const v1::OutputsRequest& request) {
   ALLO_ASSIGN_OR_RETURN(const store::CellRow row, FindCell(request.cell()));
   const scheduler::Run& run = *state_.FindRun(row.run_id);
   if (run.state != RunState::kDone)
     return common::FailedPrecondition("cell '" + request.cell() + "' is not done: allo explain " + request.cell());
+  const std::string usual = run.kind == scheduler::Kind::kPrepare ? "data" : "model";
+  const std::string& wanted = request.output().empty() ? usual : request.output();
+  const std::vector<store::FileRow> files = store_->OutputsOf(row.run_id, wanted);
+  ALLO_RETURN_IF_ERROR(store_->TakeError());
+  if (files.empty())
+    return wanted == "model" ? ModelNotKept(request.cell(), sweeps_.at(row.sweep_id).name, row.name)
+                             : common::NotFound("cell '" + request.cell() + "' left no output '" + wanted + "'");
   v1::OutputsResponse response;
   response.set_kind(static_cast<v1::RunKind>(run.kind));
-  for (const store::FileRow& file : store_->AllOutputsOf(row.run_id)) {
-    if (response.outputs().empty() || response.outputs().rbegin()->name() != file.name)
-      response.add_outputs()->set_name(file.name);
-    v1::BlobFile* blob = response.mutable_outputs()->rbegin()->add_files();
-    blob->set_path(file.path);
-    blob->set_sha256(file.sha256);
-    blob->set_bytes(file.bytes);
-  }
-  ALLO_RETURN_IF_ERROR(store_->TakeError());
-  if (response.outputs().empty())
-    return common::FailedPrecondition("the model of cell '" + request.cell() +
-                                      "' was not kept: submit the sweep with 'keep_models: all' (--update), " +
-                                      "then allo retry " + sweeps_.at(row.sweep_id).name + " " + row.name +
-                                      " trains it again");
+  *response.add_outputs() = OutputOf(wanted, files);
   return response;
 }
 

@@ -81,18 +81,6 @@ std::vector<store::FileRow> FilesOf(const v1::Output& output) {
   return files;
 }
 
-v1::Output OutputOf(const std::string& name, const std::vector<store::FileRow>& files) {
-  v1::Output output;
-  output.set_name(name);
-  for (const store::FileRow& row : files) {
-    v1::BlobFile* file = output.add_files();
-    file->set_path(row.path);
-    file->set_sha256(row.sha256);
-    file->set_bytes(row.bytes);
-  }
-  return output;
-}
-
 const v1::Output* CheckpointIn(const v1::FinishRequest& request) {
   for (const v1::Output& output : request.outputs())
     if (output.name() == "checkpoint") return &output;
@@ -274,8 +262,9 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   finished.generation = request.generation();
   finished.outcome = outcome;
   finished.last_step = request.last_step();
-  finished.keeps_outputs =
-      std::ranges::any_of(request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint"; });
+  // Predictions are kept of every run, and no other run needs them.
+  finished.keeps_outputs = std::ranges::any_of(
+      request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint" && o.name() != "predictions"; });
   finished.message = request.message();
   if (outcome == Outcome::kOutOfMemory) finished.batch_sequences = BatchSequencesOf(run_id);
   scheduler::Actions actions = Step(state_, finished, batch.boot_ms);

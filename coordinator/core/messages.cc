@@ -109,4 +109,16 @@ std::string OneLine(const std::string& text) {
   return line;
 }
 
+v1::Output OutputOf(const std::string& name, const std::vector<store::FileRow>& files) {
+  v1::Output output;
+  output.set_name(name);
+  for (const store::FileRow& row : files) {
+    v1::BlobFile* file = output.add_files();
+    file->set_path(row.path);
+    file->set_sha256(row.sha256);
+    file->set_bytes(row.bytes);
+  }
+  return output;
+}
+
 }  // namespace allometry::coordinator

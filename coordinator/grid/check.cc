@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -77,6 +78,9 @@ const std::map<std::string, Range>& Ranges() {
       {"FinetuningSpec.dropout", {0, 0.99}},
       {"FinetuningSpec.mixture_cap", {1, kMany}},
       {"FinetuningSpec.z_loss", {0, 1e6}},
+      {"FinetuningSpec.holdout", {0, kMany}},
+      {"FinetuningSpec.early_stop", {0, kMany}},
+      {"FinetuningSpec.evaluate_every_steps", {1, kMany}},
       {"TaskSpec.max_train", {1, kMany}},
       {"TaskSpec.max_valid", {1, kMany}},
       {"SchedulingSpec.priority", {-1e6, 1e6}},
@@ -98,6 +102,9 @@ const std::map<std::string, std::vector<std::string>>& Choices() {
       {"OptimizerSpec.schedule", {"inverse_sqrt", "constant", "cosine", "wsd"}},
       {"PretrainingSpec.objective", {"span_corruption"}},
       {"FinetuningSpec.select", {"last", "best"}},
+      {"FinetuningSpec.decoding", {"greedy", "rank"}},
+      {"FinetuningSpec.mode", {"mixture", "separate"}},
+      {"TaskSpec.decoding", {"greedy", "rank"}},
       {"SchedulingSpec.policy", {"fewest_flops_first", "fifo"}},
   };
   return choices;
@@ -328,14 +335,46 @@ class SpecChecker {
 
   void CheckFinetuning() {
     if (!spec_.has_finetuning()) return;
-    if (spec_.finetuning().tasks().empty()) Add("finetuning", "finetuning.tasks is missing: name at least one task");
+    const v1::FinetuningSpec& f = spec_.finetuning();
+    if (f.tasks().empty()) Add("finetuning", "finetuning.tasks is missing: name at least one task");
+    if (f.select() != "best" && (f.holdout() > 0 || f.early_stop() > 0))
+      Add("finetuning", "finetuning.holdout and finetuning.early_stop select checkpoints: they need select: best");
+    for (int i = 0; i < f.tasks_size(); ++i) CheckTask(At("finetuning.tasks", i), f.tasks(i));
     std::set<std::string> names;
-    for (int i = 0; i < spec_.finetuning().tasks_size(); ++i) {
-      const std::string path = At("finetuning.tasks", i), &name = spec_.finetuning().tasks(i).name();
-      if (!names.insert(name).second) Add(path, path + ": task '" + name + "' comes twice");
-      if (IsBuiltin(spec_) && !FindKnown(KnownTasks(), name))
-        Add(path + ".name", OneOf(path + ".name", name, NamesOf(KnownTasks())));
+    for (const v1::TaskSpec& task : TasksOf(spec_))
+      if (!names.insert(task.name()).second)
+        Add("finetuning", "finetuning.tasks: task '" + task.name() + "' comes twice");
+  }
+
+  void CheckTask(const std::string& path, const v1::TaskSpec& task) {
+    if (!IsBuiltin(spec_)) return;
+    if (IsOwnTask(task)) return CheckOwnTask(path, task);
+    if (!FindKnown(KnownTasks(), task.name()) && !IsTaskGroup(task.name())) {
+      std::vector<std::string> names = NamesOf(KnownTasks());
+      names.insert(names.end(), {"glue", "superglue"});
+      Add(path + ".name", OneOf(path + ".name", task.name(), names) + "; a task of your own has train and valid");
     }
+    if (task.metrics_size() > 0)
+      Add(path + ".metrics",
+          path + ".metrics is for tasks of one's own; " + task.name() + " is measured as its benchmark does");
+    if (task.t5_padding() && task.name() != "squad") Add(path + ".t5_padding", path + ".t5_padding is for squad only");
+    if (task.decoding() == "rank" && task.name() == "squad")
+      Add(path + ".decoding", path + ".decoding: squad has no choices to rank; it is answered in words (greedy)");
+  }
+
+  void CheckOwnTask(const std::string& path, const v1::TaskSpec& task) {
+    CheckName(path + ".name", task.name());
+    if (FindKnown(KnownTasks(), task.name()) || IsTaskGroup(task.name()))
+      Add(path + ".name", path + ".name: '" + task.name() + "' is a built-in task, which needs no train and valid");
+    if (task.train().empty() || task.valid().empty())
+      Add(path, path + " needs both train and valid, files of JSON lines");
+    const auto file = [](const std::string& text) { return std::filesystem::path(text).filename(); };
+    if (file(task.train()) == file(task.valid()))
+      Add(path, path + ".train and .valid have the same file name: rename one of them");
+    if (!task.folder().empty()) Add(path + ".folder", path + ".folder is for the benchmarks' tasks");
+    for (const std::string& metric : task.metrics())
+      if (const std::vector<std::string> known{"accuracy", "exact_match", "f1"}; std::ranges::count(known, metric) == 0)
+        Add(path + ".metrics", OneOf(path + ".metrics", metric, known));
   }
 
   void CheckOptimizer(const v1::OptimizerSpec& optimizer, const std::string& path) {

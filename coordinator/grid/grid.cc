@@ -5,6 +5,7 @@
 
 #include "coordinator/grid/check.h"
 #include "coordinator/grid/identity.h"
+#include "coordinator/grid/known_tasks.h"
 #include "coordinator/grid/runs.h"
 #include "coordinator/grid/shapes.h"
 
@@ -34,7 +35,7 @@ common::Status CheckManifest(const v1::SweepSpec& spec, const std::vector<v1::Ma
   if (!IsBuiltin(spec)) return common::Ok();
   if (!spec.tokenizer().model().empty() && !has("tokenizer"))
     return common::InvalidArgument("the manifest lacks the tokenizer's model " + spec.tokenizer().model());
-  for (const v1::TaskSpec& task : spec.finetuning().tasks())
+  for (const v1::TaskSpec& task : TasksOf(spec))
     if (!has("task:" + task.name()))
       return common::InvalidArgument("the manifest has no file of the task " + task.name());
   return common::Ok();
@@ -43,7 +44,10 @@ common::Status CheckManifest(const v1::SweepSpec& spec, const std::vector<v1::Ma
 class Expander {
  public:
   Expander(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest)
-      : spec_(spec), manifest_(manifest), tags_(spec.tags().begin(), spec.tags().end()) {}
+      : spec_(spec),
+        manifest_(manifest),
+        tags_(spec.tags().begin(), spec.tags().end()),
+        finetunings_(FinetuningsOf(spec)) {}
 
   common::Result<std::vector<Cell>> Expand() {
     ALLO_ASSIGN_OR_RETURN(const std::vector<GridShape> shapes, ShapesOf(spec_));
@@ -93,7 +97,8 @@ class Expander {
       Cell pretrain = Pretrain(model, pretraining.steps(), seed);
       const std::string parent = pretrain.identity;
       place(std::move(pretrain), name, pretraining);
-      if (spec_.has_finetuning()) place(Finetune(model, parent, seed), name + "-ft", finetuning);
+      for (const auto& [suffix, tasks] : finetunings_)
+        place(Finetune(model, tasks, parent, seed), name + suffix, finetuning);
     }
   }
 
@@ -103,8 +108,18 @@ class Expander {
     return cell;
   }
 
-  Cell Finetune(const Json& model, const std::string& parent, uint64_t seed) {
-    Cell cell = NewCell(v1::RUN_KIND_FINETUNE, FinetuneRun(spec_, manifest_, model, data_, parent, seed));
+  // The tasks of each fine-tuning of a model, by what is put behind the cell's name.
+  static std::vector<std::pair<std::string, std::vector<v1::TaskSpec>>> FinetuningsOf(const v1::SweepSpec& spec) {
+    if (!spec.has_finetuning()) return {};
+    const std::vector<v1::TaskSpec> tasks = TasksOf(spec);
+    if (spec.finetuning().mode() != "separate") return {{"-ft", tasks}};
+    std::vector<std::pair<std::string, std::vector<v1::TaskSpec>>> each;
+    for (const v1::TaskSpec& task : tasks) each.push_back({"-ft-" + task.name(), {task}});
+    return each;
+  }
+
+  Cell Finetune(const Json& model, const std::vector<v1::TaskSpec>& tasks, const std::string& parent, uint64_t seed) {
+    Cell cell = NewCell(v1::RUN_KIND_FINETUNE, FinetuneRun(spec_, manifest_, model, tasks, data_, parent, seed));
     if (IsBuiltin(spec_)) cell.parents.push_back({"data", data_});
     cell.parents.push_back({"model", parent});
     return cell;
@@ -175,6 +190,7 @@ class Expander {
   const v1::SweepSpec& spec_;
   const std::vector<v1::ManifestFile>& manifest_;
   const std::map<std::string, std::string> tags_;
+  const std::vector<std::pair<std::string, std::vector<v1::TaskSpec>>> finetunings_;
   std::string data_;  // identity of the preparing run
   std::vector<Cell> cells_;
 };

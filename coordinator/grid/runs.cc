@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+
+#include "coordinator/grid/known_tasks.h"
 
 namespace allometry::coordinator {
 namespace {
@@ -47,10 +50,18 @@ Json TokenizerOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
   return tokenizer;
 }
 
+std::string NameOf(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
 Json PreparedTask(const v1::TaskSpec& task, const std::vector<v1::ManifestFile>& manifest) {
   Json prepared{{"name", task.name()}, {"files", FilesOf(manifest, "task:" + task.name())}};
   if (task.has_max_train()) prepared["max_train"] = task.max_train();
   if (task.has_max_valid()) prepared["max_valid"] = task.max_valid();
+  if (task.t5_padding()) prepared["t5_padding"] = true;
+  if (!IsOwnTask(task)) return prepared;
+  prepared["train"] = NameOf(task.train());
+  prepared["valid"] = NameOf(task.valid());
+  if (task.metrics_size() > 0)
+    prepared["metrics"] = std::vector<std::string>(task.metrics().begin(), task.metrics().end());
   return prepared;
 }
 
@@ -87,7 +98,23 @@ Json ObjectiveOf(const v1::PretrainingSpec& p) {
 }
 
 int64_t EvaluationEvery(const v1::FinetuningSpec& finetuning, int64_t steps) {
+  if (finetuning.has_evaluate_every_steps()) return finetuning.evaluate_every_steps();
   return finetuning.select() == "best" ? std::max<int64_t>(1, steps / kEvaluationsForSelection) : 0;
+}
+
+// Training examples of a task that checkpoints are selected by.
+int64_t HoldoutOf(const v1::FinetuningSpec& finetuning) {
+  if (finetuning.select() != "best") return 0;
+  return Or<int64_t>(finetuning.has_holdout(), finetuning.holdout(), 256);
+}
+
+// Answers to WordNet's tasks are single words; others, free text among them, take more.
+int64_t DefaultTargetLength(const v1::SweepSpec& spec) {
+  const bool words = std::ranges::all_of(TasksOf(spec), [&](const v1::TaskSpec& task) {
+    const KnownData* known = FindKnown(KnownTasks(), task.name());
+    return !IsBuiltin(spec) || (known != nullptr && known->benchmark == "wordnet");
+  });
+  return words ? 8 : 64;
 }
 
 void AddNumericsVersion(const v1::SweepSpec& spec, Json* run) {
@@ -100,7 +127,7 @@ void AddNumericsVersion(const v1::SweepSpec& spec, Json* run) {
 
 Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
   Json tasks = Json::array();
-  for (const v1::TaskSpec& task : spec.finetuning().tasks()) tasks.push_back(PreparedTask(task, manifest));
+  for (const v1::TaskSpec& task : TasksOf(spec)) tasks.push_back(PreparedTask(task, manifest));
   std::sort(tasks.begin(), tasks.end(), [](const Json& a, const Json& b) { return a["name"] < b["name"]; });
   return {{"kind", "prepare"},
           {"trainer", TrainerOf(spec)},
@@ -161,12 +188,15 @@ Json PretrainRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
 }
 
 Json FinetuneRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest, const Json& model,
-                 const std::string& data, const std::string& parent, uint64_t seed) {
+                 const std::vector<v1::TaskSpec>& chosen, const std::string& data, const std::string& parent,
+                 uint64_t seed) {
   const v1::FinetuningSpec& f = spec.finetuning();
   const StepSize step = FinetuningStep(spec);
   Json tasks = Json::array();
-  for (const v1::TaskSpec& task : f.tasks())
+  for (const v1::TaskSpec& task : chosen) {
     tasks.push_back(IsBuiltin(spec) ? Json{{"name", task.name()}} : PreparedTask(task, manifest));
+    if (!task.decoding().empty()) tasks.back()["decoding"] = task.decoding();
+  }
   Json run{{"kind", "finetune"},
            {"trainer", TrainerOf(spec)},
            {"model", model},
@@ -184,6 +214,9 @@ Json FinetuneRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
            {"shuffle_labels", f.shuffle_labels()},
            {"evaluation", {{"every_steps", EvaluationEvery(f, FinetuningSteps(spec))}}}};
   if (f.z_loss() > 0) run["z_loss"] = f.z_loss();
+  if (f.decoding() == "rank") run["decoding"] = "rank";
+  if (const int64_t holdout = HoldoutOf(f); holdout > 0) run["holdout"] = holdout;
+  if (f.early_stop() > 0) run["early_stop"] = f.early_stop();
   if (IsBuiltin(spec)) run["data"] = data;
   AddNumericsVersion(spec, &run);
   return run;
@@ -198,7 +231,7 @@ StepSize PretrainingStep(const v1::SweepSpec& spec) {
 StepSize FinetuningStep(const v1::SweepSpec& spec) {
   const v1::FinetuningSpec& f = spec.finetuning();
   return {{Or<int64_t>(f.has_input_length(), f.input_length(), 128),
-           Or<int64_t>(f.has_target_length(), f.target_length(), 8)},
+           f.has_target_length() ? f.target_length() : DefaultTargetLength(spec)},
           Or<int64_t>(f.has_batch_sequences(), f.batch_sequences(), 128)};
 }
 

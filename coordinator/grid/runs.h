@@ -24,9 +24,10 @@ common::Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& arch
 common::Json PretrainRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest,
                          const common::Json& model, const std::string& data, int64_t steps, uint64_t seed);
 
-// `parent`: the identity of the pretraining run.
+// `tasks`: those of TasksOf(spec) that the run trains on. `parent`: the identity of the pretraining run.
 common::Json FinetuneRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest,
-                         const common::Json& model, const std::string& data, const std::string& parent, uint64_t seed);
+                         const common::Json& model, const std::vector<v1::TaskSpec>& tasks, const std::string& data,
+                         const std::string& parent, uint64_t seed);
 
 // What one step trains on.
 struct StepSize {

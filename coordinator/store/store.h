@@ -92,7 +92,6 @@ class Store {
   void DropResult(int64_t run_id);  // with outputs: the run is to run again
   void PutOutputs(int64_t run_id, const std::vector<FileRow>& files);
   std::vector<FileRow> OutputsOf(int64_t run_id, const std::string& name);
-  std::vector<FileRow> AllOutputsOf(int64_t run_id);  // by name, then by path
   void PutCheckpoint(int64_t run_id, const std::vector<FileRow>& files);
   std::vector<FileRow> CheckpointOf(int64_t run_id);
   bool NamesBlob(const std::string& sha256);

@@ -167,11 +167,6 @@ std::vector<FileRow> Store::OutputsOf(int64_t run_id, const std::string& name) {
       "SELECT name, path, sha256, bytes, '' FROM outputs WHERE run_id = ? AND name = ? ORDER BY path", run_id, name));
 }
 
-std::vector<FileRow> Store::AllOutputsOf(int64_t run_id) {
-  return FilesFrom(
-      (*db_)("SELECT name, path, sha256, bytes, '' FROM outputs WHERE run_id = ? ORDER BY name, path", run_id));
-}
-
 std::vector<FileRow> Store::CheckpointOf(int64_t run_id) {
   return FilesFrom(
       (*db_)("SELECT name, path, sha256, bytes, '' FROM checkpoint_files WHERE run_id = ? ORDER BY path", run_id));

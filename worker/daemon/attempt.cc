@@ -452,8 +452,9 @@ void Attempt::Deliver(FinishRequest finish) {
 }
 
 common::Status Attempt::UploadOutputs(FinishRequest* finish) {
-  if (!spec_.keep_outputs() || !result_.contains("outputs") || !result_["outputs"].is_object()) return common::Ok();
+  if (!result_.contains("outputs") || !result_["outputs"].is_object()) return common::Ok();
   for (const auto& [name, folder] : result_["outputs"].items()) {
+    if (!spec_.keep_outputs() && name != "predictions") continue;
     if (!folder.is_string()) return common::InvalidArgument("output '" + name + "' is no text");
     ALLO_ASSIGN_OR_RETURN(const fs::path path, directory_.Resolve(folder.get<std::string>()));
     ALLO_ASSIGN_OR_RETURN(Package package, PackFiles(name, path, ""));

@@ -14,6 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using common::ErrorCode;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class ManifestTest : public ::testing::Test {
@@ -90,6 +91,74 @@ TEST_F(ManifestTest, TakesTheTokenizersModel) {
   ASSERT_TRUE(manifest.ok()) << manifest.error().message;
   EXPECT_EQ(manifest->back().role(), "tokenizer");
   EXPECT_EQ(manifest->back().sha256(), common::Sha256Hex("model"));
+}
+
+std::vector<std::string> NamesOfRole(const std::vector<v1::ManifestFile>& manifest, const std::string& role) {
+  std::vector<std::string> names;
+  for (const v1::ManifestFile& file : manifest)
+    if (file.role() == role) names.push_back(file.name());
+  return names;
+}
+
+TEST_F(ManifestTest, FindsBenchmarksBelowTheDataRoot) {
+  spec_.set_data_root("root");
+  Write("root/text.txt", "one");
+  spec_.mutable_data()->add_text("text.txt");
+  Write("root/tasks/glue/CoLA/train.tsv", "a");
+  Write("root/tasks/glue/CoLA/dev.tsv.xz", "b");
+  Write("root/SuperGLUE/CB/train.jsonl", "c");
+  Write("root/SuperGLUE/CB/val.jsonl", "d");
+  Write("root/squad/train-v1.1.json", "e");
+  Write("root/squad/dev-v1.1.json", "f");
+  for (const char* name : {"glue_cola", "superglue_cb", "squad"})
+    spec_.mutable_finetuning()->add_tasks()->set_name(name);
+  const auto manifest = Resolve();
+  ASSERT_TRUE(manifest.ok()) << manifest.error().message;
+  EXPECT_THAT(NamesOfRole(*manifest, "task:glue_cola"), ElementsAre("train.tsv", "dev.tsv"))
+      << "a packed file by the name that its reader knows";
+  EXPECT_THAT(NamesOfRole(*manifest, "task:superglue_cb"), ElementsAre("train.jsonl", "val.jsonl"));
+  EXPECT_THAT(NamesOfRole(*manifest, "task:squad"), ElementsAre("train-v1.1.json", "dev-v1.1.json"));
+  EXPECT_EQ(manifest->back().path(), (folder_ / "root/squad/dev-v1.1.json").string());
+}
+
+TEST_F(ManifestTest, SaysWhereATaskWasLookedForAndWhatItLacks) {
+  Write("text.txt", "one");
+  spec_.mutable_data()->add_text("text.txt");
+  v1::TaskSpec* task = spec_.mutable_finetuning()->add_tasks();
+  task->set_name("glue_rte");
+  EXPECT_EQ(Resolve().error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(Resolve().error().message, HasSubstr("tasks/glue/RTE"));
+  task->set_folder("mine");
+  EXPECT_THAT(Resolve().error().message, HasSubstr("there is no folder"));
+  Write("mine/train.tsv", "a");
+  EXPECT_THAT(Resolve().error().message, HasSubstr("lacks the file 'dev.tsv'"));
+  Write("mine/dev.tsv", "b");
+  EXPECT_TRUE(Resolve().ok());
+}
+
+TEST_F(ManifestTest, TakesWhicheverLayoutIsWhole) {
+  Write("text.txt", "one");
+  spec_.mutable_data()->add_text("text.txt");
+  spec_.mutable_finetuning()->add_tasks()->set_name("glue_mrpc");
+  Write("glue/MRPC/msr_paraphrase_train.txt", "a");
+  Write("glue/MRPC/msr_paraphrase_test.txt", "b");
+  EXPECT_THAT(NamesOfRole(*Resolve(), "task:glue_mrpc"),
+              ElementsAre("msr_paraphrase_train.txt", "msr_paraphrase_test.txt"));
+  Write("glue/MRPC/dev_ids.tsv", "c");
+  EXPECT_THAT(NamesOfRole(*Resolve(), "task:glue_mrpc"), ElementsAre("msr_paraphrase_train.txt", "dev_ids.tsv"));
+}
+
+TEST_F(ManifestTest, TakesTheFilesOfATaskOfOnesOwn) {
+  Write("text.txt", "one");
+  spec_.mutable_data()->add_text("text.txt");
+  v1::TaskSpec* task = spec_.mutable_finetuning()->add_tasks();
+  task->set_name("haiku");
+  task->set_train("haiku/train.jsonl");
+  task->set_valid("haiku/valid.jsonl");
+  EXPECT_THAT(Resolve().error().message, HasSubstr("haiku/train.jsonl is not a regular file"));
+  Write("haiku/train.jsonl", "a");
+  Write("haiku/valid.jsonl", "b");
+  EXPECT_THAT(NamesOfRole(*Resolve(), "task:haiku"), ElementsAre("train.jsonl", "valid.jsonl"));
 }
 
 }  // namespace

@@ -110,10 +110,12 @@ TEST_F(CoreWorkerTest, OutputsAreThoseOfADoneCell) {
   const auto outputs = core_->OutputsOfCell(glu);
   ASSERT_TRUE(outputs.ok());
   EXPECT_EQ(outputs->kind(), v1::RUN_KIND_PRETRAIN);
-  ASSERT_EQ(outputs->outputs_size(), 2);
-  EXPECT_EQ(outputs->outputs(1).name(), "model");
-  EXPECT_EQ(outputs->outputs(1).files(0).path(), "model.bin");
-  EXPECT_EQ(outputs->outputs(1).files(0).bytes(), 3);
+  ASSERT_EQ(outputs->outputs_size(), 1) << "the model, if nothing else is named";
+  EXPECT_EQ(outputs->outputs(0).name(), "model");
+  EXPECT_EQ(outputs->outputs(0).files(0).path(), "model.bin");
+  EXPECT_EQ(outputs->outputs(0).files(0).bytes(), 3);
+  glu.set_output("predictions");
+  EXPECT_THAT(core_->OutputsOfCell(glu).error().message, HasSubstr("left no output 'predictions'"));
   v1::OutputsRequest absent;
   absent.set_cell("s/none");
   EXPECT_EQ(core_->OutputsOfCell(absent).error().code, ErrorCode::kNotFound);
@@ -124,12 +126,19 @@ TEST_F(CoreWorkerTest, RetryTrainsANamedCellAgainWhoseModelWasNotKept) {
   const int64_t worker = Join("w");
   for (int cell = 0; cell < 3; ++cell) {
     v1::FinishRequest finish = FinishOf(worker);
-    if (CellNow(worker) == "s/glu-ft") finish.clear_outputs();
+    if (CellNow(worker) == "s/glu-ft") {
+      for (v1::Output& output : *finish.mutable_outputs()) output.set_name("predictions");
+      finish.mutable_outputs()->DeleteSubrange(1, finish.outputs_size() - 1);
+    }
     ASSERT_TRUE(Finish(finish).ok());
   }
   v1::OutputsRequest tuned;
   tuned.set_cell("s/glu-ft");
   EXPECT_THAT(core_->OutputsOfCell(tuned).error().message, HasSubstr("was not kept"));
+  tuned.set_output("predictions");
+  ASSERT_TRUE(core_->OutputsOfCell(tuned).ok());
+  EXPECT_EQ(core_->OutputsOfCell(tuned)->outputs(0).name(), "predictions");
+  tuned.clear_output();
   v1::RetryRequest retry;
   retry.set_sweep("s");
   retry.add_cells("glu-ft");

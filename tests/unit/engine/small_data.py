@@ -1,5 +1,6 @@
 """A small text and a small WordNet, made up but learnable, and the `prepare` run that names them."""
 import hashlib
+import json
 import pathlib
 import random
 
@@ -63,11 +64,23 @@ class RawFiles:
         return {"name": name, "bytes": len(data), "sha256": sha256}
 
 
+def own_task(rows, seed):
+    """JSON lines of a task with free answers: a word is to be said again."""
+    pick = random.Random(seed)
+    made = []
+    for i in range(rows):
+        word = pick.choice(words(120, 1))
+        made.append(json.dumps({"input": f"say {word}", "target": [word, f"the {word}"], "id": f"row-{i}"}))
+    return "\n".join(made) + "\n"
+
+
 def prepare_run(raw, corpus=None, vocabulary=280, tasks=True):
     run = {"kind": "prepare", "trainer": "builtin",
            "corpus": {"format": "text", "files": [raw.add("text.txt", text() if corpus is None else corpus)],
                       "validation_fraction": 0.1},
            "tokenizer": {"vocabulary": vocabulary}, "tasks": [], "seed": 0}
     if tasks:
-        run["tasks"] = [{"name": "wordnet_pos", "files": [raw.add(n, c) for n, c in wordnet().items()]}]
+        run["tasks"] = [{"name": "wordnet_pos", "files": [raw.add(n, c) for n, c in wordnet().items()]},
+                        {"name": "say", "train": "train.jsonl", "valid": "valid.jsonl", "metrics": ["exact_match", "f1"],
+                         "files": [raw.add("train.jsonl", own_task(100, 7)), raw.add("valid.jsonl", own_task(30, 8))]}]
     return run

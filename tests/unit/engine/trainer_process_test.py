@@ -121,6 +121,59 @@ class TrainerProcessTest(unittest.TestCase):
         self.assertEqual(shuffled.finish(), 0, shuffled.errors)
         self.assertTrue(result(shuffled)["scores"][0]["at_chance"], result(shuffled)["scores"])
 
+    def test_finetuning_keeps_every_prediction(self):
+        run = {**FINETUNE, "tasks": [{"name": "wordnet_pos"}, {"name": "say", "max_valid": 20}], "steps": 20}
+        attempt = self.attempt(run, inputs=self.parents, keep_final=False)
+        self.assertEqual(attempt.finish(), 0, attempt.errors)
+        self.assertEqual(result(attempt)["outputs"], {"predictions": "predictions"}, "kept without the model too")
+        pos, say = result(attempt)["scores"]
+        self.assertEqual((say["benchmark"], set(say["metrics"]), say["decoding"]), ("own", {"exact_match", "f1"}, "greedy"))
+        self.assertIsNone(say["majority"])
+        self.assertFalse(say["selected_on_test"])
+        rows = [json.loads(line) for line in (attempt.directory / "predictions/say.jsonl").read_text().splitlines()]
+        self.assertEqual([row["id"] for row in rows], [f"row-{i}" for i in range(20)])
+        for row in rows:
+            self.assertEqual(row["gold"][1], "the " + row["gold"][0])
+        right = sum(row["prediction"] in row["gold"] for row in rows)
+        self.assertEqual(say["metrics"]["exact_match"], right / 20)
+        rows = [json.loads(line) for line in (attempt.directory / "predictions/wordnet_pos.jsonl").read_text().splitlines()]
+        self.assertEqual(sum(row["prediction"] == row["gold"] for row in rows) / len(rows), pos["value"])
+
+    def test_rank_classification_answers_with_a_choice_always(self):
+        run = {**FINETUNE, "tasks": [{"name": "wordnet_pos"}, {"name": "say"}], "steps": 2, "decoding": "rank"}
+        attempt = self.attempt(run, inputs=self.parents)
+        self.assertEqual(attempt.finish(), 0, attempt.errors)
+        pos, say = result(attempt)["scores"]
+        self.assertEqual((pos["decoding"], pos["unparsed"]), ("rank", 0))
+        self.assertEqual(say["decoding"], "greedy", "there is nothing to choose from")
+        run["tasks"][1]["decoding"] = "rank"
+        self.check_ending(run, 42, "'say' has no choices to rank", name="wrong", inputs=self.parents)
+
+    def test_selection_by_what_was_held_out(self):
+        run = {**FINETUNE, "steps": 40, "select": "best", "holdout": 30, "evaluation": {"every_steps": 10}}
+        attempt = self.attempt(run, inputs=self.parents)
+        self.assertEqual(attempt.finish(), 0, attempt.errors)
+        held_out = series(attempt.events(), "holdout/wordnet_pos")
+        self.assertEqual(set(held_out), {10, 20, 30, 40})
+        report = result(attempt)["report"]
+        self.assertEqual(held_out[report["selected_step"]], max(held_out.values()))
+        tasks = report["tasks"]["wordnet_pos"]
+        self.assertEqual(tasks["held_out"], 30)
+        self.assertFalse(result(attempt)["scores"][0]["selected_on_test"])
+        on_test = self.attempt({**run, "holdout": 0}, "on_test", self.parents)
+        self.assertEqual(on_test.finish(), 0, on_test.errors)
+        self.assertTrue(result(on_test)["scores"][0]["selected_on_test"])
+        self.assertEqual(result(on_test)["report"]["tasks"]["wordnet_pos"]["train_examples"], tasks["train_examples"] + 30)
+
+    def test_early_stop_ends_what_gets_no_better(self):
+        run = {**FINETUNE, "steps": 100, "select": "best", "holdout": 30, "early_stop": 2, "evaluation": {"every_steps": 5},
+               "optimizer": {"name": "adafactor", "learning_rate": 0.0, "schedule": "constant"}}
+        attempt = self.attempt(run, inputs=self.parents)
+        self.assertEqual(attempt.finish(), 0, attempt.errors)
+        self.assertTrue(result(attempt)["report"]["stopped_early"])
+        self.assertEqual(result(attempt)["metrics"]["steps"], 15, "the best at 5, and two more evaluations")
+        self.assertEqual(result(attempt)["report"]["selected_step"], 5)
+
     def test_no_outputs_when_nobody_wants_them(self):
         attempt = self.attempt({**PRETRAIN, "steps": 2}, keep_final=False)
         self.assertEqual(attempt.finish(), 0, attempt.errors)

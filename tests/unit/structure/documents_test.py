@@ -2,6 +2,7 @@
 """What the documents say exists: links lead to files and headings, commands are verbs of `allo`, options are theirs,
 and every example is a sweep that `allo plan` takes."""
 import functools
+import json
 import os
 import pathlib
 import re
@@ -41,6 +42,21 @@ def code_of(text):
     blocks = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     return "\n".join([*blocks, *spans])
+
+
+def make_data_root(root):
+    """Files with the names that the examples look for below a data root; planning reads names, sizes and hashes only."""
+    files = ["text/wikipedia-en-2015/AA.txt.xz", "text/wikipedia-en-2015/valid.txt.xz", "text/c4-train.00000.json.gz",
+             "text/c4-validation.00000.json.gz", "tokenizer/spiece.model", "tokenizer/wiki-32k/spiece.model",
+             "tasks/squad/train-v1.1.json", "tasks/squad/dev-v1.1.json"]
+    for task in "CoLA SST-2 MRPC QQP STS-B QNLI RTE".split():
+        files += [f"tasks/glue/{task}/train.tsv", f"tasks/glue/{task}/dev.tsv"]
+    files += [f"tasks/glue/MNLI/{name}.tsv" for name in ("train", "dev_matched", "dev_mismatched")]
+    for task in "BoolQ CB COPA MultiRC ReCoRD RTE WiC WSC".split():
+        files += [f"tasks/superglue/{task}/train.jsonl", f"tasks/superglue/{task}/val.jsonl"]
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
 
 
 class Documents(unittest.TestCase):
@@ -85,9 +101,16 @@ class Documents(unittest.TestCase):
         examples = sorted((ROOT / "examples").glob("*.yaml"))
         self.assertGreaterEqual(len(examples), 3)
         with tempfile.TemporaryDirectory() as folder:
+            make_data_root(pathlib.Path(folder) / "root")
             for example in examples:
-                plan = run("plan", str(example), "--offline", "--format", "json", env={**os.environ, "ALLOMETRY_DATA": folder})
+                arguments = ["plan", str(example), "--offline", "--format", "json"]
+                if "--data-root" in example.read_text():
+                    arguments += ["--data-root", f"{folder}/root", "--device-flops", "4e14"]
+                plan = run(*arguments, env={**os.environ, "ALLOMETRY_DATA": folder})
                 self.assertEqual(plan.returncode, 0, f"{example}: {plan.stderr}")
+                if "--data-root" in example.read_text():
+                    hours = json.loads(plan.stdout)["training_flops"] / 4e14 / 3600
+                    self.assertAlmostEqual(json.loads(plan.stdout)["device_hours"], hours, places=6)
 
 
 if __name__ == "__main__":

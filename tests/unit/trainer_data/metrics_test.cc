@@ -321,11 +321,13 @@ TEST(Averages, NameWhatTheTasksMeasure) {
   std::ranges::for_each(GlueTasks(), add);
   std::ranges::for_each(SuperGlueTasks(), add);
   add(SquadTask());
-  for (const Task* task : BenchmarkTasks())
+  for (const Task* task : Tasks()) {
+    if (task->benchmark() == "wordnet") continue;
     for (std::string_view split : task->valid_splits())
       for (std::string_view metric : task->metrics())
         measured[std::string(task->name())].insert(
             (task->valid_splits().size() > 1 ? std::string(split) + "_" : std::string()) + std::string(metric));
+  }
   EXPECT_EQ(averaged, measured);
 }
 

@@ -292,7 +292,7 @@ TEST_F(PrepareTest, TheRealDictionaryAndWordnet) {
   EXPECT_GT(data.train().tokens(), 50 * data.valid().tokens());
   EXPECT_GT(data.valid().tokens(), 50'000);
   EXPECT_LT(data.info()["train"]["unknown_tokens"].get<double>(), 0.005 * static_cast<double>(data.train().tokens()));
-  EXPECT_LE(data.OpenTask("wordnet_pos")->LongestLabel(), 8) << "the labels must fit a short target";
+  EXPECT_LE(data.OpenTask("wordnet_pos")->LongestTarget(), 8) << "the labels must fit a short target";
 }
 
 }  // namespace

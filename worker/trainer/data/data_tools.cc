@@ -80,7 +80,7 @@ common::Status PrintTask(const Dataset& data, const std::string& name) {
   std::printf("\nTask %s: %lld training and %lld validation examples\n", name.c_str(),
               static_cast<long long>(task.train().size()), static_cast<long long>(task.valid().size()));
   std::printf("  input:  %s\n  target: %s\n", Shortened(data.tokenizer().Decode(task.train().Input(0))).c_str(),
-              task.labels()[static_cast<size_t>(task.train().Label(0))].c_str());
+              Shortened(data.tokenizer().Decode(task.Target(0))).c_str());
   return common::Ok();
 }
 

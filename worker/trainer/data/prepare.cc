@@ -8,18 +8,15 @@
 #include "common/sha256.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/data/format.h"
-#include "worker/trainer/data/permutation.h"
 #include "worker/trainer/data/prepare_recipe.h"
+#include "worker/trainer/data/prepare_tasks.h"
 #include "worker/trainer/data/prepare_text.h"
-#include "worker/trainer/data/span_corruption.h"
 
 namespace allometry::trainer {
 namespace {
 
 namespace fs = std::filesystem;
 using common::Json;
-
-constexpr uint64_t kShuffleKey = 0x73687566;
 
 // One preparation, from the files to the finished folder. Each method is a stage.
 class Preparation {
@@ -35,7 +32,8 @@ class Preparation {
     ALLO_RETURN_IF_ERROR(PrepareText());
     for (size_t i = 0; i < recipe_.tasks.size(); ++i) {
       ALLO_RETURN_IF_ERROR(Report("tasks", static_cast<int64_t>(i), static_cast<int64_t>(recipe_.tasks.size())));
-      ALLO_RETURN_IF_ERROR(PrepareTask(recipe_.tasks[i], i));
+      ALLO_ASSIGN_OR_RETURN(Json task, PrepareTask(recipe_.tasks[i], i, recipe_.seed, *tokenizer_, folder_));
+      tasks_.push_back(std::move(task));
     }
     return WriteInfo();
   }
@@ -91,80 +89,6 @@ class Preparation {
     ALLO_RETURN_IF_ERROR(Report(kTrainTokenizerStage, 0, 1));
     sampled_ = static_cast<int64_t>(sample.sentences().size());
     return TrainTokenizer(sample.sentences(), recipe_.vocabulary);
-  }
-
-  common::Status PrepareTask(const TaskRecipe& recipe, size_t number) {
-    std::map<std::string, fs::path> files;
-    for (const RawFile& file : recipe.files) files[file.name] = file.path;
-    ALLO_ASSIGN_OR_RETURN(TaskExamples examples, recipe.task->Read(files));
-    const auto keep = [](std::vector<TaskExample>* split, int64_t most) {
-      if (most > 0 && static_cast<int64_t>(split->size()) > most) split->resize(static_cast<size_t>(most));
-    };
-    keep(&examples.train, recipe.max_train);
-    keep(&examples.valid, recipe.max_valid);
-    const std::string name(recipe.task->name());
-    if (examples.train.empty() || examples.valid.empty())
-      return common::DataLoss("task '" + name + "' has no examples in its " +
-                              (examples.train.empty() ? "training" : "validation") + " part");
-    if (recipe.shuffle_labels) ShuffleLabels(number, &examples.train);
-    ALLO_ASSIGN_OR_RETURN(const Json labels, LabelsJson(*recipe.task));
-    ALLO_ASSIGN_OR_RETURN(const Json train, WriteSplit(name + ".train", examples.train));
-    ALLO_ASSIGN_OR_RETURN(const Json valid, WriteSplit(name + ".valid", examples.valid));
-    tasks_.push_back({{"name", name},
-                      {"metric", recipe.task->metric()},
-                      {"numerics_version", recipe.task->numerics_version()},
-                      {"shuffled_labels", recipe.shuffle_labels},
-                      {"labels", labels},
-                      {"train", train},
-                      {"valid", valid},
-                      {"counts", examples.counts}});
-    return common::Ok();
-  }
-
-  void ShuffleLabels(size_t number, std::vector<TaskExample>* train) const {
-    const Permutation order(train->size(), Mix64(Mix64(recipe_.seed ^ kShuffleKey) ^ number));
-    std::vector<int32_t> labels;
-    for (size_t i = 0; i < train->size(); ++i) labels.push_back((*train)[order(i)].label);
-    for (size_t i = 0; i < train->size(); ++i) (*train)[i].label = labels[i];
-  }
-
-  // Texts and ids of the labels; an answer that the tokenizer cannot spell can never be right.
-  common::Result<Json> LabelsJson(const Task& task) const {
-    Json labels = Json::array();
-    for (std::string_view label : task.labels()) {
-      std::vector<int32_t> tokens = tokenizer_->Encode(label);
-      tokens.push_back(kEos);
-      if (std::ranges::count(tokens, kUnknown) > 0 || tokenizer_->Decode(tokens) != label)
-        return common::InvalidArgument("the tokenizer cannot spell the label '" + std::string(label) + "' of task '" +
-                                       std::string(task.name()) + "': use a larger vocabulary or another tokenizer");
-      labels.push_back({{"text", label}, {"tokens", tokens}});
-    }
-    return labels;
-  }
-
-  common::Result<Json> WriteSplit(const std::string& stem, const std::vector<TaskExample>& examples) const {
-    ALLO_ASSIGN_OR_RETURN(TokenFileWriter writer,
-                          TokenFileWriter::Create(folder_ / "tasks" / stem, TokenBytes(tokenizer_->vocabulary())));
-    std::vector<int32_t> labels, ids;
-    size_t longest = 0;
-    int64_t unknown = 0;
-    for (const TaskExample& example : examples) {
-      ids.clear();
-      tokenizer_->Encode(example.input, &ids);
-      ids.push_back(kEos);
-      longest = std::max(longest, ids.size());
-      unknown += std::ranges::count(ids, kUnknown);
-      labels.push_back(example.label);
-      ALLO_RETURN_IF_ERROR(writer.Append(ids));
-    }
-    ALLO_RETURN_IF_ERROR(writer.Finish());
-    ALLO_RETURN_IF_ERROR(
-        common::WriteFileAtomically(folder_ / "tasks" / (stem + ".labels"),
-                                    {reinterpret_cast<const char*>(labels.data()), labels.size() * sizeof(int32_t)}));
-    return Json{{"examples", examples.size()},
-                {"tokens", writer.tokens()},
-                {"longest_input", longest},
-                {"unknown_tokens", unknown}};
   }
 
   common::Status WriteInfo() const {

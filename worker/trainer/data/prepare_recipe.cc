@@ -7,6 +7,7 @@
 
 #include "worker/trainer/data/format.h"
 #include "worker/trainer/engine/object_reader.h"
+#include "worker/trainer/tasks/jsonl_task.h"
 
 namespace allometry::trainer {
 namespace {
@@ -104,6 +105,36 @@ common::Status CheckTaskFiles(const TaskRecipe& recipe, const std::string& where
   return common::Ok();
 }
 
+// The members of a task of the user's own: JSON lines and what is measured.
+struct OwnTask {
+  std::string train, valid;
+  Json metrics;
+};
+
+common::Status FindOrMakeTask(const std::string& name, const std::string& where, const OwnTask& own, bool t5_padding,
+                              TaskRecipe* recipe) {
+  if (own.train.empty() && own.valid.empty() && own.metrics.is_null()) {
+    auto task = FindTask(name);
+    if (!task) return common::InvalidArgument(where + ".name: " + task.error().message);
+    recipe->task = *task;
+    if (!t5_padding) return common::Ok();
+    if (name != "squad") return common::InvalidArgument(where + ".t5_padding is for squad only, not for " + name);
+    recipe->task = &SquadV11Task(true);
+    return common::Ok();
+  }
+  JsonlTaskOptions options{.name = name, .train_file = own.train, .valid_file = own.valid};
+  if (!own.metrics.is_null()) options.metrics.clear();
+  for (const Json& metric : own.metrics) {
+    if (!metric.is_string()) return common::InvalidArgument(where + ".metrics should be a list of names");
+    options.metrics.push_back(metric.get<std::string>());
+  }
+  auto task = MakeJsonlTask(std::move(options));
+  if (!task) return common::InvalidArgument(where + ": " + task.error().message);
+  recipe->own = std::move(*task);
+  recipe->task = recipe->own.get();
+  return common::Ok();
+}
+
 common::Result<TaskRecipe> ParseTask(const Json& json, const std::string& where, const Json& execution) {
   ObjectReader reader(json, where);
   const std::string name = reader.String("name", std::nullopt);
@@ -111,12 +142,12 @@ common::Result<TaskRecipe> ParseTask(const Json& json, const std::string& where,
   recipe.max_train = reader.Integer("max_train", 0, 0, kNoLimit);
   recipe.max_valid = reader.Integer("max_valid", 0, 0, kNoLimit);
   recipe.shuffle_labels = reader.Boolean("shuffle_labels", false);
+  const bool t5_padding = reader.Boolean("t5_padding", false);
+  const OwnTask own{reader.String("train", ""), reader.String("valid", ""), reader.Raw("metrics", false, "array")};
   const Json& files = reader.Raw("files", true, "array");
   const int64_t version = reader.Integer("numerics_version", 0, 0, kNoLimit);
   ALLO_RETURN_IF_ERROR(reader.Finish());
-  auto task = FindTask(name);
-  if (!task) return common::InvalidArgument(where + ".name: " + task.error().message);
-  recipe.task = *task;
+  ALLO_RETURN_IF_ERROR(FindOrMakeTask(name, where, own, t5_padding, &recipe));
   if (version != 0 && version != recipe.task->numerics_version())
     return common::InvalidArgument(where + ".numerics_version is " + std::to_string(version) + ", this program has " +
                                    std::to_string(recipe.task->numerics_version()));

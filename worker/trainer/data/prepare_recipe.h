@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,7 +25,8 @@ struct RawFile {
 enum class CorpusFormat { kText, kGcide };
 
 struct TaskRecipe {
-  const Task* task = nullptr;
+  const Task* task = nullptr;            // one of the registry, or `own`
+  std::shared_ptr<const Task> own;       // declared in the run
   int64_t max_train = 0, max_valid = 0;  // 0 = all
   bool shuffle_labels = false;
   std::vector<RawFile> files;

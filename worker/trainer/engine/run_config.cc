@@ -15,6 +15,7 @@ using common::Status;
 constexpr int64_t kContractVersion = 1;
 constexpr int64_t kMany = int64_t{1} << 40;
 constexpr double kHuge = 1e300;
+const std::vector<std::string> kDecodings = {"greedy", "rank"};
 
 Result<std::map<std::string, std::filesystem::path>> ParsePaths(const Json& value, const std::string& where) {
   std::map<std::string, std::filesystem::path> paths;
@@ -170,6 +171,7 @@ Result<std::vector<TaskConfig>> ParseTasks(const Json& value) {
     task.name = reader.String("name", {});
     task.max_train = reader.Integer("max_train", 0, 0, kMany);
     task.max_valid = reader.Integer("max_valid", 0, 0, kMany);
+    if (reader.Has("decoding")) task.decoding = reader.Choice("decoding", {}, kDecodings);
     reader.Ignore("numerics_version");
     ALLO_RETURN_IF_ERROR(reader.Finish());
     tasks.push_back(std::move(task));
@@ -267,6 +269,11 @@ Result<FinetuneConfig> ParseFinetune(const Json& run) {
                                    ", and the model is built for " + std::to_string(longest.targets));
   config.training.lengths = {config.input_length, config.target_length};
   config.select = reader.Choice("select", "last", {"last", "best"});
+  config.holdout = reader.Integer("holdout", 0, 0, kMany);
+  config.early_stop = reader.Integer("early_stop", 0, 0, kMany);
+  if (config.select != "best" && (config.holdout > 0 || config.early_stop > 0))
+    return common::InvalidArgument("run.holdout and run.early_stop need 'select': 'best'");
+  config.decoding = reader.Choice("decoding", "greedy", kDecodings);
   config.shuffle_labels = reader.Boolean("shuffle_labels", false);
   const Json& tasks = reader.Raw("tasks", true, "array");
   const Json& mixture = reader.Raw("mixture", false, "object");

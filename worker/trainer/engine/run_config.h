@@ -54,6 +54,7 @@ struct TaskConfig {
   std::string name;
   int64_t max_train = 0;  // examples; 0 = all
   int64_t max_valid = 0;
+  std::string decoding;  // "greedy" or "rank"; empty: the run's, "rank" only where there are choices
 };
 
 // What pretraining and fine-tuning have in common.
@@ -85,6 +86,9 @@ struct FinetuneConfig {
   int64_t input_length = 128;  // at most what the model is built for: longer inputs are cut and counted
   int64_t target_length = 8;
   std::string select = "last";  // or "best"
+  // Training examples of each task that are held out to select by, at most a tenth; 0: selected on validation itself.
+  int64_t holdout = 0;
+  int64_t early_stop = 0;       // evaluations without a better score that end the training; 0 = none
   bool shuffle_labels = false;  // train on permuted labels: a control
 };
 

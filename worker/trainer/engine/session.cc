@@ -98,14 +98,14 @@ std::map<std::string, double> TrainingSession::Metrics(arch::Lengths lengths) co
   const ModelConfig& model = training_.model;
   const arch::ParameterCount parameters = ArchitectureOf(model).CountParameters(model.shape, model.options);
   const arch::FlopCount flops = ArchitectureOf(model).CountFlops(model.shape, model.options, lengths);
-  const double examples = static_cast<double>(training_.steps) * static_cast<double>(training_.batch_sequences);
+  const double examples = static_cast<double>(summary_.steps) * static_cast<double>(training_.batch_sequences);
   const double tokens = examples * static_cast<double>(lengths.inputs);
   return {{"parameters", static_cast<double>(parameters.total)},
           {"non_embedding_parameters", static_cast<double>(parameters.non_embedding)},
           {"active_parameters", static_cast<double>(parameters.active)},
           {"forward_flops", static_cast<double>(flops.forward)},
           {"training_flops", 3.0 * static_cast<double>(flops.forward) * examples},
-          {"steps", static_cast<double>(training_.steps)},
+          {"steps", static_cast<double>(summary_.steps)},
           {"tokens", tokens},
           {"tokens_per_second", tokens / std::max(summary_.device_seconds, 1e-9)},
           {"device_seconds", summary_.device_seconds},

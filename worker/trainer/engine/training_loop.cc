@@ -88,9 +88,9 @@ Ending TrainingLoop::Run() {
   last_checkpoint_ = last_progress_ = Clock::now();
   progress_step_ = step_;
   parts_.state.model().train();
-  if (step_ < parts_.config.steps) {
+  if (!IsOver()) {
     BatchPump pump(work_.make_batch, step_ + 1, parts_.config.steps, kBatchesAhead);
-    while (step_ < parts_.config.steps) {
+    while (!IsOver()) {
       if (StopRequested()) return Stop();
       const auto start = Clock::now();
       const double waited = pump.wait_seconds();
@@ -104,7 +104,10 @@ Ending TrainingLoop::Run() {
   }
   if (auto ending = EvaluateNow(/*last=*/true)) return *ending;
   if (auto ending = SelectWeights()) return *ending;
-  return {};
+  if (!work_.finish) return {};
+  parts_.state.model().eval();
+  // The checkpoint that a stop leaves here holds the selected weights as the last ones: no step goes on from them.
+  return work_.finish(parts_.state) ? Ending{} : Stop();
 }
 
 std::optional<Ending> TrainingLoop::Resume() {
@@ -257,6 +260,12 @@ bool TrainingLoop::IsEvaluationStep() const {
   return evaluate_every_ > 0 && step_ % evaluate_every_ == 0 && step_ < parts_.config.steps;
 }
 
+bool TrainingLoop::IsOver() const {
+  if (step_ >= parts_.config.steps) return true;
+  return work_.early_stop > 0 && best_evaluation_ && evaluated_step_ == step_ &&
+         step_ - best_step_ >= work_.early_stop * evaluate_every_;
+}
+
 std::optional<Ending> TrainingLoop::WriteMetrics() {
   if (interval_steps_ == 0) return std::nullopt;
   std::map<std::string, double> values{{"train/loss", interval_loss_ / static_cast<double>(interval_steps_)},
@@ -293,7 +302,8 @@ std::optional<Ending> TrainingLoop::EvaluateNow(bool last) {
   std::optional<Evaluation> evaluation = work_.evaluate(parts_.state, last);
   parts_.state.model().train();
   if (!evaluation) return Stop();
-  if (auto written = parts_.events.Metric(step_, evaluation->values); !written) return CrashOf(written.error());
+  if (!evaluation->values.empty())
+    if (auto written = parts_.events.Metric(step_, evaluation->values); !written) return CrashOf(written.error());
   evaluated_step_ = step_;
   last_evaluation_ = evaluation;
   if (work_.select_best && (!best_evaluation_ || evaluation->score > best_evaluation_->score)) {
@@ -331,7 +341,7 @@ Ending TrainingLoop::Stop() {
 
 std::optional<Ending> TrainingLoop::SelectWeights() {
   summary_.final = *last_evaluation_;
-  summary_.selected_step = step_;
+  summary_.steps = summary_.selected_step = step_;
   if (!work_.select_best || best_step_ == step_) return std::nullopt;
   if (auto loaded = parts_.state.LoadWeights(best_weights_); !loaded) return CrashOf(loaded.error());
   summary_.final = *best_evaluation_;

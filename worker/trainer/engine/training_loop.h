@@ -30,7 +30,11 @@ struct LoopWork {
   // `last`: no training follows, so that what is told once only may be measured too. Returns nothing if a stop was
   // requested meanwhile.
   std::function<std::optional<Evaluation>(ModelState&, bool last)> evaluate;
+  // If given, called once with the selected weights, in evaluation mode, when no training follows. False: a stop was
+  // requested meanwhile.
+  std::function<bool(ModelState&)> finish;
   bool select_best = false;
+  int64_t early_stop = 0;    // with select_best: evaluations without a better score that end the training; 0 = none
   int64_t input_length = 0;  // input tokens of one sequence, for throughput
 };
 
@@ -51,6 +55,7 @@ struct TrainingSummary {
   double device_seconds = 0;  // spent in steps, over all attempts whose work survived
   double data_wait_seconds = 0;
   int64_t resumed_step = 0;
+  int64_t steps = 0;  // that were made: fewer than configured after an early stop
   int64_t target_tokens = 0;
   Evaluation final;  // of the selected weights, which the model then holds
   int64_t selected_step = 0;
@@ -90,6 +95,8 @@ class TrainingLoop {
 
   bool IsLogStep() const { return step_ % log_every_ == 0 || step_ == parts_.config.steps; }
   bool IsEvaluationStep() const;
+  // Whether no step is left, or the last evaluations say that none is worth it.
+  bool IsOver() const;
   double SecondsSince(Clock::time_point start) const;
 
   LoopParts parts_;

@@ -127,14 +127,11 @@ class JsonlTask : public Task {
   std::vector<std::string_view> files_, metrics_;  // of options_
 };
 
-// Whether a built-in task has the name.
-bool IsTaken(std::string_view name) { return FindTask(name).ok() || FindBenchmarkTask(name).ok(); }
-
 }  // namespace
 
 common::Result<std::unique_ptr<Task>> MakeJsonlTask(JsonlTaskOptions options) {
   if (options.name.empty()) return common::InvalidArgument("a task of one's own needs a name");
-  if (IsTaken(options.name))
+  if (FindTask(options.name).ok())
     return common::InvalidArgument("the name '" + options.name + "' is that of a built-in task; choose another");
   if (options.train_file == options.valid_file)
     return common::InvalidArgument("task " + options.name + ": training and validation are the same file, '" +

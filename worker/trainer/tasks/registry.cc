@@ -5,23 +5,6 @@
 #include "worker/trainer/tasks/task.h"
 
 namespace allometry::trainer {
-namespace {
-
-common::Result<const Task*> FindAmong(std::span<const Task* const> tasks, std::string_view name) {
-  std::vector<std::string> names;
-  for (const Task* task : tasks) {
-    if (task->name() == name) return task;
-    names.emplace_back(task->name());
-  }
-  std::string known;
-  for (const std::string& n : names) known += " " + n;
-  const std::string nearest = common::NearestName(std::string(name), names);
-  return common::NotFound("there is no task '" + std::string(name) + "'" +
-                          (nearest.empty() ? "" : "; did you mean '" + nearest + "'?") + " Known:" + known);
-}
-
-}  // namespace
-
 std::span<const std::string_view> Task::metrics() const {
   static constexpr std::array<std::string_view, 1> kMetrics = {"accuracy"};
   return kMetrics;
@@ -38,21 +21,25 @@ std::string_view TargetText(const Task& task, const TaskExample& example) {
 }
 
 std::span<const Task* const> Tasks() {
-  static const std::array<const Task*, 2> kTasks = {&WordnetPosTask(), &WordnetWicTask()};
+  static const std::array<const Task*, 20> kTasks = {
+      &WordnetPosTask(),      &WordnetWicTask(),     &GlueColaTask(),     &GlueSst2Task(),      &GlueMrpcTask(),
+      &GlueQqpTask(),         &GlueStsbTask(),       &GlueMnliTask(),     &GlueQnliTask(),      &GlueRteTask(),
+      &GlueWnliTask(),        &SuperglueBoolqTask(), &SuperglueCbTask(),  &SuperglueCopaTask(), &SuperglueMultircTask(),
+      &SuperglueRecordTask(), &SuperglueRteTask(),   &SuperglueWicTask(), &SuperglueWscTask(),  &SquadV11Task()};
   return kTasks;
 }
 
-common::Result<const Task*> FindTask(std::string_view name) { return FindAmong(Tasks(), name); }
-
-std::span<const Task* const> BenchmarkTasks() {
-  static const std::array<const Task*, 18> kTasks = {
-      &GlueColaTask(),     &GlueSst2Task(),      &GlueMrpcTask(),         &GlueQqpTask(),         &GlueStsbTask(),
-      &GlueMnliTask(),     &GlueQnliTask(),      &GlueRteTask(),          &GlueWnliTask(),        &SuperglueBoolqTask(),
-      &SuperglueCbTask(),  &SuperglueCopaTask(), &SuperglueMultircTask(), &SuperglueRecordTask(), &SuperglueRteTask(),
-      &SuperglueWicTask(), &SuperglueWscTask(),  &SquadV11Task()};
-  return kTasks;
+common::Result<const Task*> FindTask(std::string_view name) {
+  std::vector<std::string> names;
+  for (const Task* task : Tasks()) {
+    if (task->name() == name) return task;
+    names.emplace_back(task->name());
+  }
+  std::string known;
+  for (const std::string& n : names) known += " " + n;
+  const std::string nearest = common::NearestName(std::string(name), names);
+  return common::NotFound("there is no task '" + std::string(name) + "'" +
+                          (nearest.empty() ? "" : "; did you mean '" + nearest + "'?") + " Known:" + known);
 }
-
-common::Result<const Task*> FindBenchmarkTask(std::string_view name) { return FindAmong(BenchmarkTasks(), name); }
 
 }  // namespace allometry::trainer

@@ -87,14 +87,9 @@ class Task {
 // What a model should write: the label's word, or the example's target.
 std::string_view TargetText(const Task& task, const TaskExample& example);
 
-// The tasks that `prepare` builds, in the order of docs/data.md.
+// All tasks that need no declaration: WordNet's two, GLUE with WNLI, SuperGLUE, SQuAD; in the order of docs/tasks.md.
 std::span<const Task* const> Tasks();
 common::Result<const Task*> FindTask(std::string_view name);  // kNotFound names the nearest one
-
-// The published benchmarks: GLUE with WNLI, SuperGLUE, SQuAD. Several have free text or more than one validation
-// split, which `prepare` does not write yet.
-std::span<const Task* const> BenchmarkTasks();
-common::Result<const Task*> FindBenchmarkTask(std::string_view name);  // kNotFound names the nearest one
 
 // One function a task file, called by the registry.
 const Task& WordnetPosTask();
