@@ -17,6 +17,7 @@ common::Result<SweepInput> ReadSweepInput(const std::filesystem::path& file) {
   SweepInput input;
   ALLO_ASSIGN_OR_RETURN(input.spec, coordinator::ReadSweepFile(file));
   const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  ALLO_RETURN_IF_ERROR(CompleteFromData(folder, &input.spec));
   ALLO_ASSIGN_OR_RETURN(input.manifest, ResolveManifest(input.spec, folder));
   return input;
 }
