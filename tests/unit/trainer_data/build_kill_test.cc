@@ -24,14 +24,14 @@ class BuildKillTest : public DataFixture {
  protected:
   void SetUp() override {
     DataFixture::SetUp();
-    Write("in/a.txt", MadeUpText(2'000, 40, 1));
-    Write("in/b.txt", MadeUpText(1'500, 40, 2) + MadeUpText(300, 40, 1));
+    Write("in/a.txt", MadeUpText(1'000, 40, 1));
+    Write("in/b.txt", MadeUpText(800, 40, 2) + MadeUpText(150, 40, 1));
   }
 
   // `allo-trainer data build` into `out` as a process of its own. `file_bytes` above 0: no file may be larger, which is
-  // what a full disk is to a writer.
+  // what a full disk is to a writer. `interrupt_at`: what its progress says when it gets SIGINT.
   Ended Build(const std::string& out, const std::string& fault_point, rlim_t file_bytes = 0,
-              const std::string& vocabulary = "300") {
+              const std::string& vocabulary = "300", const char* interrupt_at = nullptr) {
     int errors[2];
     EXPECT_EQ(::pipe(errors), 0);
     const pid_t child = ::fork();
@@ -47,15 +47,19 @@ class BuildKillTest : public DataFixture {
         ::setrlimit(RLIMIT_FSIZE, &limit);
       }
       ::execl(ALLOMETRY_DATA_MAIN, "data", "build", "--in", (dir_ / "in").c_str(), "--out", (dir_ / out).c_str(),
-              "--vocabulary", vocabulary.c_str(), "--threads", "2", "--shard-tokens", "40000", "--validation-fraction",
+              "--vocabulary", vocabulary.c_str(), "--threads", "2", "--shard-tokens", "20000", "--validation-fraction",
               "0.2", nullptr);
       ::_exit(127);
     }
     ::close(errors[1]);
     Ended ended;
     char buffer[4096];
-    for (ssize_t n; (n = ::read(errors[0], buffer, sizeof buffer)) > 0;)
+    for (ssize_t n; (n = ::read(errors[0], buffer, sizeof buffer)) > 0;) {
       ended.errors.append(buffer, static_cast<size_t>(n));
+      if (!interrupt_at || ended.errors.find(interrupt_at) == std::string::npos) continue;
+      ::kill(child, SIGINT);
+      interrupt_at = nullptr;
+    }
     ::close(errors[0]);
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -128,6 +132,16 @@ TEST_F(BuildKillTest, AnotherRecipeDoesNotGoOnWithIt) {
   EXPECT_EQ(Build("out", "").exit_code, 5) << "the input has changed";
   fs::remove(dir_ / "in/c.txt");
   EXPECT_EQ(Build("out", "").exit_code, 0);
+}
+
+TEST_F(BuildKillTest, AnInterruptEndsItAtOnceAndItGoesOn) {
+  ASSERT_EQ(Build("whole", "").exit_code, 0);
+  for (const char* stage : {"hash", "read", "train tokenizer"}) {
+    const Ended ended = Build("out", "", 0, "300", stage);
+    EXPECT_EQ(ended.exit_code, 130) << ended.errors;
+    EXPECT_THAT(ended.errors, HasSubstr("\nstopped; the same command goes on where it was\n"));
+  }
+  FinishesAs("out", Contents("whole"));
 }
 
 TEST_F(BuildKillTest, AFullDiskIsSaidAndTheBuildGoesOn) {

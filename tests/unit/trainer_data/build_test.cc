@@ -242,21 +242,22 @@ TEST_F(BuildTest, APreparationOfABuiltDataSetHasItsBatches) {
 
 TEST_F(BuildTest, BuiltFilesThatDoNotFitAreRefused) {
   Write("a.txt", MadeUpText(200, 30, 1));
-  Built("built", {"--in", Path("a.txt"), "--vocabulary", "500"});
+  Built("built", {"--in", Path("a.txt"), "--vocabulary", "450"});
   const auto failure = [&](const Json& run) {
     const common::Status status = Prepare(run, execution_, dir_ / "data", nullptr);
     EXPECT_FALSE(status.ok());
     return status ? "" : status.error().message;
   };
   const Json files = BuiltFiles("built");
-  EXPECT_THAT(failure(RunOf({{"format", "built"}, {"files", files}}, 600)), HasSubstr("has a vocabulary of 500"));
+  EXPECT_THAT(failure(RunOf({{"format", "built"}, {"files", files}}, 600)), HasSubstr("has a vocabulary of 450"));
   Json fewer = files;
   for (size_t i = 0; i < fewer.size(); ++i)
     if (fewer[i]["name"] == "train-00000.index") fewer.erase(i--);
-  EXPECT_THAT(failure(RunOf({{"format", "built"}, {"files", fewer}})), HasSubstr("lacks the file 'train-00000.index'"));
+  EXPECT_THAT(failure(RunOf({{"format", "built"}, {"files", fewer}}, 450)),
+              HasSubstr("lacks the file 'train-00000.index'"));
   const std::string bytes = ReadAll(dir_ / "built/train-00000.tokens");
   Write("built/train-00000.tokens", std::string(bytes.size(), '\1'));
-  EXPECT_THAT(failure(RunOf({{"format", "built"}, {"files", BuiltFiles("built")}})),
+  EXPECT_THAT(failure(RunOf({{"format", "built"}, {"files", BuiltFiles("built")}}, 450)),
               HasSubstr("is not the file that its data.json names"));
 }
 
@@ -301,11 +302,11 @@ TEST_F(BuildTest, AMixtureHasItsPartsWithTheirRates) {
 TEST_F(BuildTest, PartsOfAMixtureNeedOneTokenizer) {
   Write("a.txt", MadeUpText(200, 30, 1));
   Write("b.txt", MadeUpText(300, 30, 2));
-  Built("a", {"--in", Path("a.txt"), "--vocabulary", "500"});
-  Built("b", {"--in", Path("b.txt"), "--vocabulary", "500"});
+  Built("a", {"--in", Path("a.txt"), "--vocabulary", "450"});
+  Built("b", {"--in", Path("b.txt"), "--vocabulary", "450"});
   const Json parts = {{{"name", "a"}, {"files", BuiltFiles("a")}}, {{"name", "b"}, {"files", BuiltFiles("b")}}};
   const common::Status status =
-      Prepare(RunOf({{"format", "mixture"}, {"parts", parts}}), execution_, dir_ / "data", nullptr);
+      Prepare(RunOf({{"format", "mixture"}, {"parts", parts}}, 450), execution_, dir_ / "data", nullptr);
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().code, common::ErrorCode::kInvalidArgument);
   EXPECT_THAT(status.error().message, HasSubstr("part 'b' has another tokenizer than part 'a'"));
@@ -313,7 +314,7 @@ TEST_F(BuildTest, PartsOfAMixtureNeedOneTokenizer) {
 
 TEST_F(BuildTest, TheLayoutWithoutShardNumbersIsRead) {
   Write("a.txt", MadeUpText(200, 30, 1));
-  const Dataset data = Built("out", {"--in", Path("a.txt"), "--vocabulary", "500"});
+  const Dataset data = Built("out", {"--in", Path("a.txt"), "--vocabulary", "450"});
   fs::create_directory(dir_ / "old");
   for (const auto& [name, bytes] : Contents("out")) {
     std::string old = name;

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <cstdlib>
+
 #include "tests/unit/trainer_data/compressed.h"
 #include "tests/unit/trainer_data/data_fixture.h"
 #include "worker/trainer/data/corpus.h"
@@ -78,7 +80,7 @@ TEST_F(CorpusFormatsTest, AnArticleOfWikipediaIsADocumentThatBeginsWithItsTitle)
 TEST_F(CorpusFormatsTest, AnArticleWithoutItsEndIsAnErrorOrSkipped) {
   TextLayout layout{.format = CorpusFormat::kWikipedia};
   const std::string whole = kArticles, second = "<doc id=\"9\" url=\"\" title=\"Elm\">\nElm\n";
-  EXPECT_EQ(Wrong("a", whole + second, layout), In("a", " line 12: the article that begins here has no end (</doc>)"));
+  EXPECT_EQ(Wrong("a", whole + second, layout), In("a", " line 13: the article that begins here has no end (</doc>)"));
   EXPECT_EQ(Wrong("a", second + whole, layout), In("a", " line 1: the article that begins here has no end (</doc>)"));
   EXPECT_THAT(Wrong("a", "stray\n" + whole, layout), HasSubstr("a line 1: text outside of an article"));
   layout.skip_bad_rows = true;
@@ -176,6 +178,28 @@ TEST_F(CorpusFormatsTest, FormatsAreToldByContent) {
   EXPECT_EQ(guess("a.txt", "a\tb\n"), CorpusFormat::kText);
   EXPECT_EQ(guess("empty", ""), CorpusFormat::kText);
   EXPECT_EQ(GuessFormat(dir_ / "absent").error().code, common::ErrorCode::kNotFound);
+}
+
+// Real extracts of Wikipedia, which are not part of the project (benchmark_data_test.cc says where they lie).
+TEST_F(CorpusFormatsTest, TheRealWikipedia) {
+  const char* folder = std::getenv("ALLOMETRY_SHARED_DATA");
+  const fs::path path = (folder ? fs::path(folder) : fs::path(ALLOMETRY_SOURCE_DIR) / ".." / "shared" / "data") /
+                        "text/wikipedia-en-2015/valid.txt.xz";
+  if (!fs::exists(path)) GTEST_SKIP() << path << " is not there; ALLOMETRY_SHARED_DATA names the folder";
+  ASSERT_EQ(*GuessFormat(path), CorpusFormat::kWikipedia);
+  const common::Status status = Read(path, {.format = CorpusFormat::kWikipedia});
+  ASSERT_TRUE(status.ok()) << status.error().message;
+  TextReader lines = std::move(*TextReader::Open(path));
+  std::vector<std::string> titles;
+  std::string line;
+  while (*lines.NextLine(&line))
+    if (line.starts_with("<doc id=")) {
+      *lines.NextLine(&line);
+      titles.push_back(line);
+    }
+  ASSERT_EQ(documents_.size(), titles.size());
+  for (size_t i = 0; i < titles.size(); ++i) EXPECT_TRUE(documents_[i].starts_with(titles[i])) << titles[i];
+  EXPECT_GT(counts_.words, 900'000);
 }
 
 }  // namespace
