@@ -16,9 +16,14 @@ struct DataFolders {
 };
 DataFolders DataFoldersFromEnvironment();
 
-// Every file that a checked sweep needs, found on this machine, with size and SHA-256: patterns relative to the spec's
-// data_root, and that to `folder` (the sweep file's own), sorted by path. kNotFound: a pattern without files, or which
-// Debian package is missing; kInvalidArgument: an empty file or one that is no file.
+// Fills in what a sweep leaves to its built data set: tokenizer.vocabulary. kInvalidArgument: the sweep names another;
+// errors of ReadBuiltData. Nothing for raw text.
+common::Status CompleteFromData(const std::filesystem::path& folder, v1::SweepSpec* spec);
+
+// Every file that a checked sweep needs, found on this machine, with size and SHA-256: patterns relative to the
+// spec's data_root, and that to `folder` (the sweep file's own), sorted by path; those that are named as validation are no training text. kNotFound: a pattern
+// without files, or which Debian package is missing; kInvalidArgument: an empty file or one that is no file, parts of a
+// mixture with different tokenizers; errors of ReadBuiltData.
 common::Result<std::vector<v1::ManifestFile>> ResolveManifest(const v1::SweepSpec& spec,
                                                               const std::filesystem::path& folder,
                                                               const DataFolders& data = DataFoldersFromEnvironment());

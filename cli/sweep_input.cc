@@ -18,6 +18,7 @@ common::Result<SweepInput> ReadSweepInput(const std::filesystem::path& file, con
   ALLO_ASSIGN_OR_RETURN(input.spec, coordinator::ReadSweepFile(file));
   if (!data_root.empty()) input.spec.set_data_root(std::filesystem::absolute(data_root).lexically_normal().string());
   const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  ALLO_RETURN_IF_ERROR(CompleteFromData(folder, &input.spec));
   ALLO_ASSIGN_OR_RETURN(input.manifest, ResolveManifest(input.spec, folder));
   return input;
 }

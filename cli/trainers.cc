@@ -37,6 +37,13 @@ common::Result<std::vector<std::string>> SplitCommand(const std::string& command
   return words;
 }
 
+common::Result<std::vector<std::string>> BuiltinTrainer(const std::string& what) {
+  ALLO_ASSIGN_OR_RETURN(const Trainers trainers, ParseTrainers({}));
+  if (const auto found = trainers.find("builtin"); found != trainers.end()) return found->second;
+  return common::FailedPrecondition("allo-trainer, which " + what + ", is not beside allo in " +
+                                    ProgramFolder().string() + ": build it (needs LibTorch: deploy/install-deps.sh)");
+}
+
 common::Result<Trainers> ParseTrainers(const std::vector<std::string>& given) {
   Trainers trainers;
   std::error_code ignored;

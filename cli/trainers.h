@@ -19,6 +19,9 @@ std::filesystem::path ProgramFolder();
 // unless given; left out when it is not there.
 common::Result<Trainers> ParseTrainers(const std::vector<std::string>& given);
 
+// The command of the allo-trainer beside this program. kFailedPrecondition: it is not there; `what` it does is said.
+common::Result<std::vector<std::string>> BuiltinTrainer(const std::string& what);
+
 common::Result<std::vector<std::string>> SplitCommand(const std::string& command);
 
 }  // namespace allometry::cli

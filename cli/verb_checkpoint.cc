@@ -30,12 +30,7 @@ struct Options {
 
 // allo has no LibTorch: the trainer beside it reads and writes tensors, and prints what it wrote as one JSON object.
 common::Result<std::vector<std::string>> TrainerCommand(const std::vector<std::string>& words) {
-  ALLO_ASSIGN_OR_RETURN(const Trainers trainers, ParseTrainers({}));
-  const auto found = trainers.find("builtin");
-  if (found == trainers.end())
-    return common::FailedPrecondition("allo-trainer, which converts models, is not beside allo in " +
-                                      ProgramFolder().string() + ": build it (needs LibTorch: deploy/install-deps.sh)");
-  std::vector<std::string> command = found->second;
+  ALLO_ASSIGN_OR_RETURN(std::vector<std::string> command, BuiltinTrainer("converts models"));
   command.emplace_back("checkpoint");
   command.insert(command.end(), words.begin(), words.end());
   return command;

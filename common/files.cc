@@ -15,7 +15,7 @@ ErrorCode CodeOfErrno() {
   switch (errno) {
     case ENOENT: return ErrorCode::kNotFound;
     case EACCES: case EPERM: case EROFS: return ErrorCode::kPermissionDenied;
-    case ENOSPC: case EDQUOT: case EMFILE: case ENFILE: return ErrorCode::kResourceExhausted;
+    case ENOSPC: case EDQUOT: case EFBIG: case EMFILE: case ENFILE: return ErrorCode::kResourceExhausted;
     default: return ErrorCode::kFailedPrecondition;
   }
 }

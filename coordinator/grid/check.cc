@@ -34,6 +34,7 @@ struct Range {
 const std::map<std::string, Range>& Ranges() {
   static const std::map<std::string, Range> ranges{
       {"DataSpec.validation_fraction", {0, 0.5, true}},
+      {"DataPartSpec.rate", {0, 1e6, true}},
       {"TokenizerSpec.vocabulary", {200, 1 << 20}},
       {"SweepSpec.seeds", {0, 9007199254740992.0}},
       {"SizeSpec.layers", {1, 4096}},
@@ -98,6 +99,7 @@ const std::map<std::string, std::vector<std::string>>& Choices() {
       {"SweepSpec.keep_models", {"parents", "all"}},
       {"DataSpec.corpus", NamesOf(KnownCorpora())},
       {"DataSpec.document", {"paragraph", "line", "file"}},
+      {"DataSpec.format", {"text", "jsonl", "wikipedia", "tsv"}},
       {"OptimizerSpec.name", {"adafactor", "adamw"}},
       {"OptimizerSpec.schedule", {"inverse_sqrt", "constant", "cosine", "wsd"}},
       {"PretrainingSpec.objective", {"span_corruption"}},
@@ -227,10 +229,53 @@ class SpecChecker {
   }
 
   void CheckData() {
-    const bool corpus = !spec_.data().corpus().empty(), text = spec_.data().text_size() > 0;
-    if (corpus == text)
-      Add("data", std::string("data needs ") + (corpus ? "only one of" : "one of") +
-                      " corpus (a known one: gcide) and text (a list of file patterns)");
+    const v1::DataSpec& data = spec_.data();
+    const int sources =
+        !data.corpus().empty() + (data.text_size() > 0) + !data.path().empty() + !data.mixture().empty();
+    if (sources != 1)
+      return Add("data",
+                 std::string("data needs ") + (sources > 1 ? "only one of" : "one of") +
+                     " corpus (a known one: gcide), text (a list of file patterns), path (a built data set) and "
+                     "mixture (a list of them)");
+    CheckTextOptions(data);
+    if (IsBuiltData(spec_) && !spec_.tokenizer().model().empty())
+      Add("tokenizer.model", "tokenizer.model is for text: a built data set has its own tokenizer");
+    CheckMixture(data);
+  }
+
+  // What only raw text has, or only one format of it.
+  void CheckTextOptions(const v1::DataSpec& data) {
+    const std::string format = data.format().empty() ? "text" : data.format();
+    const bool files = data.text_size() > 0;
+    const auto only = [&](const char* field, bool given, bool fits, const char* why) {
+      const std::string path = std::string("data.") + field;
+      if (given && !fits) Add(path, path + why);
+    };
+    only("format", !data.format().empty(), files, " is for text");
+    only("valid", data.valid_size() > 0, files, " is for text");
+    only("skip_bad_rows", data.skip_bad_rows(), files, " is for text");
+    only("field", !data.field().empty(), files && format == "jsonl", " is for text of format jsonl");
+    only("column", !data.column().empty(), files && format == "tsv", " is for text of format tsv");
+    only("document", !data.document().empty(), !IsBuiltData(spec_) && format == "text", " is for text of format text");
+    only("validation_fraction", data.has_validation_fraction(), !IsBuiltData(spec_),
+         " is for text: a built data set is split already");
+    only("validation_fraction", data.has_validation_fraction() && data.valid_size() > 0, false,
+         " has no place beside data.valid, which names the validation files");
+  }
+
+  void CheckMixture(const v1::DataSpec& data) {
+    std::set<std::string> names;
+    for (int i = 0; i < data.mixture_size(); ++i) {
+      const std::string path = "data." + At("mixture", i);
+      if (data.mixture(i).path().empty()) {
+        Add(path, path + " has no path: name a folder that allo data build made");
+        continue;
+      }
+      const std::string name = PartNameOf(data.mixture(i));
+      CheckName(path + ".name", name);
+      if (!names.insert(name).second)
+        Add(path, path + ": two parts are called '" + name + "'; give one of them a name of its own");
+    }
   }
 
   void CheckArchitectures() {
@@ -277,6 +322,7 @@ class SpecChecker {
 
   // Rows beyond the tokenizer's pieces are never looked up; too few would leave pieces without a row.
   void CheckVocabulary(const std::string& path, int64_t rows) {
+    if (IsBuiltData(spec_) && !spec_.tokenizer().has_vocabulary()) return;  // not known before the folder is read
     if (rows < VocabularyOf(spec_))
       Add(path, path + " is " + std::to_string(rows) + ", and the tokenizer's vocabulary is " +
                     std::to_string(VocabularyOf(spec_)) + ": name at least as many, or a smaller tokenizer.vocabulary");

@@ -24,6 +24,17 @@ bool IsSha256(const std::string& text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
+// Roles of the files that pretraining's text comes from.
+std::vector<std::string> RolesOfText(const v1::SweepSpec& spec) {
+  const v1::DataSpec& data = spec.data();
+  if (!data.path().empty()) return {"dataset"};
+  std::vector<std::string> roles;
+  for (const v1::DataPartSpec& part : data.mixture()) roles.push_back("dataset:" + PartNameOf(part));
+  if (roles.empty()) roles.push_back("corpus");
+  if (data.valid_size() > 0) roles.push_back("valid");
+  return roles;
+}
+
 common::Status CheckManifest(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
   const auto has = [&](const std::string& role) {
     return std::ranges::any_of(manifest, [&](const v1::ManifestFile& file) { return file.role() == role; });
@@ -31,7 +42,8 @@ common::Status CheckManifest(const v1::SweepSpec& spec, const std::vector<v1::Ma
   for (const v1::ManifestFile& file : manifest)
     if (!IsSha256(file.sha256()))
       return common::InvalidArgument("the manifest's sha256 of " + file.name() + " is not 64 hexadecimal digits");
-  if (!has("corpus")) return common::InvalidArgument("the manifest has no file of the corpus");
+  for (const std::string& role : RolesOfText(spec))
+    if (!has(role)) return common::InvalidArgument("the manifest has no file of the " + role);
   if (!IsBuiltin(spec)) return common::Ok();
   if (!spec.tokenizer().model().empty() && !has("tokenizer"))
     return common::InvalidArgument("the manifest lacks the tokenizer's model " + spec.tokenizer().model());
@@ -126,9 +138,10 @@ class Expander {
   }
 
   std::vector<v1::ManifestFile> FilesForOwnTrainer(v1::RunKind kind) const {
+    const std::vector<std::string> text = RolesOfText(spec_);
     std::vector<v1::ManifestFile> files;
     for (const v1::ManifestFile& file : manifest_)
-      if ((file.role() == "corpus") == (kind == v1::RUN_KIND_PRETRAIN)) files.push_back(file);
+      if ((std::ranges::count(text, file.role()) > 0) == (kind == v1::RUN_KIND_PRETRAIN)) files.push_back(file);
     return files;
   }
 

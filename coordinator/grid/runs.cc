@@ -35,12 +35,33 @@ Json FilesOf(const std::vector<v1::ManifestFile>& manifest, const std::string& r
   return files;
 }
 
+// A part's role in the manifest.
+std::string RoleOf(const v1::DataPartSpec& part) { return "dataset:" + PartNameOf(part); }
+
+Json MixtureOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
+  Json parts = Json::array();
+  for (const v1::DataPartSpec& part : spec.data().mixture())
+    parts.push_back({{"name", PartNameOf(part)},
+                     {"rate", Or(part.has_rate(), part.rate(), 1.0)},
+                     {"files", FilesOf(manifest, RoleOf(part))}});
+  return {{"format", "mixture"}, {"parts", parts}};
+}
+
+// Members that came after the first sweeps are there only where they are given, so that no identity changed.
 Json CorpusOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
   const v1::DataSpec& data = spec.data();
-  return {{"format", Or(data.corpus(), "text")},
-          {"document", Or(data.document(), "paragraph")},
-          {"files", FilesOf(manifest, "corpus")},
-          {"validation_fraction", Or(data.has_validation_fraction(), data.validation_fraction(), 0.01)}};
+  if (data.mixture_size() > 0) return MixtureOf(spec, manifest);
+  if (!data.path().empty()) return {{"format", "built"}, {"files", FilesOf(manifest, "dataset")}};
+  Json corpus{{"format", Or(data.corpus(), Or(data.format(), "text").c_str())}, {"files", FilesOf(manifest, "corpus")}};
+  if (data.format().empty() || data.format() == "text") corpus["document"] = Or(data.document(), "paragraph");
+  if (!data.field().empty() && data.field() != "text") corpus["field"] = data.field();
+  if (!data.column().empty() && data.column() != "text") corpus["column"] = data.column();
+  if (data.skip_bad_rows()) corpus["skip_bad_rows"] = true;
+  if (data.valid_size() > 0)
+    corpus["valid_files"] = FilesOf(manifest, "valid");
+  else
+    corpus["validation_fraction"] = Or(data.has_validation_fraction(), data.validation_fraction(), 0.01);
+  return corpus;
 }
 
 Json TokenizerOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "common/ids.h"
 #include "coordinator/grid/yaml_message.h"
@@ -148,6 +149,15 @@ int64_t ShapeCount(const v1::SweepSpec& spec) {
 }
 
 bool IsBuiltin(const v1::SweepSpec& spec) { return spec.trainer().empty() || spec.trainer() == "builtin"; }
+
+bool IsBuiltData(const v1::SweepSpec& spec) { return !spec.data().path().empty() || !spec.data().mixture().empty(); }
+
+std::string PartNameOf(const v1::DataPartSpec& part) {
+  if (!part.name().empty()) return part.name();
+  std::filesystem::path folder = std::filesystem::path(part.path()).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();  // a slash at the end
+  return folder.filename().string();
+}
 
 int64_t VocabularyOf(const v1::SweepSpec& spec) {
   if (spec.tokenizer().has_vocabulary()) return spec.tokenizer().vocabulary();

@@ -28,6 +28,11 @@ common::Result<arch::Shape> ShapeOfSize(const v1::SizeSpec& size, const v1::Swee
 int64_t ShapeCount(const v1::SweepSpec& spec);  // without building them
 
 bool IsBuiltin(const v1::SweepSpec& spec);
+// Whether data names folders that were built already (`path` or `mixture`), and not raw text.
+bool IsBuiltData(const v1::SweepSpec& spec);
+// The part's own name, or its folder's.
+std::string PartNameOf(const v1::DataPartSpec& part);
+// Of a built data set only what the sweep itself says: whoever reads the folder completes the sweep.
 int64_t VocabularyOf(const v1::SweepSpec& spec);
 std::string LabelOf(const v1::ArchitectureSpec& architecture);
 std::vector<uint64_t> SeedsOf(const v1::SweepSpec& spec);

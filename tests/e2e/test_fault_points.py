@@ -29,7 +29,8 @@ UPLOAD = "worker.upload_part:2"
 INPUTS = "worker.input_fetched"
 # With the kind of run that dies, and the step that its second attempt goes on from (every step leaves a checkpoint).
 STEPS = 20
-TRAINER = [("trainer.data_written", "prepare", 0), ("trainer.result_written", "prepare", 0),
+TRAINER = [("trainer.data_stage:2", "prepare", 0), ("trainer.data_batch", "prepare", 0),
+           ("trainer.data_written", "prepare", 0), ("trainer.result_written", "prepare", 0),
            ("trainer.checkpoint_written:3", "pretrain", 2), ("trainer.checkpoint_placed:3", "pretrain", 3),
            ("trainer.outputs_written", "pretrain", STEPS), ("trainer.result_written", "pretrain", STEPS)]
 RUNS = 6

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "common/ids.h"
+#include "common/json.h"
 #include "common/sha256.h"
 
 namespace allometry::cli {
@@ -64,8 +65,110 @@ TEST_F(ManifestTest, RefusesEmptyFilesAndFolders) {
   Write("texts/empty.txt", "");
   spec_.mutable_data()->add_text("texts/empty.txt");
   EXPECT_THAT(Resolve().error().message, HasSubstr("empty.txt is empty"));
+  fs::remove(folder_ / "texts/empty.txt");
   spec_.mutable_data()->set_text(0, "texts");
-  EXPECT_THAT(Resolve().error().message, HasSubstr("not a regular file"));
+  EXPECT_THAT(Resolve().error().message, HasSubstr("data.text: there is no file in the folder"));
+}
+
+TEST_F(ManifestTest, AFolderStandsForItsFiles) {
+  Write("texts/b.txt", "two");
+  Write("texts/deep/er/a.txt", "one");
+  Write("texts/.hidden/x.txt", "no");
+  Write("texts/.part", "no");
+  spec_.mutable_data()->add_text("texts");
+  const auto manifest = Resolve();
+  ASSERT_TRUE(manifest.ok()) << manifest.error().message;
+  ASSERT_EQ(manifest->size(), 2u);
+  EXPECT_EQ((*manifest)[0].name(), "b.txt");
+  EXPECT_EQ((*manifest)[1].name(), "a.txt");
+}
+
+TEST_F(ManifestTest, ValidationFilesAreNoTrainingText) {
+  Write("texts/a.txt", "one");
+  Write("texts/valid.txt", "two");
+  spec_.mutable_data()->add_text("texts");
+  spec_.mutable_data()->add_valid("texts/valid*");
+  const auto manifest = Resolve();
+  ASSERT_TRUE(manifest.ok()) << manifest.error().message;
+  ASSERT_EQ(manifest->size(), 2u);
+  EXPECT_EQ((*manifest)[0].role(), "corpus");
+  EXPECT_EQ((*manifest)[0].name(), "a.txt");
+  EXPECT_EQ((*manifest)[1].role(), "valid");
+  EXPECT_EQ((*manifest)[1].name(), "valid.txt");
+  spec_.mutable_data()->set_text(0, "texts/valid.txt");
+  EXPECT_THAT(Resolve().error().message, HasSubstr("that data.valid does not name too"));
+}
+
+// A folder as `allo data build` leaves it, with one shard whose content is made up.
+class BuiltManifestTest : public ManifestTest {
+ protected:
+  void WriteBuilt(const std::string& name, const std::string& tokenizer, int64_t vocabulary = 500) {
+    common::Json files = common::Json::object();
+    const auto add = [&](const std::string& file, const std::string& bytes) {
+      Write(name + "/" + file, bytes);
+      files[file] = {{"bytes", bytes.size()}, {"sha256", common::Sha256Hex(bytes)}};
+    };
+    add("spiece.model", tokenizer);
+    add("train-00000.tokens", name + " tokens");
+    add("tasks/own.train.tokens", "task");
+    const common::Json info{{"format_version", 2}, {"tokenizer", {{"vocabulary", vocabulary}}}, {"files", files}};
+    Write(name + "/data.json", info.dump());
+  }
+};
+
+TEST_F(BuiltManifestTest, ListsTheFilesOfABuiltDataSet) {
+  WriteBuilt("built", "model");
+  spec_.mutable_data()->set_path("built");
+  const auto manifest = Resolve();
+  ASSERT_TRUE(manifest.ok()) << manifest.error().message;
+  ASSERT_EQ(manifest->size(), 3u);
+  for (const v1::ManifestFile& file : *manifest) {
+    EXPECT_EQ(file.role(), "dataset");
+    EXPECT_EQ(file.sha256(), *common::Sha256HexOfFile(folder_ / "built" / file.name()));
+    EXPECT_EQ(file.path(), (folder_ / "built" / file.name()).string());
+  }
+  EXPECT_EQ(manifest->back().name(), "data.json");
+}
+
+TEST_F(BuiltManifestTest, TheSweepTakesTheVocabularyOfItsDataSet) {
+  WriteBuilt("built", "model", 777);
+  spec_.mutable_data()->set_path("built");
+  ASSERT_TRUE(CompleteFromData(folder_, &spec_).ok());
+  EXPECT_EQ(spec_.tokenizer().vocabulary(), 777);
+  ASSERT_TRUE(CompleteFromData(folder_, &spec_).ok()) << "the same is no contradiction";
+  spec_.mutable_tokenizer()->set_vocabulary(778);
+  EXPECT_THAT(CompleteFromData(folder_, &spec_).error().message,
+              HasSubstr("tokenizer.vocabulary is 778, and the data set"));
+}
+
+TEST_F(BuiltManifestTest, RefusesWhatIsNoWholeDataSet) {
+  spec_.mutable_data()->set_path("built");
+  EXPECT_EQ(Resolve().error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(Resolve().error().message, HasSubstr("it has no data.json; 'allo data build' makes one"));
+  WriteBuilt("built", "model");
+  Write("built/train-00000.tokens", "short");
+  EXPECT_THAT(Resolve().error().message,
+              HasSubstr("'train-00000.tokens' has 5 bytes, and data.json says 12: build it again"));
+  fs::remove(folder_ / "built/train-00000.tokens");
+  EXPECT_THAT(Resolve().error().message, HasSubstr("lacks 'train-00000.tokens'"));
+  Write("built/data.json", "{}");
+  EXPECT_THAT(Resolve().error().message, HasSubstr("has a damaged data.json"));
+}
+
+TEST_F(BuiltManifestTest, AMixtureHasARoleAPartAndOneTokenizer) {
+  WriteBuilt("one", "model");
+  WriteBuilt("two", "model");
+  spec_.mutable_data()->add_mixture()->set_path("one/");
+  v1::DataPartSpec* second = spec_.mutable_data()->add_mixture();
+  second->set_path("two");
+  second->set_name("books");
+  const auto manifest = Resolve();
+  ASSERT_TRUE(manifest.ok()) << manifest.error().message;
+  ASSERT_EQ(manifest->size(), 6u);
+  EXPECT_EQ(manifest->front().role(), "dataset:one");
+  EXPECT_EQ(manifest->back().role(), "dataset:books");
+  WriteBuilt("two", "other");
+  EXPECT_THAT(Resolve().error().message, HasSubstr("two' has another tokenizer than"));
 }
 
 TEST_F(ManifestTest, NamesTheMissingDebianPackage) {

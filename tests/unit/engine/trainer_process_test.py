@@ -319,7 +319,7 @@ class TrainerProcessTest(unittest.TestCase):
         self.check_ending(long, 43, "sequence", name="short")
         damaged = self.path / "damaged"
         shutil.copytree(self.root / "prepare/data", damaged)
-        os.truncate(damaged / "train.tokens", 11)
+        os.truncate(damaged / "train-00000.tokens", 11)
         self.check_ending(PRETRAIN, 43, "train", name="torn", inputs={"data": str(damaged)})
         broken = self.path / "broken"
         shutil.copytree(self.root / "pretrain/model", broken)

@@ -128,6 +128,75 @@ TEST(Grid, ResolvesEveryFieldOfARun) {
   EXPECT_EQ(prepare["tasks"][0]["files"][0]["name"], "task:wordnet_pos.txt");
 }
 
+Json CorpusWith(const std::function<void(v1::SweepSpec*)>& change, std::initializer_list<const char*> roles) {
+  v1::SweepSpec spec = Spec();
+  spec.clear_finetuning();
+  change(&spec);
+  return RunOf(Cells(spec, Manifest(roles))[0])["corpus"];
+}
+
+TEST(Grid, TellsThePreparationHowTextIsRead) {
+  const Json jsonl = CorpusWith(
+      [](v1::SweepSpec* s) {
+        s->mutable_data()->set_format("jsonl");
+        s->mutable_data()->set_field("body");
+        s->mutable_data()->set_skip_bad_rows(true);
+        s->mutable_data()->add_valid("v");
+      },
+      {"corpus", "valid"});
+  EXPECT_EQ(jsonl["format"], "jsonl");
+  EXPECT_EQ(jsonl["field"], "body");
+  EXPECT_EQ(jsonl["skip_bad_rows"], true);
+  EXPECT_EQ(jsonl["valid_files"][0]["name"], "valid.txt");
+  EXPECT_FALSE(jsonl.contains("validation_fraction"));
+  EXPECT_FALSE(jsonl.contains("document"));
+  const Json tsv = CorpusWith(
+      [](v1::SweepSpec* s) {
+        s->mutable_data()->set_format("tsv");
+        s->mutable_data()->set_column("3");
+      },
+      {"corpus"});
+  EXPECT_EQ(tsv["column"], "3");
+}
+
+TEST(Grid, NewFieldsAtTheirDefaultsChangeNoIdentity) {
+  v1::SweepSpec spec = Spec();
+  const std::string before = Cells(spec)[0].identity;
+  spec.mutable_data()->set_format("text");
+  spec.mutable_data()->set_skip_bad_rows(false);
+  EXPECT_EQ(Cells(spec)[0].identity, before);
+  spec.mutable_data()->set_skip_bad_rows(true);
+  EXPECT_NE(Cells(spec)[0].identity, before);
+}
+
+TEST(Grid, PreparesBuiltDataSetsAndMixtures) {
+  const Json built = CorpusWith(
+      [](v1::SweepSpec* s) {
+        s->mutable_data()->clear_text();
+        s->mutable_data()->set_path("d");
+      },
+      {"dataset"});
+  EXPECT_EQ(built, (Json{{"format", "built"}, {"files", built["files"]}}));
+  EXPECT_EQ(built["files"][0]["name"], "dataset.txt");
+  const auto mix = [](v1::SweepSpec* s) {
+    s->mutable_data()->clear_text();
+    s->mutable_data()->add_mixture()->set_path("x/web");
+    s->mutable_data()->add_mixture()->set_path("y");
+    s->mutable_data()->mutable_mixture(1)->set_rate(2);
+    s->mutable_data()->mutable_mixture(1)->set_name("books");
+  };
+  const Json mixture = CorpusWith(mix, {"dataset:web", "dataset:books"});
+  EXPECT_EQ(mixture["format"], "mixture");
+  EXPECT_EQ(mixture["parts"][0]["name"], "web");
+  EXPECT_EQ(mixture["parts"][0]["rate"], 1.0);
+  EXPECT_EQ(mixture["parts"][1]["rate"], 2.0);
+  EXPECT_EQ(mixture["parts"][1]["files"][0]["name"], "dataset:books.txt");
+  v1::SweepSpec spec = Spec();
+  mix(&spec);
+  EXPECT_THAT(Expand(spec, Manifest({"dataset:web", "task:wordnet_pos"})).error().message,
+              HasSubstr("no file of the dataset:books"));
+}
+
 TEST(Grid, WritesWhatASchedulesEndNeedsAndZLossOnlyIfThereIsOne) {
   v1::SweepSpec spec = Spec();
   const Json plain = RunOf(Named(Cells(spec), "transformer-own-s3"));

@@ -41,6 +41,19 @@ TEST(SweepFile, ReadsEveryForm) {
   EXPECT_FALSE(spec->pretraining().has_dropout());
 }
 
+TEST(SweepFile, ReadsBuiltDataSets) {
+  std::string text = kGood;
+  text.replace(text.find("data: gcide"), 11, "data: {mixture: [{path: a/web, rate: 2.5}, b/books/]}");
+  const auto spec = ParseSweep(text, "s.yaml");
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->data().mixture(0).rate(), 2.5);
+  EXPECT_EQ(spec->data().mixture(1).path(), "b/books/");
+  std::string rows = kGood;
+  rows.replace(rows.find("d_kv: 8"), 7, "d_kv: 8, vocabulary: 300");
+  rows.replace(rows.find("data: gcide"), 11, "data: {path: d}");
+  EXPECT_TRUE(ParseSweep(rows, "s.yaml").ok()) << "the tokenizer's vocabulary is not known here";
+}
+
 // `find` in the good file is replaced by `replacement`; the answer must begin with the place and hold the words.
 struct Mistake {
   const char* name;
@@ -98,6 +111,36 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"TwoBudgets", "steps: 2e3", "tokens: 1e6\n  steps: 2e3", 7, {"only one of steps, tokens"}},
         Mistake{"NoBudget", "steps: 2e3", "dropout: 0", 7, {"needs one of steps, tokens"}},
         Mistake{"BothSources", "data: gcide", "data: {corpus: gcide, text: ['*.txt']}", 2, {"only one of"}},
+        Mistake{"PathAndText", "data: gcide", "data: {path: d, text: ['*.txt']}", 2, {"only one of", "path"}},
+        Mistake{"NoSource", "data: gcide", "data: {format: jsonl}", 2, {"needs one of corpus", "mixture"}},
+        Mistake{"UnknownFormat", "data: gcide", "data: {text: [a], format: json}", 2, {"text jsonl wikipedia tsv"}},
+        Mistake{
+            "FieldOfText", "data: gcide", "data: {text: [a], field: f}", 2, {"data.field is for text of format jsonl"}},
+        Mistake{"ColumnOfJsonl",
+                "data: gcide",
+                "data: {text: [a], format: jsonl, column: c}",
+                2,
+                {"data.column is for text of format tsv"}},
+        Mistake{"DocumentOfWikipedia",
+                "data: gcide",
+                "data: {text: [a], format: wikipedia, document: line}",
+                2,
+                {"data.document is for text of format text"}},
+        Mistake{"ValidOfCorpus", "data: gcide", "data: {corpus: gcide, valid: [a]}", 2, {"data.valid is for text"}},
+        Mistake{"ValidAndFraction",
+                "data: gcide",
+                "data: {text: [a], valid: [b], validation_fraction: 0.1}",
+                2,
+                {"no place beside data.valid"}},
+        Mistake{"FractionOfBuilt",
+                "data: gcide",
+                "data: {path: d, validation_fraction: 0.1}",
+                2,
+                {"a built data set is split already"}},
+        Mistake{"ModelOfBuilt", "data: gcide", "data: {path: d}\ntokenizer: {model: m}", 3, {"has its own tokenizer"}},
+        Mistake{"RateOfNothing", "data: gcide", "data: {mixture: [{path: d, rate: 0}]}", 2, {"more than 0"}},
+        Mistake{"SamePart", "data: gcide", "data: {mixture: [a/d, b/d]}", 2, {"two parts are called 'd'"}},
+        Mistake{"PartWithoutPath", "data: gcide", "data: {mixture: [{rate: 2}]}", 2, {"mixture[0] has no path"}},
         Mistake{"RepeatedSeed", "[0, 1]", "[1, 1]", 5, {"seeds names 1 twice"}},
         Mistake{"SameLabel", "{name: glu", "{name: transformer, label: transformer", 3, {}},
         Mistake{"BadName", "name: study", "name: my study", 1, {"letters, digits"}},

@@ -125,14 +125,14 @@ TEST_F(PrepareTest, WhatIsCompleteStaysAndWhatIsDamagedIsMadeAgain) {
   calls = 0;
   ASSERT_TRUE(Prepare(run, execution_, dir_ / "data", counting).ok());
   EXPECT_EQ(calls, 0);
-  fs::resize_file(dir_ / "data" / "valid.tokens", 10);
+  fs::resize_file(dir_ / "data" / "valid-00000.tokens", 10);
   EXPECT_EQ(Dataset::Open(dir_ / "data").error().code, common::ErrorCode::kDataLoss);
   ASSERT_TRUE(Prepare(run, execution_, dir_ / "data", counting).ok());
   EXPECT_GT(calls, 3);
   EXPECT_EQ(Contents("data"), before);
 }
 
-TEST_F(PrepareTest, StoppingAtAnyPointLeavesNothingAndStartingAgainFinishes) {
+TEST_F(PrepareTest, StoppingAtAnyPointLeavesNothingHalfWrittenAndStartingAgainFinishes) {
   const Json run = RunWithTasks();
   ASSERT_TRUE(Prepared(run, "whole").ok());
   int points = 0;
@@ -145,9 +145,9 @@ TEST_F(PrepareTest, StoppingAtAnyPointLeavesNothingAndStartingAgainFinishes) {
     ASSERT_EQ(status.error().code, common::ErrorCode::kAborted) << status.error().message;
     EXPECT_EQ(ExitCodeOfDataError(status.error()), ExitCode::kStopped);
     ASSERT_FALSE(fs::exists(dir_ / "data"));
-    ASSERT_FALSE(fs::exists(dir_ / "data.partial"));
   }
   EXPECT_GT(points, 5);
+  EXPECT_FALSE(fs::exists(dir_ / "data.partial"));
   EXPECT_EQ(Contents("data"), Contents("whole"));
 }
 

@@ -6,6 +6,7 @@
 
 #include "worker/trainer/data/decompress.h"
 #include "worker/trainer/data/dictionary_markup.h"
+#include "worker/trainer/data/document_builder.h"
 
 namespace allometry::trainer {
 namespace {
@@ -30,70 +31,6 @@ size_t SequenceLength(std::string_view s) {
     return within(byte(1), low, high) && within(byte(2), 0x80, 0xBF) && within(byte(3), 0x80, 0xBF) ? 4 : 0;
   }
   return 0;
-}
-
-bool IsBlank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-// Collects the lines of one document and hands it over.
-class DocumentBuilder {
- public:
-  DocumentBuilder(const DocumentSink& sink, CorpusCounts* counts) : sink_(sink), counts_(counts) {}
-
-  void AddLine(std::string_view raw_line) {
-    bool replaced = false;
-    const std::string line = ValidUtf8(raw_line, &replaced);
-    counts_->replaced_lines += replaced;
-    bool in_word = false;
-    for (char c : line) {
-      if (IsBlank(c)) {
-        in_word = false;
-        continue;
-      }
-      if (!in_word) {
-        if (!text_.empty()) text_ += ' ';
-        ++words_;
-      }
-      in_word = true;
-      text_ += c;
-    }
-  }
-
-  size_t size() const { return text_.size(); }
-
-  common::Status Finish() {
-    if (text_.empty()) return common::Ok();
-    ++counts_->documents;
-    counts_->words += words_;
-    const common::Status status = sink_(text_);
-    text_.clear();
-    words_ = 0;
-    return status;
-  }
-
- private:
-  const DocumentSink& sink_;
-  CorpusCounts* counts_;
-  std::string text_;
-  int64_t words_ = 0;
-};
-
-// No document is longer: one that is gets cut, and counted, so that memory stays bounded.
-constexpr size_t kMaxDocumentBytes = 64 << 20;
-
-common::Status ReadLines(TextReader* reader, DocumentRule rule, DocumentBuilder* document, CorpusCounts* counts) {
-  std::string line;
-  for (bool first = true;; first = false) {
-    ALLO_ASSIGN_OR_RETURN(const bool more, reader->NextLine(&line));
-    counts->file_bytes = reader->file_bytes();
-    if (!more) return document->Finish();
-    if (first && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte-order mark
-    const bool blank = std::ranges::all_of(line, IsBlank);
-    document->AddLine(line);
-    const bool too_long = document->size() > kMaxDocumentBytes;
-    counts->cut_documents += too_long;
-    if (too_long || rule == DocumentRule::kLine || (rule == DocumentRule::kParagraph && blank))
-      ALLO_RETURN_IF_ERROR(document->Finish());
-  }
 }
 
 struct IndexEntry {
@@ -146,9 +83,13 @@ void AddEntry(std::string_view entry, DocumentBuilder* document) {
   std::string_view text = prose;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
-    document->AddLine(text.substr(0, end));
+    document->AddText(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
+}
+
+size_t AsciiPrefix(std::string_view s) {
+  return static_cast<size_t>(std::ranges::find_if(s, [](char c) { return (c & 0x80) != 0; }) - s.begin());
 }
 
 }  // namespace
@@ -157,6 +98,10 @@ std::string ValidUtf8(std::string_view line, bool* replaced) {
   std::string out;
   out.reserve(line.size());
   while (!line.empty()) {
+    const size_t ascii = AsciiPrefix(line);
+    out.append(line.substr(0, ascii));
+    line.remove_prefix(ascii);
+    if (line.empty()) break;
     const size_t length = SequenceLength(line);
     if (length == 0) {
       out += kReplacement;
@@ -177,9 +122,7 @@ common::Result<DocumentRule> ParseDocumentRule(std::string_view name) {
 }
 
 common::Status ReadTextFile(const fs::path& path, DocumentRule rule, const DocumentSink& sink, CorpusCounts* counts) {
-  ALLO_ASSIGN_OR_RETURN(TextReader reader, TextReader::Open(path));
-  DocumentBuilder document(sink, counts);
-  return ReadLines(&reader, rule, &document, counts);
+  return ReadCorpusFile(path, {.document = rule}, sink, counts);
 }
 
 common::Status ReadDictionary(const fs::path& dict_dz, const fs::path& index, const DocumentSink& sink,

@@ -13,6 +13,14 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// The format version whose sides are single pairs of files.
+constexpr int64_t kUnnumberedShards = 1;
+
+common::Result<TokenFile> OpenSide(const fs::path& stem, const common::Json& side, int64_t version, int token_bytes) {
+  if (version == kUnnumberedShards) return TokenFile::Open(stem, token_bytes);
+  return TokenFile::OpenShards(stem, side.at("shards").get<int64_t>(), token_bytes);
+}
+
 common::Error Unreadable(const fs::path& folder, const std::string& what) {
   return common::DataLoss("'" + (folder / kDataJson).string() + "': " + what + "; prepare the data again");
 }
@@ -28,7 +36,7 @@ common::Result<Dataset> Dataset::Open(const fs::path& folder) {
   data.info_ = std::move(*json);
   try {
     const int64_t version = data.info_.at("format_version").get<int64_t>();
-    if (version != kDataFormatVersion)
+    if (version != kDataFormatVersion && version != kUnnumberedShards)
       return Unreadable(folder, "format version " + std::to_string(version) + ", this program reads version " +
                                     std::to_string(kDataFormatVersion));
     ALLO_RETURN_IF_ERROR(data.OpenText());
@@ -42,29 +50,61 @@ common::Status Dataset::OpenText() {
   const int64_t vocabulary = info_.at("tokenizer").at("vocabulary").get<int64_t>();
   ALLO_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(folder_ / kTokenizerFile, vocabulary));
   tokenizer_ = std::make_shared<const Tokenizer>(std::move(tokenizer));
-  const int token_bytes = TokenBytes(vocabulary);
-  ALLO_ASSIGN_OR_RETURN(train_, TokenFile::Open(folder_ / "train", token_bytes));
-  ALLO_ASSIGN_OR_RETURN(valid_, TokenFile::Open(folder_ / "valid", token_bytes));
-  if (train_.tokens() != info_.at("train").at("tokens").get<int64_t>() ||
-      valid_.tokens() != info_.at("valid").at("tokens").get<int64_t>())
-    return Unreadable(folder_, "the token files have other lengths than it says");
+  if (!info_.contains("parts")) {
+    ALLO_RETURN_IF_ERROR(OpenPart(folder_, "text", 1, info_));
+  } else {
+    for (const common::Json& part : info_.at("parts")) {
+      const std::string name = part.at("name").get<std::string>();
+      ALLO_RETURN_IF_ERROR(OpenPart(folder_ / kPartsFolder / name, name, part.at("rate").get<double>(), part));
+    }
+  }
+  if (parts_.empty()) return Unreadable(folder_, "it has no parts");
   return ReadUnigram();
 }
 
-common::Status Dataset::ReadUnigram() {
-  const fs::path path = folder_ / kCountsFile;
+common::Status Dataset::OpenPart(const fs::path& folder, std::string name, double rate, const common::Json& info) {
+  const int token_bytes = TokenBytes(tokenizer_->vocabulary());
+  const int64_t version = info_.at("format_version").get<int64_t>();
+  TextPart part{.name = std::move(name), .rate = rate, .train = {}, .valid = {}};
+  ALLO_ASSIGN_OR_RETURN(part.train, OpenSide(folder / "train", info.at("train"), version, token_bytes));
+  ALLO_ASSIGN_OR_RETURN(part.valid, OpenSide(folder / "valid", info.at("valid"), version, token_bytes));
+  if (part.train.tokens() != info.at("train").at("tokens").get<int64_t>() ||
+      part.valid.tokens() != info.at("valid").at("tokens").get<int64_t>())
+    return Unreadable(folder_, "the token files have other lengths than it says");
+  parts_.push_back(std::move(part));
+  return common::Ok();
+}
+
+common::Result<std::vector<uint64_t>> Dataset::ReadCounts(const fs::path& folder) const {
+  const fs::path path = folder / kCountsFile;
   ALLO_ASSIGN_OR_RETURN(const std::string bytes, common::ReadFile(path));
   std::vector<uint64_t> counts(static_cast<size_t>(tokenizer_->vocabulary()));
   if (bytes.size() != counts.size() * sizeof(uint64_t))
     return common::DataLoss("'" + path.string() + "' does not fit the vocabulary: prepare the data again");
   std::memcpy(counts.data(), bytes.data(), bytes.size());
+  return counts;
+}
+
+common::Status Dataset::ReadUnigram() {
+  double all_tokens = 0, all_rates = 0;
+  for (const TextPart& part : parts_) {
+    all_tokens += static_cast<double>(part.train.tokens());
+    all_rates += part.rate;
+  }
+  std::vector<double> counts(static_cast<size_t>(tokenizer_->vocabulary()));
+  for (const TextPart& part : parts_) {
+    const bool mixed = info_.contains("parts");
+    ALLO_ASSIGN_OR_RETURN(const auto part_counts, ReadCounts(mixed ? folder_ / kPartsFolder / part.name : folder_));
+    const double scale =
+        parts_.size() == 1 ? 1 : part.rate / all_rates * all_tokens / static_cast<double>(part.train.tokens());
+    for (size_t id = 0; id < counts.size(); ++id) counts[id] += scale * static_cast<double>(part_counts[id]);
+  }
   double total = 0;
   for (size_t id = 0; id < counts.size(); ++id)
-    if (tokenizer_->IsText(static_cast<int64_t>(id))) total += static_cast<double>(counts[id]) + 1;
+    if (tokenizer_->IsText(static_cast<int64_t>(id))) total += counts[id] + 1;
   unigram_nll_.assign(counts.size(), 0.0);
   for (size_t id = 0; id < counts.size(); ++id)
-    if (tokenizer_->IsText(static_cast<int64_t>(id)))
-      unigram_nll_[id] = -std::log((static_cast<double>(counts[id]) + 1) / total);
+    if (tokenizer_->IsText(static_cast<int64_t>(id))) unigram_nll_[id] = -std::log((counts[id] + 1) / total);
   return common::Ok();
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,14 @@
 
 namespace allometry::trainer {
 
+// Text to pretrain on that was built together. `rate`: its share of the training sequences, relative to the other
+// parts'. Copies share the mappings.
+struct TextPart {
+  std::string name;
+  double rate = 1;
+  TokenFile train, valid;
+};
+
 // A prepared data set: the folder that Prepare leaves (docs/data.md). Immutable, thread-safe.
 class Dataset {
  public:
@@ -22,8 +31,11 @@ class Dataset {
   static common::Result<Dataset> Open(const std::filesystem::path& folder);
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  const TokenFile& train() const { return train_; }
-  const TokenFile& valid() const { return valid_; }
+  // At least one, all of the same tokenizer; several are a mixture.
+  std::span<const TextPart> parts() const { return parts_; }
+  // Of the first part.
+  const TokenFile& train() const { return parts_[0].train; }
+  const TokenFile& valid() const { return parts_[0].valid; }
   // data.json: counts, hashes, the recipe.
   const common::Json& info() const { return info_; }
   const std::filesystem::path& folder() const { return folder_; }
@@ -31,7 +43,8 @@ class Dataset {
   // Which ids are text, by id, of size vocabulary().
   std::vector<bool> IsText() const;
   // -ln of each id's share of the training text's tokens, one added to every count; by id, 0 for ids that are no text.
-  // The shares of all text ids add up to one.
+  // The shares of all text ids add up to one. In a mixture each part's counts are scaled to its rate's share of all
+  // parts' tokens.
   const std::vector<double>& unigram_nll() const { return unigram_nll_; }
 
   // Names of the tasks inside, in the recipe's order.
@@ -41,11 +54,13 @@ class Dataset {
  private:
   Dataset() = default;
   common::Status OpenText();
+  common::Status OpenPart(const std::filesystem::path& folder, std::string name, double rate, const common::Json& info);
   common::Status ReadUnigram();
+  common::Result<std::vector<uint64_t>> ReadCounts(const std::filesystem::path& folder) const;
   std::filesystem::path folder_;
   common::Json info_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  TokenFile train_, valid_;
+  std::vector<TextPart> parts_;
   std::vector<double> unigram_nll_;
 };
 

@@ -6,6 +6,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
@@ -147,6 +148,7 @@ class TextReader::Impl {
 
   common::Result<bool> NextLine(std::string* line) {
     line->clear();
+    line_cut_ = false;
     bool any = false;
     for (;;) {
       if (out_begin_ == out_end_) {
@@ -155,12 +157,14 @@ class TextReader::Impl {
       }
       any = true;
       const char* begin = out_buffer_.data() + out_begin_;
-      const size_t left = out_end_ - out_begin_;
+      const size_t left = std::min(out_end_ - out_begin_, kMaxLineBytes - line->size());
       const void* newline = std::memchr(begin, '\n', left);
       const size_t n = newline ? static_cast<size_t>(static_cast<const char*>(newline) - begin) : left;
       line->append(begin, n);
       out_begin_ += n + (newline ? 1 : 0);
       if (newline) break;
+      line_cut_ = line->size() == kMaxLineBytes;
+      if (line_cut_) return true;
     }
     if (!line->empty() && line->back() == '\r') line->pop_back();
     return any;
@@ -177,6 +181,7 @@ class TextReader::Impl {
   }
 
   int64_t file_bytes() const { return file_bytes_; }
+  bool line_cut() const { return line_cut_; }
 
  private:
   // Puts new decoded bytes into the empty output buffer; false at the end.
@@ -227,6 +232,7 @@ class TextReader::Impl {
   Input in_;
   size_t out_begin_ = 0, out_end_ = 0;
   int64_t file_bytes_ = 0;
+  bool line_cut_ = false;
 };
 
 common::Result<TextReader> TextReader::Open(const fs::path& path) {
@@ -245,5 +251,6 @@ TextReader::~TextReader() = default;
 common::Result<bool> TextReader::NextLine(std::string* line) { return impl_->NextLine(line); }
 common::Result<std::string> TextReader::ReadAll() { return impl_->ReadAll(); }
 int64_t TextReader::file_bytes() const { return impl_->file_bytes(); }
+bool TextReader::line_cut() const { return impl_->line_cut(); }
 
 }  // namespace allometry::trainer

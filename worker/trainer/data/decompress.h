@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -8,6 +9,9 @@
 #include "common/result.h"
 
 namespace allometry::trainer {
+
+// Lines are handed over in pieces of at most this size, so that a file without line ends cannot fill the memory.
+inline constexpr size_t kMaxLineBytes = 64 << 20;
 
 // The bytes of a file, decompressed if they begin as gzip, xz or Zstandard do (whatever the file's name). Files of
 // several members or frames one after the other are read to the end. Streaming, with bounded memory. Not thread-safe.
@@ -21,6 +25,8 @@ class TextReader {
   // The next line without its newline (and without a carriage return before it); false at the end. kDataLoss: the
   // compressed data are damaged or cut off.
   common::Result<bool> NextLine(std::string* line);
+  // Whether the line read last goes on with the next one, being longer than kMaxLineBytes.
+  bool line_cut() const;
   // All that is left.
   common::Result<std::string> ReadAll();
 

@@ -15,9 +15,6 @@ namespace {
 using common::Json;
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
-// Enough for pieces to be counted well, few enough for seconds: training time grows with the sample.
-int64_t DefaultSample(int64_t vocabulary) { return std::max<int64_t>(20'000, 4 * vocabulary); }
-
 bool IsSha256(const std::string& s) {
   return s.size() == 64 && s.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
@@ -67,24 +64,102 @@ common::Status OrderDictionary(std::vector<RawFile>* files) {
   return common::InvalidArgument("corpus.files of format gcide must be one .dict.dz (or .dict) and its .index");
 }
 
-common::Status ParseCorpus(const Json& json, const Json& execution, PrepareRecipe* recipe) {
-  ObjectReader reader(json, "run.corpus");
-  const std::string format = reader.Choice("format", "text", {"text", "gcide"});
-  const std::string document = reader.Choice("document", "paragraph", {"paragraph", "line", "file"});
-  recipe->validation_fraction = reader.Number("validation_fraction", 0.01, 1e-6, 0.5);
+constexpr std::pair<std::string_view, CorpusFormat> kFormats[] = {
+    {"text", CorpusFormat::kText},    {"jsonl", CorpusFormat::kJsonLines}, {"wikipedia", CorpusFormat::kWikipedia},
+    {"tsv", CorpusFormat::kTsv},      {"gcide", CorpusFormat::kGcide},     {"built", CorpusFormat::kBuilt},
+    {"mixture", CorpusFormat::kBuilt}};
+
+std::vector<std::string> FormatNames() {
+  std::vector<std::string> names;
+  for (const auto& [name, format] : kFormats) names.emplace_back(name);
+  return names;
+}
+
+// Raw text: what a document is, which files there are, how some are held out. A member that the format does not have is
+// one that nobody asks for, and so a mistake.
+common::Status ParseRawText(const Json& execution, ObjectReader* reader, PrepareRecipe* recipe) {
+  const CorpusFormat format = recipe->layout.format;
+  const bool gcide = format == CorpusFormat::kGcide;
+  std::string document = "paragraph";
+  if (format == CorpusFormat::kText || gcide)
+    document = reader->Choice("document", document, {"paragraph", "line", "file"});
+  if (format == CorpusFormat::kJsonLines) recipe->layout.field = reader->String("field", "text");
+  if (format == CorpusFormat::kTsv) recipe->layout.column = reader->String("column", "text");
+  if (!gcide) recipe->layout.skip_bad_rows = reader->Boolean("skip_bad_rows", false);
+  const bool own_validation = !gcide && reader->Has("valid_files");
+  const Json& valid = own_validation ? reader->Raw("valid_files", true, "array") : Json();
+  if (!own_validation) recipe->validation_fraction = reader->Number("validation_fraction", 0.01, 1e-6, 0.5);
+  const Json& files = reader->Raw("files", true, "array");
+  ALLO_RETURN_IF_ERROR(reader->Finish());
+  ALLO_ASSIGN_OR_RETURN(recipe->layout.document, ParseDocumentRule(document));
+  ALLO_ASSIGN_OR_RETURN(recipe->corpus, ParseFiles(files, "run.corpus.files", execution));
+  if (own_validation) {
+    ALLO_ASSIGN_OR_RETURN(recipe->valid, ParseFiles(valid, "run.corpus.valid_files", execution));
+  }
+  return gcide ? OrderDictionary(&recipe->corpus) : common::Ok();
+}
+
+// The one data set of format "built".
+common::Status ParseBuilt(const Json& execution, ObjectReader* reader, PrepareRecipe* recipe) {
+  const Json& files = reader->Raw("files", true, "array");
+  ALLO_RETURN_IF_ERROR(reader->Finish());
+  recipe->built.emplace_back();
+  ALLO_ASSIGN_OR_RETURN(recipe->built[0].files, ParseFiles(files, "run.corpus.files", execution));
+  return common::Ok();
+}
+
+// Part names are folders of the prepared data.
+bool IsPartName(const std::string& name) {
+  return !name.empty() && name.size() <= 64 && name[0] != '.' &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == name.npos;
+}
+
+common::Result<BuiltPart> ParsePart(const Json& json, const std::string& where, const Json& execution) {
+  ObjectReader reader(json, where);
+  BuiltPart part;
+  part.name = reader.String("name", std::nullopt);
+  part.rate = reader.Number("rate", 1, 1e-6, 1e6);
   const Json& files = reader.Raw("files", true, "array");
   ALLO_RETURN_IF_ERROR(reader.Finish());
-  recipe->format = format == "gcide" ? CorpusFormat::kGcide : CorpusFormat::kText;
-  ALLO_ASSIGN_OR_RETURN(recipe->document, ParseDocumentRule(document));
-  ALLO_ASSIGN_OR_RETURN(recipe->corpus, ParseFiles(files, "run.corpus.files", execution));
-  return recipe->format == CorpusFormat::kGcide ? OrderDictionary(&recipe->corpus) : common::Ok();
+  if (!IsPartName(part.name))
+    return common::InvalidArgument(where + ".name is '" + part.name +
+                                   "'; a name has up to 64 letters, digits, '.', '_' and '-'");
+  ALLO_ASSIGN_OR_RETURN(part.files, ParseFiles(files, where + ".files", execution));
+  return part;
+}
+
+common::Status ParseMixture(const Json& execution, ObjectReader* reader, PrepareRecipe* recipe) {
+  recipe->mixture = true;
+  const Json& parts = reader->Raw("parts", true, "array");
+  ALLO_RETURN_IF_ERROR(reader->Finish());
+  std::set<std::string> names;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const std::string where = "run.corpus.parts[" + std::to_string(i) + "]";
+    ALLO_ASSIGN_OR_RETURN(BuiltPart part, ParsePart(parts[i], where, execution));
+    if (!names.insert(part.name).second)
+      return common::InvalidArgument(where + ": part '" + part.name + "' is there twice");
+    recipe->built.push_back(std::move(part));
+  }
+  return recipe->built.empty() ? common::InvalidArgument("run.corpus.parts must be a list of at least one part")
+                               : common::Ok();
+}
+
+common::Status ParseCorpus(const Json& json, const Json& execution, PrepareRecipe* recipe) {
+  ObjectReader reader(json, "run.corpus");
+  const std::string format = reader.Choice("format", "text", FormatNames());
+  for (const auto& [name, value] : kFormats)
+    if (name == format) recipe->layout.format = value;
+  if (format == "built") return ParseBuilt(execution, &reader, recipe);
+  if (format == "mixture") return ParseMixture(execution, &reader, recipe);
+  return ParseRawText(execution, &reader, recipe);
 }
 
 common::Status ParseTokenizer(const Json& json, const Json& execution, PrepareRecipe* recipe) {
   ObjectReader reader(json, "run.tokenizer");
   const std::string sha256 = reader.String("model_sha256", "");
   recipe->vocabulary = reader.Integer("vocabulary", sha256.empty() ? 8'192 : 32'128, 164, 1'000'000);
-  recipe->sample_sentences = reader.Integer("sample_sentences", DefaultSample(recipe->vocabulary), 1, 100'000'000);
+  recipe->sample_sentences =
+      reader.Integer("sample_sentences", DefaultSampleSentences(recipe->vocabulary), 1, 100'000'000);
   ALLO_RETURN_IF_ERROR(reader.Finish());
   if (sha256.empty()) return common::Ok();
   if (!IsSha256(sha256))
@@ -171,8 +246,12 @@ common::Status ParseTasks(const Json& list, const Json& execution, PrepareRecipe
 
 }  // namespace
 
+int64_t DefaultSampleSentences(int64_t vocabulary) { return std::max<int64_t>(20'000, 4 * vocabulary); }
+
 std::vector<RawFile> PrepareRecipe::AllFiles() const {
   std::vector<RawFile> all = corpus;
+  all.insert(all.end(), valid.begin(), valid.end());
+  for (const BuiltPart& part : built) all.insert(all.end(), part.files.begin(), part.files.end());
   if (tokenizer) all.push_back(*tokenizer);
   for (const TaskRecipe& task : tasks) all.insert(all.end(), task.files.begin(), task.files.end());
   std::set<std::string> seen;
@@ -189,6 +268,7 @@ common::Result<PrepareRecipe> ParsePrepare(const Json& run, const Json& executio
   const Json& tokenizer = reader.Raw("tokenizer", false, "object");
   const Json& tasks = reader.Raw("tasks", false, "array");
   recipe.seed = static_cast<uint64_t>(reader.Integer("seed", 0, 0, kNoLimit));
+  recipe.shard_tokens = reader.Integer("shard_tokens", kDefaultShardTokens, 1, kNoLimit);
   reader.Integer("numerics_version", kDataNumericsVersion, kDataNumericsVersion, kDataNumericsVersion);
   reader.Ignore("identity_version");
   ALLO_RETURN_IF_ERROR(reader.Finish());
@@ -197,6 +277,7 @@ common::Result<PrepareRecipe> ParsePrepare(const Json& run, const Json& executio
   ALLO_RETURN_IF_ERROR(ParseTasks(tasks, execution, &recipe));
   if (execution.is_object() && execution.contains("threads") && execution["threads"].is_number_integer())
     recipe.threads = std::clamp<int64_t>(execution["threads"].get<int64_t>(), 1, 1'024);
+  recipe.verified = execution.is_object() && execution.value("verified", false);
   return recipe;
 }
 

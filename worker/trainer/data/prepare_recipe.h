@@ -22,8 +22,6 @@ struct RawFile {
   std::filesystem::path path;
 };
 
-enum class CorpusFormat { kText, kGcide };
-
 struct TaskRecipe {
   const Task* task = nullptr;            // one of the registry, or `own`
   std::shared_ptr<const Task> own;       // declared in the run
@@ -32,22 +30,38 @@ struct TaskRecipe {
   std::vector<RawFile> files;
 };
 
+// A data set that was built before, as a part of this one.
+struct BuiltPart {
+  std::string name;
+  double rate = 1;  // its share of the training sequences, relative to the other parts'
+  std::vector<RawFile> files;
+};
+
+// Tokens of one shard unless the recipe says otherwise.
+inline constexpr int64_t kDefaultShardTokens = 100'000'000;
+
 // run.json of kind "prepare", typed and checked.
 struct PrepareRecipe {
-  CorpusFormat format = CorpusFormat::kText;
-  DocumentRule document = DocumentRule::kParagraph;
-  double validation_fraction = 0.01;
-  std::vector<RawFile> corpus;
+  TextLayout layout;
+  double validation_fraction = 0.01;  // without files of validation
+  std::vector<RawFile> corpus, valid;
+  std::vector<BuiltPart> built;  // of format kBuilt, which has no corpus: one, or the parts of a mixture
+  bool mixture = false;
+  int64_t shard_tokens = kDefaultShardTokens;
   int64_t vocabulary = 0;
   int64_t sample_sentences = 0;
   std::optional<RawFile> tokenizer;  // absent: one is trained
   std::vector<TaskRecipe> tasks;
   uint64_t seed = 0;
   int64_t threads = 1;
+  bool verified = false;  // whoever named the files has just hashed them
 
   // Every file that is read, each hash once.
   std::vector<RawFile> AllFiles() const;
 };
+
+// Enough sentences for pieces to be counted well, few enough for seconds: training time grows with the sample.
+int64_t DefaultSampleSentences(int64_t vocabulary);
 
 // kInvalidArgument names the member by its path; kNotFound: execution.files has no path for a hash.
 common::Result<PrepareRecipe> ParsePrepare(const common::Json& run, const common::Json& execution);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -24,7 +25,8 @@ common::Error SystemError(const char* act, const fs::path& path) {
   common::ErrorCode code = common::ErrorCode::kDataLoss;
   if (errno == ENOENT) code = common::ErrorCode::kNotFound;
   if (errno == EACCES || errno == EPERM || errno == EROFS) code = common::ErrorCode::kPermissionDenied;
-  if (errno == ENOSPC || errno == EDQUOT || errno == EMFILE) code = common::ErrorCode::kResourceExhausted;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EMFILE)
+    code = common::ErrorCode::kResourceExhausted;
   return {code, std::string("cannot ") + act + " '" + path.string() + "': " + common::ErrnoText()};
 }
 
@@ -45,12 +47,23 @@ class GrowingFile {
     return fd_ >= 0 ? common::Ok() : common::Status(SystemError("create", path_));
   }
 
+  // Opens a file that is there, cut to its first `size` bytes.
+  common::Status Reopen(const fs::path& path, int64_t size) {
+    path_ = path;
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd_ < 0) return SystemError("open", path_);
+    if (::lseek(fd_, 0, SEEK_END) < size)
+      return common::DataLoss("'" + path_.string() + "' is shorter than it was: remove it and build again");
+    const bool cut = ::ftruncate(fd_, size) == 0 && ::lseek(fd_, size, SEEK_SET) == size;
+    return cut ? common::Ok() : common::Status(SystemError("cut", path_));
+  }
+
   common::Status Append(const void* data, size_t size) {
     buffer_.append(static_cast<const char*>(data), size);
     return buffer_.size() < kFlushBytes ? common::Ok() : Flush();
   }
 
-  common::Status Finish() {
+  common::Status Sync() {
     ALLO_RETURN_IF_ERROR(Flush());
     return ::fsync(fd_) == 0 ? common::Ok() : common::Status(SystemError("write", path_));
   }
@@ -105,35 +118,86 @@ class TokenFile::Mapping {
   size_t size_ = 0;
 };
 
+fs::path ShardStem(const fs::path& stem, int64_t shard) {
+  std::string number = std::to_string(shard);
+  number.insert(0, number.size() < 5 ? 5 - number.size() : 0, '0');
+  return stem.string() + "-" + number;
+}
+
 common::Result<TokenFile> TokenFile::Open(const fs::path& stem, int token_bytes) {
+  ALLO_ASSIGN_OR_RETURN(Shard shard, OpenShard(stem, token_bytes));
+  return Join({std::move(shard)}, token_bytes);
+}
+
+common::Result<TokenFile> TokenFile::OpenShards(const fs::path& stem, int64_t shards, int token_bytes) {
+  std::vector<Shard> all;
+  for (int64_t i = 0; i < shards; ++i) {
+    ALLO_ASSIGN_OR_RETURN(Shard shard, OpenShard(ShardStem(stem, i), token_bytes));
+    all.push_back(std::move(shard));
+  }
+  return Join(std::move(all), token_bytes);
+}
+
+common::Result<TokenFile::Shard> TokenFile::OpenShard(const fs::path& stem, int token_bytes) {
   if (token_bytes != 2 && token_bytes != 4) throw std::invalid_argument("TokenFile: ids have 2 or 4 bytes");
-  TokenFile file;
-  ALLO_ASSIGN_OR_RETURN(file.token_map_, Mapping::Open(WithSuffix(stem, ".tokens")));
-  ALLO_ASSIGN_OR_RETURN(file.index_map_, Mapping::Open(WithSuffix(stem, ".index")));
-  const size_t token_size = file.token_map_->size(), index_size = file.index_map_->size();
-  file.token_bytes_ = token_bytes;
-  file.data_ = file.token_map_->data();
-  file.index_ = static_cast<const uint64_t*>(file.index_map_->data());
-  file.tokens_ = static_cast<int64_t>(token_size / static_cast<size_t>(token_bytes));
-  file.documents_ = static_cast<int64_t>(index_size / 8) - 1;
-  bool fits = token_size % static_cast<size_t>(token_bytes) == 0 && index_size % 8 == 0 && file.documents_ >= 0 &&
-              file.index_[0] == 0 && file.index_[file.documents_] == static_cast<uint64_t>(file.tokens_);
-  for (int64_t i = 0; fits && i < file.documents_; ++i) fits = file.index_[i] <= file.index_[i + 1];
+  Shard shard;
+  ALLO_ASSIGN_OR_RETURN(shard.token_map, Mapping::Open(WithSuffix(stem, ".tokens")));
+  ALLO_ASSIGN_OR_RETURN(shard.index_map, Mapping::Open(WithSuffix(stem, ".index")));
+  const size_t token_size = shard.token_map->size(), index_size = shard.index_map->size();
+  shard.data = shard.token_map->data();
+  shard.index = static_cast<const uint64_t*>(shard.index_map->data());
+  shard.tokens = static_cast<int64_t>(token_size / static_cast<size_t>(token_bytes));
+  shard.documents = static_cast<int64_t>(index_size / 8) - 1;
+  bool fits = token_size % static_cast<size_t>(token_bytes) == 0 && index_size % 8 == 0 && shard.documents >= 0 &&
+              shard.index[0] == 0 && shard.index[shard.documents] == static_cast<uint64_t>(shard.tokens);
+  for (int64_t i = 0; fits && i < shard.documents; ++i) fits = shard.index[i] <= shard.index[i + 1];
   if (!fits)
     return common::DataLoss("'" + stem.string() +
                             ".tokens' and '.index' do not fit one another: prepare the data again");
+  return shard;
+}
+
+common::Result<TokenFile> TokenFile::Join(std::vector<Shard> shards, int token_bytes) {
+  TokenFile file;
+  file.token_bytes_ = token_bytes;
+  for (Shard& shard : shards) {
+    shard.first_token = file.tokens_;
+    shard.first_document = file.documents_;
+    file.tokens_ += shard.tokens;
+    file.documents_ += shard.documents;
+  }
+  file.shards_ = std::make_shared<const std::vector<Shard>>(std::move(shards));
   return file;
+}
+
+int64_t TokenFile::Offset(int64_t i) const {
+  if (i >= documents_) return tokens_;
+  const Shard& shard = *(std::ranges::upper_bound(*shards_, i, {}, &Shard::first_document) - 1);
+  return shard.first_token + static_cast<int64_t>(shard.index[i - shard.first_document]);
+}
+
+void TokenFile::ReadShard(const Shard& shard, int64_t first, std::span<int32_t> out) const {
+  if (token_bytes_ == 4) {
+    std::memcpy(out.data(), static_cast<const int32_t*>(shard.data) + first, out.size() * 4);
+    return;
+  }
+  const uint16_t* ids = static_cast<const uint16_t*>(shard.data) + first;
+  for (size_t i = 0; i < out.size(); ++i) out[i] = ids[i];
 }
 
 void TokenFile::Read(int64_t first, std::span<int32_t> out) const {
   if (first < 0 || first + static_cast<int64_t>(out.size()) > tokens_)
     throw std::out_of_range("TokenFile::Read beyond the file");
-  if (token_bytes_ == 4) {
-    std::memcpy(out.data(), static_cast<const int32_t*>(data_) + first, out.size() * 4);
-    return;
+  if (out.empty()) return;
+  auto shard = std::ranges::upper_bound(*shards_, first, {}, &Shard::first_token) - 1;
+  while (!out.empty()) {
+    const int64_t begin = first - shard->first_token;
+    const size_t here = std::min(out.size(), static_cast<size_t>(shard->tokens - begin));
+    ReadShard(*shard, begin, out.first(here));
+    out = out.subspan(here);
+    first += static_cast<int64_t>(here);
+    ++shard;
   }
-  const uint16_t* ids = static_cast<const uint16_t*>(data_) + first;
-  for (size_t i = 0; i < out.size(); ++i) out[i] = ids[i];
 }
 
 std::vector<int32_t> TokenFile::Document(int64_t i) const {
@@ -150,6 +214,7 @@ struct TokenFileWriter::Files {
 
 TokenFileWriter::TokenFileWriter() : files_(std::make_unique<Files>()) {}
 TokenFileWriter::TokenFileWriter(TokenFileWriter&&) noexcept = default;
+TokenFileWriter& TokenFileWriter::operator=(TokenFileWriter&&) noexcept = default;
 TokenFileWriter::~TokenFileWriter() = default;
 
 common::Result<TokenFileWriter> TokenFileWriter::Create(const fs::path& stem, int token_bytes) {
@@ -157,6 +222,17 @@ common::Result<TokenFileWriter> TokenFileWriter::Create(const fs::path& stem, in
   writer.token_bytes_ = token_bytes;
   ALLO_RETURN_IF_ERROR(writer.files_->tokens.Create(WithSuffix(stem, ".tokens")));
   ALLO_RETURN_IF_ERROR(writer.files_->index.Create(WithSuffix(stem, ".index")));
+  return writer;
+}
+
+common::Result<TokenFileWriter> TokenFileWriter::Resume(const fs::path& stem, int token_bytes, int64_t documents,
+                                                        int64_t tokens) {
+  TokenFileWriter writer;
+  writer.token_bytes_ = token_bytes;
+  writer.documents_ = documents;
+  writer.tokens_ = tokens;
+  ALLO_RETURN_IF_ERROR(writer.files_->tokens.Reopen(WithSuffix(stem, ".tokens"), tokens * token_bytes));
+  ALLO_RETURN_IF_ERROR(writer.files_->index.Reopen(WithSuffix(stem, ".index"), documents * 8));
   return writer;
 }
 
@@ -170,11 +246,49 @@ common::Status TokenFileWriter::Append(std::span<const int32_t> document) {
   return files_->tokens.Append(files_->narrow.data(), files_->narrow.size() * 2);
 }
 
+common::Status TokenFileWriter::Sync() {
+  ALLO_RETURN_IF_ERROR(files_->tokens.Sync());
+  return files_->index.Sync();
+}
+
 common::Status TokenFileWriter::Finish() {
   const auto end = static_cast<uint64_t>(tokens_);
   ALLO_RETURN_IF_ERROR(files_->index.Append(&end, sizeof end));
-  ALLO_RETURN_IF_ERROR(files_->tokens.Finish());
-  return files_->index.Finish();
+  return Sync();
+}
+
+TokenShardWriter::TokenShardWriter(TokenFileWriter writer, fs::path stem, int token_bytes, int64_t shard_tokens,
+                                   const Position& from)
+    : writer_(std::move(writer)),
+      stem_(std::move(stem)),
+      token_bytes_(token_bytes),
+      shard_tokens_(shard_tokens),
+      shard_(from.shard),
+      documents_before_(from.documents_before),
+      tokens_before_(from.tokens_before) {}
+
+common::Result<TokenShardWriter> TokenShardWriter::Open(const fs::path& stem, int token_bytes, int64_t shard_tokens,
+                                                        const Position& from) {
+  const fs::path shard = ShardStem(stem, from.shard);
+  ALLO_ASSIGN_OR_RETURN(TokenFileWriter writer,
+                        from.documents == 0 ? TokenFileWriter::Create(shard, token_bytes)
+                                            : TokenFileWriter::Resume(shard, token_bytes, from.documents, from.tokens));
+  return TokenShardWriter(std::move(writer), stem, token_bytes, shard_tokens, from);
+}
+
+common::Status TokenShardWriter::Append(std::span<const int32_t> document) {
+  const int64_t size = static_cast<int64_t>(document.size());
+  if (writer_.documents() > 0 && writer_.tokens() + size > shard_tokens_) {
+    ALLO_RETURN_IF_ERROR(writer_.Finish());
+    documents_before_ += writer_.documents();
+    tokens_before_ += writer_.tokens();
+    ALLO_ASSIGN_OR_RETURN(writer_, TokenFileWriter::Create(ShardStem(stem_, ++shard_), token_bytes_));
+  }
+  return writer_.Append(document);
+}
+
+TokenShardWriter::Position TokenShardWriter::position() const {
+  return {shard_, writer_.documents(), writer_.tokens(), documents_before_, tokens_before_};
 }
 
 }  // namespace allometry::trainer

@@ -68,8 +68,8 @@ Ending RunPrepare(const RunContext& context) {
   auto data = Dataset::Open(output);
   if (!data) return {ExitCodeOfDataError(data.error()), data.error().message};
   const std::map<std::string, double> metrics{
-      {"train_tokens", static_cast<double>(data->train().tokens())},
-      {"validation_tokens", static_cast<double>(data->valid().tokens())},
+      {"train_tokens", data->info().at("train").at("tokens").get<double>()},
+      {"validation_tokens", data->info().at("valid").at("tokens").get<double>()},
       {"device_seconds", std::chrono::duration<double>(Clock::now() - start).count()},
       {"peak_memory_bytes", static_cast<double>(PeakMemoryBytes(at::kCPU))}};
   const bool small = data->info().dump().size() < kLargestReport;
