@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "common/version.h"
-#include "worker/trainer/data/batches.h"
 #include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/pretrain_batches.h"
 
 namespace allometry::trainer {
 namespace {
@@ -63,13 +63,15 @@ std::string DecodeRow(const Tokenizer& tokenizer, const std::vector<int64_t>& ro
 }
 
 common::Status PrintCorrupted(const Dataset& data, int64_t input_length) {
-  ALLO_ASSIGN_OR_RETURN(const PretrainBatches batches, PretrainBatches::Create(data, input_length, 0.15, 3.0, 1, 0));
-  const arch::SpanCorruptionLengths n = batches.lengths();
+  ALLO_ASSIGN_OR_RETURN(const auto objective, MakeObjective({.input_length = input_length}, data.tokenizer().pieces()));
+  ALLO_ASSIGN_OR_RETURN(const PretrainBatches batches,
+                        PretrainBatches::Create(data.parts(), objective, Join::kEndMark, 1, 0));
+  const arch::ObjectiveLengths n = batches.lengths();
   std::vector<int64_t> inputs(static_cast<size_t>(n.inputs)), targets(static_cast<size_t>(n.targets));
   batches.Fill(0, 0, 1, n.inputs, n.targets, inputs.data(), targets.data());
   std::printf("\nSpan corruption of %lld tokens into %lld inputs and %lld targets; %lld sequences in an epoch:\n",
               static_cast<long long>(n.raw), static_cast<long long>(n.inputs), static_cast<long long>(n.targets),
-              static_cast<long long>(batches.sequences()));
+              static_cast<long long>(batches.Use(0)[0].sequences));
   std::printf("  inputs:  %s\n  targets: %s\n", DecodeRow(data.tokenizer(), inputs).c_str(),
               DecodeRow(data.tokenizer(), targets).c_str());
   return common::Ok();

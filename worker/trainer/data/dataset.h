@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,13 @@
 
 namespace allometry::trainer {
 
+// One part of a data set's text, with the rate at which pretraining draws from it.
+struct TextPart {
+  std::string name;
+  double rate = 1;  // above 0; only the parts' ratios matter
+  TokenFile train, valid;
+};
+
 // A prepared data set: the folder that Prepare leaves (docs/data.md). Immutable, thread-safe.
 class Dataset {
  public:
@@ -24,12 +32,15 @@ class Dataset {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const TokenFile& train() const { return train_; }
   const TokenFile& valid() const { return valid_; }
+  // What pretraining draws from.
+  std::span<const TextPart> parts() const { return parts_; }
   // data.json: counts, hashes, the recipe.
   const common::Json& info() const { return info_; }
   const std::filesystem::path& folder() const { return folder_; }
 
-  // Which ids are text, by id, of size vocabulary().
-  std::vector<bool> IsText() const;
+  // UTF-8 bytes that each id reads as inside a text, the blank before a word included; by id, 0 for ids that are no
+  // text.
+  std::vector<int32_t> TextBytes() const;
   // -ln of each id's share of the training text's tokens, one added to every count; by id, 0 for ids that are no text.
   // The shares of all text ids add up to one.
   const std::vector<double>& unigram_nll() const { return unigram_nll_; }
@@ -46,6 +57,7 @@ class Dataset {
   common::Json info_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   TokenFile train_, valid_;
+  std::vector<TextPart> parts_;
   std::vector<double> unigram_nll_;
 };
 
