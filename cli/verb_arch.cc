@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "arch/architecture.h"
+#include "arch/objective.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 
@@ -34,8 +35,8 @@ struct SizeCosts {
 };
 
 arch::Lengths LengthsOf(const Options& options) {
-  const auto span = arch::LengthsForSpanCorruption(options.input_length, 0.15, 3.0);
-  return {span.inputs, span.targets};
+  const arch::ObjectiveLengths lengths = arch::LengthsOf({.input_length = options.input_length});
+  return {lengths.inputs, lengths.targets};
 }
 
 // Examples at a time: the whole batch unless --micro-batch says otherwise.

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "arch/architecture.h"
+#include "arch/objective.h"
 #include "common/ids.h"
 #include "coordinator/grid/known_tasks.h"
 #include "coordinator/grid/runs.h"
@@ -23,7 +24,6 @@ using google::protobuf::Message;
 constexpr double kMany = 1e12;
 constexpr double kHuge = 1e30;
 constexpr int64_t kMaxCells = 1'000'000;
-constexpr int64_t kSentinels = 100;
 
 struct Range {
   double low, high;
@@ -60,6 +60,7 @@ const std::map<std::string, Range>& Ranges() {
       {"OptimizerSpec.final_fraction", {0, 1}},
       {"OptimizerSpec.decay_fraction", {0, 1}},
       {"PretrainingSpec.input_length", {8, 1 << 20}},
+      {"PretrainingSpec.target_length", {2, 1 << 20}},
       {"PretrainingSpec.noise_density", {0.001, 0.9}},
       {"PretrainingSpec.mean_span_length", {1, 1000}},
       {"PretrainingSpec.batch_sequences", {1, 1 << 20}},
@@ -102,7 +103,8 @@ const std::map<std::string, std::vector<std::string>>& Choices() {
       {"DataSpec.format", {"text", "jsonl", "wikipedia", "tsv"}},
       {"OptimizerSpec.name", {"adafactor", "adamw"}},
       {"OptimizerSpec.schedule", {"inverse_sqrt", "constant", "cosine", "wsd"}},
-      {"PretrainingSpec.objective", {"span_corruption"}},
+      {"PretrainingSpec.objective", {arch::ObjectiveNames().begin(), arch::ObjectiveNames().end()}},
+      {"PretrainingSpec.join", {"end_mark", "none"}},
       {"FinetuningSpec.select", {"last", "best"}},
       {"FinetuningSpec.decoding", {"greedy", "rank"}},
       {"FinetuningSpec.mode", {"mixture", "separate"}},
@@ -360,23 +362,28 @@ class SpecChecker {
                              " of steps, tokens, tokens_per_parameter and flops");
     if (!IsBuiltin(spec_) && (p.has_tokens_per_parameter() || p.has_flops()))
       Add("pretraining", "what trainer '" + spec_.trainer() + "' costs is not known here: give its steps or tokens");
-    if (IsBuiltin(spec_)) CheckSpans(p);
+    CheckObjective(p);
     if (!IsBuiltin(spec_) && spec_.activation_checkpointing())
       Add("activation_checkpointing",
           "activation_checkpointing is for the built-in trainer, not for '" + spec_.trainer() + "'");
   }
 
-  void CheckSpans(const v1::PretrainingSpec& p) {
-    const double density = p.has_noise_density() ? p.noise_density() : 0.15;
-    const double span = p.has_mean_span_length() ? p.mean_span_length() : 3;
-    const int64_t input_length = p.has_input_length() ? p.input_length() : 512;
-    if (density < 0.001 || density > 0.9 || span < 1 || input_length < 8 || input_length > 1 << 20) return;
-    const int64_t raw = arch::LengthsForSpanCorruption(input_length, density, span).raw;
-    const auto spans = static_cast<int64_t>(std::nearbyint(static_cast<double>(raw) * density / span));
-    if (spans > kSentinels)
-      Add("pretraining", "pretraining corrupts " + std::to_string(spans) + " spans of a sequence, and there are " +
-                             std::to_string(kSentinels) +
-                             " sentinels: lower input_length or noise_density, or raise mean_span_length");
+  void CheckObjective(const v1::PretrainingSpec& p) {
+    const arch::ObjectiveSettings objective = ObjectiveOf(p);
+    const auto only_for = [&](bool given, const char* field, const char* objectives) {
+      if (given)
+        Add(std::string("pretraining.") + field, std::string("pretraining.") + field + " is for " + objectives +
+                                                     " only; the objective is " + objective.name);
+    };
+    const bool spans = objective.name == "span_corruption", prefix = objective.name == "prefix_lm";
+    only_for(p.has_mean_span_length() && !spans, "mean_span_length", "span_corruption");
+    only_for(p.has_noise_density() && prefix, "noise_density", "span_corruption and bert");
+    only_for(p.has_target_length() && !prefix, "target_length", "prefix_lm");
+    const bool fields_are_right = std::ranges::none_of(
+        *problems_, [](const SpecProblem& problem) { return problem.path.starts_with("pretraining."); });
+    if (!IsBuiltin(spec_) || !fields_are_right) return;
+    if (const common::Status possible = arch::CheckObjective(objective); !possible)
+      Add("pretraining", "pretraining: " + possible.error().message);
   }
 
   void CheckFinetuning() {

@@ -106,16 +106,18 @@ Json OptimizerOf(const v1::OptimizerSpec& given, const OptimizerDefaults& defaul
   return optimizer;
 }
 
-int64_t InputLengthOf(const v1::PretrainingSpec& p) { return Or<int64_t>(p.has_input_length(), p.input_length(), 512); }
-double DensityOf(const v1::PretrainingSpec& p) { return Or(p.has_noise_density(), p.noise_density(), 0.15); }
-double SpanOf(const v1::PretrainingSpec& p) { return Or(p.has_mean_span_length(), p.mean_span_length(), 3.0); }
 int64_t BatchOf(const v1::PretrainingSpec& p) { return Or<int64_t>(p.has_batch_sequences(), p.batch_sequences(), 128); }
 
-Json ObjectiveOf(const v1::PretrainingSpec& p) {
-  return {{"name", Or(p.objective(), "span_corruption")},
-          {"input_length", InputLengthOf(p)},
-          {"noise_density", DensityOf(p)},
-          {"mean_span_length", SpanOf(p)}};
+// Each objective with the numbers that it has.
+Json ObjectiveToJson(const arch::ObjectiveSettings& objective) {
+  Json json{{"name", objective.name}, {"input_length", objective.input_length}};
+  if (objective.name == "prefix_lm") {
+    json["target_length"] = arch::LengthsOf(objective).targets;
+    return json;
+  }
+  json["noise_density"] = objective.noise_density;
+  if (objective.name == "span_corruption") json["mean_span_length"] = objective.mean_span_length;
+  return json;
 }
 
 int64_t EvaluationEvery(const v1::FinetuningSpec& finetuning, int64_t steps) {
@@ -145,6 +147,16 @@ void AddNumericsVersion(const v1::SweepSpec& spec, Json* run) {
 }
 
 }  // namespace
+
+arch::ObjectiveSettings ObjectiveOf(const v1::PretrainingSpec& p) {
+  arch::ObjectiveSettings objective;
+  if (!p.objective().empty()) objective.name = p.objective();
+  if (p.has_input_length()) objective.input_length = p.input_length();
+  if (p.has_target_length()) objective.target_length = p.target_length();
+  if (p.has_noise_density()) objective.noise_density = p.noise_density();
+  if (p.has_mean_span_length()) objective.mean_span_length = p.mean_span_length();
+  return objective;
+}
 
 Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
   Json tasks = Json::array();
@@ -191,7 +203,7 @@ Json PretrainRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
   Json run{{"kind", "pretrain"},
            {"trainer", TrainerOf(spec)},
            {"model", model},
-           {"objective", ObjectiveOf(p)},
+           {"objective", ObjectiveToJson(ObjectiveOf(p))},
            {"optimizer", OptimizerOf(p.optimizer(), {0.01, "inverse_sqrt", 10'000})},
            {"batch_sequences", BatchOf(p)},
            {"steps", steps},
@@ -202,6 +214,7 @@ Json PretrainRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
              {"every_steps", p.evaluate_every_steps()}}},
            {"divergence", {{"loss_spike", Or(p.has_loss_spike(), p.loss_spike(), 2.0)}}}};
   if (p.z_loss() > 0) run["z_loss"] = p.z_loss();  // left out at 0, as runs were before there was one
+  if (p.join() == "none") run["join"] = "none";
   if (IsBuiltin(spec)) run["data"] = data;
   if (!IsBuiltin(spec)) run["corpus"] = CorpusOf(spec, manifest);
   AddNumericsVersion(spec, &run);
@@ -245,7 +258,7 @@ Json FinetuneRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>&
 
 StepSize PretrainingStep(const v1::SweepSpec& spec) {
   const v1::PretrainingSpec& p = spec.pretraining();
-  const auto lengths = arch::LengthsForSpanCorruption(InputLengthOf(p), DensityOf(p), SpanOf(p));
+  const arch::ObjectiveLengths lengths = arch::LengthsOf(ObjectiveOf(p));
   return {{lengths.inputs, lengths.targets}, BatchOf(p)};
 }
 

@@ -5,11 +5,15 @@
 
 #include "allometry/v1/sweep.pb.h"
 #include "arch/architecture.h"
+#include "arch/objective.h"
 #include "common/json.h"
 #include "coordinator/grid/shapes.h"
 
 // The resolved `run` objects of the trainer contract, with every default filled in. The spec has passed CheckSpec.
 namespace allometry::coordinator {
+
+// What pretraining makes of text, with defaults. Unlike the rest it may be asked of a spec that was not checked.
+arch::ObjectiveSettings ObjectiveOf(const v1::PretrainingSpec& pretraining);
 
 common::Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest);
 

@@ -2,6 +2,7 @@
 
 #include "arch/architecture.h"
 #include "arch/inventory.h"
+#include "arch/objective.h"
 
 namespace allometry::arch {
 namespace {
@@ -263,7 +264,7 @@ TEST(ArchCosts, MemoryGrowsWithTheMicroBatchInActivationsOnly) {
 
 TEST(ArchLengths, SpanCorruptionArithmetic) {
   const auto check = [](int64_t inputs, int64_t raw, int64_t targets) {
-    const SpanCorruptionLengths n = LengthsForSpanCorruption(inputs, 0.15, 3.0);
+    const ObjectiveLengths n = LengthsOf({.input_length = inputs});
     EXPECT_EQ(n.raw, raw);
     EXPECT_EQ(n.inputs, inputs);
     EXPECT_EQ(n.targets, targets);
@@ -271,6 +272,61 @@ TEST(ArchLengths, SpanCorruptionArithmetic) {
   check(512, 568, 114);  // the published numbers
   check(128, 141, 29);   // the same rule, evaluated by a script of its own
   check(64, 70, 14);
+}
+
+// Said again in another way: exact fractions, halves to even, and raw lengths tried from the longest down.
+TEST(ArchLengths, SpanCorruptionArithmeticAtManyLengths) {
+  struct Ratio {
+    int64_t numerator, denominator;
+  };
+  const auto round_half_even = [](int64_t numerator, int64_t denominator) {
+    const int64_t whole = numerator / denominator, twice_rest = 2 * (numerator % denominator);
+    if (twice_rest == denominator) return whole + whole % 2;
+    return whole + (twice_rest > denominator);
+  };
+  for (const auto& [density, span] :
+       std::vector<std::pair<Ratio, int64_t>>{{{3, 20}, 3}, {{1, 2}, 3}, {{1, 4}, 2}, {{1, 8}, 1}, {{3, 20}, 8}})
+    for (int64_t inputs = 4; inputs <= 800; ++inputs) {
+      const auto lengths = [&](int64_t raw) {
+        const int64_t noise =
+            std::min(raw - 1, std::max<int64_t>(1, round_half_even(raw * density.numerator, density.denominator)));
+        const int64_t spans = std::max<int64_t>(1, round_half_even(noise, span));
+        return ObjectiveLengths{raw, raw - noise + spans + 1, noise + spans + 1};
+      };
+      int64_t raw = 4 * inputs;
+      while (raw > 2 && lengths(raw).inputs > inputs) --raw;
+      const ObjectiveLengths n =
+          LengthsOf({.input_length = inputs,
+                     .noise_density = static_cast<double>(density.numerator) / static_cast<double>(density.denominator),
+                     .mean_span_length = static_cast<double>(span)});
+      ASSERT_EQ(n.raw, raw) << inputs;
+      ASSERT_EQ(n.inputs, lengths(raw).inputs) << inputs;
+      ASSERT_EQ(n.targets, lengths(raw).targets) << inputs;
+    }
+}
+
+TEST(ArchLengths, OtherObjectivesHaveTheLengthsThatAreAskedFor) {
+  const auto lengths = [](const ObjectiveSettings& settings) {
+    const ObjectiveLengths n = LengthsOf(settings);
+    return std::vector<int64_t>{n.raw, n.inputs, n.targets};
+  };
+  EXPECT_EQ(lengths({.name = "prefix_lm"}), (std::vector<int64_t>{511, 512, 512}));
+  EXPECT_EQ(lengths({.name = "prefix_lm", .input_length = 256, .target_length = 64}),
+            (std::vector<int64_t>{255, 256, 64}));
+  EXPECT_EQ(lengths({.name = "bert", .input_length = 128}), (std::vector<int64_t>{127, 128, 128}));
+}
+
+TEST(ArchLengths, CheckedObjectivesHaveAtMostOneSpanASentinel) {
+  EXPECT_TRUE(CheckObjective({}));
+  EXPECT_TRUE(CheckObjective({.input_length = 1'800}));
+  int64_t longest = 512;
+  while (CheckObjective({.input_length = longest + 1})) ++longest;
+  const ObjectiveLengths n = LengthsOf({.input_length = longest});
+  EXPECT_EQ(CountSpans(n.raw, 0.15, 3).spans, 100);
+  EXPECT_EQ(CountSpans(568, 0.15, 3).noise, 85);
+  EXPECT_EQ(CountSpans(568, 0.15, 3).spans, 28);
+  EXPECT_TRUE(CheckObjective({.name = "bert", .input_length = 8192}));
+  EXPECT_FALSE(CheckObjective({.name = "prefix_lm", .target_length = 513}));
 }
 
 TEST(ArchRounding, NearestMultipleOfEight) {

@@ -55,13 +55,36 @@ TEST(RunConfigTest, DefaultsAreT5s) {
     run.erase(key);
   auto config = ParsePretrain(run);
   ASSERT_TRUE(config) << config.error().message;
-  EXPECT_EQ(config->input_length, 512);
+  EXPECT_EQ(config->objective.name, "span_corruption");
+  EXPECT_EQ(config->objective.input_length, 512);
+  EXPECT_EQ(config->join, Join::kEndMark);
   EXPECT_EQ(config->training.lengths.targets, 114);
   EXPECT_EQ(config->training.batch_sequences, 128);
   EXPECT_EQ(config->training.dropout, 0.0);
   EXPECT_DOUBLE_EQ(config->training.optimization.schedule.RateAt(1), 0.01);
   EXPECT_DOUBLE_EQ(config->training.optimization.schedule.RateAt(40'000), 0.005);
   EXPECT_EQ(config->training.optimization.optimizer.name, "adafactor");
+}
+
+TEST(RunConfigTest, EachObjectiveHasItsOwnNumbers) {
+  Json run = Pretraining();
+  run["join"] = "none";
+  run["objective"] = {{"name", "prefix_lm"}, {"input_length", 100}, {"target_length", 40}};
+  auto config = ParsePretrain(run);
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->join, Join::kNone);
+  EXPECT_EQ(config->training.lengths.inputs, 100);
+  EXPECT_EQ(config->training.lengths.targets, 40);
+  run["objective"] = {{"name", "prefix_lm"}, {"input_length", 100}};
+  EXPECT_EQ(ParsePretrain(run)->training.lengths.targets, 100);
+  run["objective"] = {{"name", "bert"}, {"input_length", 100}, {"noise_density", 0.2}};
+  EXPECT_EQ(ParsePretrain(run)->training.lengths.targets, 100);
+  run["objective"] = {{"name", "bert"}, {"mean_span_length", 3.0}};
+  EXPECT_THAT(PretrainError(run), HasSubstr("run.objective.mean_span_length is unknown"));
+  run["objective"] = {{"name", "prefix_lm"}, {"input_length", 100}, {"target_length", 101}};
+  EXPECT_THAT(PretrainError(run), HasSubstr("run.objective.target_length"));
+  run["objective"] = {{"input_length", 8192}};
+  EXPECT_THAT(PretrainError(run), HasSubstr("sentinels"));
 }
 
 TEST(RunConfigTest, SchedulesThatEndKnowTheRunsLength) {
@@ -136,7 +159,8 @@ TEST(RunConfigTest, EveryMistakeIsNamedByItsPath) {
       {"/optimizer/learning_rate", -1, "run.optimizer.learning_rate"},
       {"/optimizer/warm_up", 1, "run.optimizer.warm_up is unknown"},
       {"/objective/noise_density", 2, "run.objective.noise_density"},
-      {"/objective/name", "causal", "allowed are span_corruption"},
+      {"/objective/name", "causal", "allowed are span_corruption, prefix_lm, bert"},
+      {"/join", "eos", "run.join is 'eos': allowed are end_mark, none"},
       {"/divergence/loss_spike", "none", "run.divergence.loss_spike"},
       {"/model/architecture", "transfomer", "transformer"},
       {"/model/shape/heads", 0, "run.model.shape.heads"},

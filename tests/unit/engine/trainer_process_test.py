@@ -101,6 +101,40 @@ class TrainerProcessTest(unittest.TestCase):
             self.assertGreater(metrics[name], 0)
         self.assertLessEqual(metrics["data_wait_fraction"], 1)
 
+    def test_pretraining_reports_what_its_measures_are_over(self):
+        ending = result(self.pretrained)
+        report, metrics = ending["report"], ending["metrics"]
+        self.assertEqual(report["validation_set"]["name"], "text/valid/span_corruption-32")
+        self.assertEqual(report["validation_set"]["examples"], 64)
+        self.assertEqual(len(report["validation_set"]["sha256"]), 64)
+        self.assertEqual(report["bits_per_byte"], {"over": "masked text", "comparable_across_tokenizers": False})
+        part, = report["parts"]
+        self.assertEqual((part["name"], part["rate"], part["rows"]), ("text", 1, 8 * 400))
+        self.assertEqual(part["epochs"], report["epochs"])
+        self.assertEqual(part["epochs"], part["rows"] / part["sequences"])
+        # A token is at least one byte here, and on average no more than ten.
+        bits_per_token = metrics["text_loss"] / math.log(2)
+        self.assertLess(metrics["bits_per_byte"], bits_per_token)
+        self.assertGreater(metrics["bits_per_byte"], bits_per_token / 10)
+
+    def test_other_objectives_train(self):
+        for objective, over in (({"name": "prefix_lm", "input_length": 32, "target_length": 16}, "text of the targets"),
+                                ({"name": "bert", "input_length": 32}, "masked text")):
+            run = {**PRETRAIN, "objective": objective, "join": "none", "steps": 60,
+                   "evaluation": {"examples": 32, "every_steps": 0}}
+            attempt = self.attempt(run, name=objective["name"])
+            self.assertEqual(attempt.finish(), 0, attempt.errors)
+            losses = series(attempt.events(), "train/loss")
+            ending = result(attempt)
+            report = ending["report"]
+            self.assertLess(ending["metrics"]["validation_loss"], losses[min(losses)] - 0.3, objective["name"])
+            self.assertEqual(report["bits_per_byte"],
+                             {"over": over, "comparable_across_tokenizers": objective["name"] == "prefix_lm"})
+            self.assertEqual(report["parts"][0]["rows"], 60 * 8)
+            self.assertEqual(report["target_length"], objective.get("target_length", 32))
+            self.assertLess(report["target_tokens"], 60 * 8 * report["target_length"], "padding is no target")
+            self.assertGreater(report["target_tokens"], 60 * 8)
+
     def test_the_output_model_is_what_a_child_needs(self):
         folder = self.root / "pretrain/model"
         self.assertEqual(sorted(p.name for p in folder.iterdir()), ["model.json", "model.safetensors"])

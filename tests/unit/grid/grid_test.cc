@@ -215,6 +215,32 @@ TEST(Grid, WritesWhatASchedulesEndNeedsAndZLossOnlyIfThereIsOne) {
   EXPECT_EQ(wsd["optimizer"]["decay_fraction"], 0.2);
 }
 
+TEST(Grid, WritesEachObjectiveWithItsOwnNumbers) {
+  v1::SweepSpec spec = Spec();
+  EXPECT_FALSE(RunOf(Named(Cells(spec), "transformer-own-s3")).contains("join"));
+  spec.mutable_pretraining()->set_join("none");
+  EXPECT_EQ(RunOf(Named(Cells(spec), "transformer-own-s3"))["join"], "none");
+  spec.mutable_pretraining()->set_objective("bert");
+  EXPECT_EQ(RunOf(Named(Cells(spec), "transformer-own-s3"))["objective"],
+            Json::parse(R"({"name":"bert","input_length":64,"noise_density":0.15})"));
+  spec.mutable_pretraining()->set_objective("prefix_lm");
+  EXPECT_EQ(RunOf(Named(Cells(spec), "transformer-own-s3"))["objective"],
+            Json::parse(R"({"name":"prefix_lm","input_length":64,"target_length":64})"));
+}
+
+TEST(Grid, CostsAreThoseOfTheObjectivesLengths) {
+  v1::SweepSpec spec = Spec();
+  const double spans = Named(Cells(spec), "transformer-own-s3").costs.forward_flops();
+  spec.mutable_pretraining()->set_objective("prefix_lm");
+  const double prefix = Named(Cells(spec), "transformer-own-s3").costs.forward_flops();
+  spec.mutable_pretraining()->set_target_length(14);  // what span corruption's targets have
+  EXPECT_EQ(Named(Cells(spec), "transformer-own-s3").costs.forward_flops(), spans);
+  spec.mutable_pretraining()->clear_target_length();
+  spec.mutable_pretraining()->set_objective("bert");
+  EXPECT_EQ(Named(Cells(spec), "transformer-own-s3").costs.forward_flops(), prefix);
+  EXPECT_GT(prefix, spans);
+}
+
 TEST(Grid, QuickstartHasTwentyFourOfEachAndOneToPrepare) {
   const auto spec = ReadSweepFile(ALLOMETRY_SOURCE_DIR "/examples/quickstart.yaml");
   ASSERT_TRUE(spec.ok()) << spec.error().message;
@@ -383,6 +409,8 @@ TEST(Identity, ChangesWithEveryFieldThatAffectsTheResult) {
       {"batch", [](auto* s) { s->mutable_pretraining()->set_batch_sequences(5); }, false, true, true},
       {"length", [](auto* s) { s->mutable_pretraining()->set_input_length(65); }, false, true, true},
       {"density", [](auto* s) { s->mutable_pretraining()->set_noise_density(0.2); }, false, true, true},
+      {"objective", [](auto* s) { s->mutable_pretraining()->set_objective("bert"); }, false, true, true},
+      {"join", [](auto* s) { s->mutable_pretraining()->set_join("none"); }, false, true, true},
       {"span", [](auto* s) { s->mutable_pretraining()->set_mean_span_length(4); }, false, true, true},
       {"dropout", [](auto* s) { s->mutable_pretraining()->set_dropout(0.1); }, false, true, true},
       {"examples", [](auto* s) { s->mutable_pretraining()->set_evaluation_examples(5); }, false, true, true},
@@ -413,6 +441,15 @@ TEST(Identity, ChangesWithEveryFieldThatAffectsTheResult) {
     EXPECT_EQ(after[1] != before[1], change.pretrain) << change.what;
     EXPECT_EQ(after[2] != before[2], change.finetune) << change.what;
   }
+  v1::SweepSpec prefix = Spec(), shorter = Spec();
+  prefix.mutable_pretraining()->set_objective("prefix_lm");
+  shorter.mutable_pretraining()->set_objective("prefix_lm");
+  shorter.mutable_pretraining()->set_target_length(32);
+  EXPECT_NE(Identities(prefix, FullManifest())[1], Identities(shorter, FullManifest())[1]);
+  v1::SweepSpec said = Spec();  // what is the default, written out
+  said.mutable_pretraining()->set_objective("span_corruption");
+  said.mutable_pretraining()->set_join("end_mark");
+  EXPECT_EQ(Identities(said, FullManifest()), before);
   auto other_text = FullManifest();
   other_text[0].set_sha256(common::Sha256Hex("other text"));
   EXPECT_NE(Identities(Spec(), other_text)[1], before[1]);

@@ -6,11 +6,11 @@
 
 #include "common/files.h"
 #include "tests/unit/trainer_data/data_fixture.h"
-#include "worker/trainer/data/batches.h"
 #include "worker/trainer/data/build_progress.h"
 #include "worker/trainer/data/data_build.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/data/prepare.h"
+#include "worker/trainer/data/pretrain_batches.h"
 
 namespace allometry::trainer {
 namespace {
@@ -231,7 +231,8 @@ TEST_F(BuildTest, APreparationOfABuiltDataSetHasItsBatches) {
   EXPECT_EQ(data.info()["text"], built.info()["text"]);
   EXPECT_EQ(data.info()["built_from"][0], built.info()["recipe"]);
   const auto rows = [](const Dataset& d) {
-    const PretrainBatches batches = *PretrainBatches::Create(d, 64, 0.15, 3.0, 8, 5);
+    const auto objective = *MakeObjective({.input_length = 64}, d.tokenizer().pieces());
+    const PretrainBatches batches = *PretrainBatches::Create(d.parts(), objective, Join::kEndMark, 8, 5);
     std::vector<int64_t> inputs(static_cast<size_t>(8 * batches.lengths().inputs)),
         targets(static_cast<size_t>(8 * batches.lengths().targets));
     batches.Fill(3, 0, 8, batches.lengths().inputs, batches.lengths().targets, inputs.data(), targets.data());

@@ -6,7 +6,10 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <tuple>
 #include <vector>
+
+#include "tests/unit/trainer_data/token_fixture.h"
 
 namespace allometry::trainer {
 namespace {
@@ -14,48 +17,30 @@ namespace {
 constexpr int64_t kPieces = 32'000;
 
 struct Example {
-  std::vector<int32_t> inputs, targets;
+  Ids inputs, targets;
 };
 
-Example Corrupted(const SpanCorruption& corruption, const std::vector<int32_t>& raw, KeyedRandom random) {
-  Example e{std::vector<int32_t>(corruption.lengths().inputs), std::vector<int32_t>(corruption.lengths().targets)};
-  corruption.Corrupt(raw, random, e.inputs, e.targets);
+SpanCorruption Make(int64_t input_length, double noise_density = 0.15, double mean_span_length = 3) {
+  return {{.input_length = input_length, .noise_density = noise_density, .mean_span_length = mean_span_length},
+          kPieces};
+}
+
+Example Corrupted(const SpanCorruption& corruption, const Ids& raw, KeyedRandom random) {
+  Example e{Ids(corruption.lengths().inputs), Ids(corruption.lengths().targets)};
+  corruption.Apply(raw, random, e.inputs, e.targets);
   return e;
 }
 
-std::vector<int32_t> Numbered(int64_t n) {
-  std::vector<int32_t> raw(n);
+Ids Numbered(int64_t n) {
+  Ids raw(n);
   std::iota(raw.begin(), raw.end(), 3);
   return raw;
 }
 
 bool IsSentinel(int32_t id) { return id >= kPieces && id < kPieces + kSentinels; }
 
-// Puts each target span back where its sentinel stands in the inputs.
-std::vector<int32_t> Restored(const Example& e) {
-  std::map<int32_t, std::vector<int32_t>> spans;
-  int32_t sentinel = -1;
-  for (int32_t id : e.targets) {
-    if (id == kEos) break;
-    if (IsSentinel(id)) {
-      sentinel = id;
-    } else {
-      spans[sentinel].push_back(id);
-    }
-  }
-  std::vector<int32_t> raw;
-  for (int32_t id : e.inputs) {
-    if (id == kEos) break;
-    if (IsSentinel(id))
-      raw.insert(raw.end(), spans[id].begin(), spans[id].end());
-    else
-      raw.push_back(id);
-  }
-  return raw;
-}
-
 TEST(SpanCorruption, T5LengthsAndSentinels) {
-  const SpanCorruption corruption = *SpanCorruption::Create(512, 0.15, 3.0, kPieces);
+  const SpanCorruption corruption = Make(512);
   EXPECT_EQ(corruption.lengths().raw, 568);
   EXPECT_EQ(corruption.lengths().inputs, 512);
   EXPECT_EQ(corruption.lengths().targets, 114);
@@ -65,16 +50,18 @@ TEST(SpanCorruption, T5LengthsAndSentinels) {
 
 TEST(SpanCorruption, NothingIsLostAtManyLengths) {
   for (int64_t length : {4, 5, 7, 16, 64, 128, 333, 512}) {
-    const SpanCorruption corruption = *SpanCorruption::Create(length, 0.15, 3.0, kPieces);
-    const std::vector<int32_t> raw = Numbered(corruption.lengths().raw);
-    for (uint64_t row = 0; row < 50; ++row)
-      ASSERT_EQ(Restored(Corrupted(corruption, raw, KeyedRandom(0, 0, row))), raw) << length << ' ' << row;
+    const SpanCorruption corruption = Make(length);
+    const Ids raw = Numbered(corruption.lengths().raw);
+    for (uint64_t row = 0; row < 50; ++row) {
+      const Example e = Corrupted(corruption, raw, KeyedRandom(0, 0, row));
+      ASSERT_EQ(Restored(corruption, e.inputs, e.targets), raw) << length << ' ' << row;
+    }
   }
 }
 
 TEST(SpanCorruption, Layout) {
-  const SpanCorruption corruption = *SpanCorruption::Create(128, 0.15, 3.0, kPieces);
-  const std::vector<int32_t> raw = Numbered(corruption.lengths().raw);
+  const SpanCorruption corruption = Make(128);
+  const Ids raw = Numbered(corruption.lengths().raw);
   for (uint64_t row = 0; row < 200; ++row) {
     const Example e = Corrupted(corruption, raw, KeyedRandom(5, 1, row));
     EXPECT_EQ(e.inputs.back(), kEos);
@@ -92,8 +79,8 @@ TEST(SpanCorruption, Layout) {
 }
 
 TEST(SpanCorruption, IsAPureFunctionOfSeedStepAndRow) {
-  const SpanCorruption corruption = *SpanCorruption::Create(128, 0.15, 3.0, kPieces);
-  const std::vector<int32_t> raw = Numbered(corruption.lengths().raw);
+  const SpanCorruption corruption = Make(128);
+  const Ids raw = Numbered(corruption.lengths().raw);
   const auto inputs = [&](uint64_t seed, uint64_t step, uint64_t row) {
     return Corrupted(corruption, raw, KeyedRandom(seed, step, row)).inputs;
   };
@@ -105,10 +92,10 @@ TEST(SpanCorruption, IsAPureFunctionOfSeedStepAndRow) {
 
 // Two spans of a noise of four: first span lengths 1, 2, 3 are equally likely.
 TEST(SpanCorruption, EveryCutIsEquallyLikely) {
-  const SpanCorruption corruption = *SpanCorruption::Create(16, 0.25, 2.0, kPieces);
+  const SpanCorruption corruption = Make(16, 0.25, 2);
   ASSERT_EQ(corruption.spans(), 2);
   ASSERT_EQ(corruption.lengths().targets, 4 + 2 + 1);
-  const std::vector<int32_t> raw = Numbered(corruption.lengths().raw);
+  const Ids raw = Numbered(corruption.lengths().raw);
   std::map<int, int> first_lengths;
   constexpr int kDraws = 30'000;
   for (uint64_t row = 0; row < kDraws; ++row) {
@@ -122,18 +109,48 @@ TEST(SpanCorruption, EveryCutIsEquallyLikely) {
 }
 
 TEST(SpanCorruption, TextIsNeitherPaddingNorMarks) {
-  const SpanCorruption corruption = *SpanCorruption::Create(128, 0.15, 3.0, kPieces);
+  const SpanCorruption corruption = Make(128);
   EXPECT_FALSE(corruption.IsText(kPad));
   EXPECT_FALSE(corruption.IsText(kEos));
   EXPECT_FALSE(corruption.IsText(corruption.Sentinel(0)));
   EXPECT_FALSE(corruption.IsText(corruption.Sentinel(99)));
   EXPECT_TRUE(corruption.IsText(kUnknown));
   EXPECT_TRUE(corruption.IsText(kPieces - 1));
+  const Ids targets{corruption.Sentinel(0), 5, kUnknown, corruption.Sentinel(1), 9, kEos, kPad};
+  std::vector<uint8_t> marks(targets.size());
+  corruption.MarkText(targets, KeyedRandom(0, 0, 0), marks);
+  EXPECT_THAT(marks, ::testing::ElementsAre(0, 1, 1, 0, 1, 0, 0));
+}
+
+// A short rest of a document: counts of its own length, rounded as T5 rounds them, then padding.
+TEST(SpanCorruption, ShorterTextIsPadded) {
+  const SpanCorruption corruption = Make(64);
+  for (const auto& [length, noise, spans] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
+           {2, 1, 1}, {3, 1, 1}, {10, 2, 1}, {30, 4, 1}, {31, 5, 2}, {50, 8, 3}}) {
+    const Ids raw = Numbered(length);
+    for (uint64_t row = 0; row < 20; ++row) {
+      const Example e = Corrupted(corruption, raw, KeyedRandom(4, 4, row));
+      ASSERT_EQ(Restored(corruption, e.inputs, e.targets), raw);
+      EXPECT_EQ(std::ranges::count(e.inputs, kPad), 64 - (length - noise + spans + 1)) << length;
+      EXPECT_EQ(std::ranges::count(e.targets, kPad), corruption.lengths().targets - (noise + spans + 1)) << length;
+    }
+  }
+}
+
+// At these settings three tokens would have two hidden ones in two spans, with one token to part them.
+TEST(SpanCorruption, ShortTextHasNoMoreSpansThanTokensBetweenThem) {
+  const SpanCorruption corruption = Make(32, 0.5, 1);
+  const Ids raw = Numbered(3);
+  const Example e = Corrupted(corruption, raw, KeyedRandom(4, 4, 0));
+  EXPECT_EQ(Restored(corruption, e.inputs, e.targets), raw);
+  EXPECT_EQ(std::ranges::count_if(e.targets, IsSentinel), 1);
 }
 
 TEST(SpanCorruption, ImpossibleSettingsAreExplained) {
   const auto message = [](int64_t length, double density, double span) {
-    return SpanCorruption::Create(length, density, span, kPieces).error().message;
+    return MakeObjective({.input_length = length, .noise_density = density, .mean_span_length = span}, kPieces)
+        .error()
+        .message;
   };
   EXPECT_THAT(message(4096, 0.15, 3.0), ::testing::HasSubstr("sentinels"));
   EXPECT_THAT(message(128, 0.0, 3.0), ::testing::HasSubstr("noise_density"));

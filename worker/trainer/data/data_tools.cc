@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "common/version.h"
-#include "worker/trainer/data/batches.h"
 #include "worker/trainer/data/data_build.h"
 #include "worker/trainer/data/data_options.h"
 #include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/pretrain_batches.h"
 
 namespace allometry::trainer {
 namespace {
@@ -101,17 +101,19 @@ std::string DecodeRow(const Tokenizer& tokenizer, const std::vector<int64_t>& ro
 
 // One sequence of the text, corrupted.
 struct CorruptedExample {
-  arch::SpanCorruptionLengths lengths;
+  arch::ObjectiveLengths lengths;
   int64_t sequences = 0;  // of an epoch
   std::string inputs, targets;
 };
 
 common::Result<CorruptedExample> Corrupted(const Dataset& data, int64_t input_length) {
-  ALLO_ASSIGN_OR_RETURN(const PretrainBatches batches, PretrainBatches::Create(data, input_length, 0.15, 3.0, 1, 0));
-  const arch::SpanCorruptionLengths n = batches.lengths();
+  ALLO_ASSIGN_OR_RETURN(const auto objective, MakeObjective({.input_length = input_length}, data.tokenizer().pieces()));
+  ALLO_ASSIGN_OR_RETURN(const PretrainBatches batches,
+                        PretrainBatches::Create(data.parts(), objective, Join::kEndMark, 1, 0));
+  const arch::ObjectiveLengths n = batches.lengths();
   std::vector<int64_t> inputs(static_cast<size_t>(n.inputs)), targets(static_cast<size_t>(n.targets));
   batches.Fill(0, 0, 1, n.inputs, n.targets, inputs.data(), targets.data());
-  return CorruptedExample{n, batches.sequences(), DecodeRow(data.tokenizer(), inputs),
+  return CorruptedExample{n, batches.Use(0)[0].sequences, DecodeRow(data.tokenizer(), inputs),
                           DecodeRow(data.tokenizer(), targets)};
 }
 

@@ -6,6 +6,7 @@
 #include "common/files.h"
 #include "common/ids.h"
 #include "worker/trainer/data/format.h"
+#include "worker/trainer/data/token_ids.h"
 
 namespace allometry::trainer {
 
@@ -108,10 +109,14 @@ common::Status Dataset::ReadUnigram() {
   return common::Ok();
 }
 
-std::vector<bool> Dataset::IsText() const {
-  std::vector<bool> is_text(static_cast<size_t>(tokenizer_->vocabulary()));
-  for (size_t id = 0; id < is_text.size(); ++id) is_text[id] = tokenizer_->IsText(static_cast<int64_t>(id));
-  return is_text;
+std::vector<int32_t> Dataset::TextBytes() const {
+  // Decoded behind another piece, since a text's first piece loses its blank.
+  const auto bytes = [&](std::vector<int32_t> ids) { return static_cast<int32_t>(tokenizer_->Decode(ids).size()); };
+  const int32_t before = bytes({kUnknown});
+  std::vector<int32_t> text_bytes(static_cast<size_t>(tokenizer_->vocabulary()));
+  for (int32_t id = 0; id < tokenizer_->pieces(); ++id)
+    if (tokenizer_->IsText(id)) text_bytes[static_cast<size_t>(id)] = bytes({kUnknown, id}) - before;
+  return text_bytes;
 }
 
 std::vector<std::string> Dataset::TaskNames() const {

@@ -20,7 +20,7 @@ namespace allometry::trainer {
 // parts'. Copies share the mappings.
 struct TextPart {
   std::string name;
-  double rate = 1;
+  double rate = 1;  // above 0
   TokenFile train, valid;
 };
 
@@ -40,8 +40,9 @@ class Dataset {
   const common::Json& info() const { return info_; }
   const std::filesystem::path& folder() const { return folder_; }
 
-  // Which ids are text, by id, of size vocabulary().
-  std::vector<bool> IsText() const;
+  // UTF-8 bytes that each id reads as inside a text, the blank before a word included; by id, 0 for ids that are no
+  // text.
+  std::vector<int32_t> TextBytes() const;
   // -ln of each id's share of the training text's tokens, one added to every count; by id, 0 for ids that are no text.
   // The shares of all text ids add up to one. In a mixture each part's counts are scaled to its rate's share of all
   // parts' tokens.

@@ -1,8 +1,6 @@
 #include "worker/trainer/data/span_corruption.h"
 
 #include <array>
-#include <stdexcept>
-#include <string>
 
 namespace allometry::trainer {
 namespace {
@@ -27,52 +25,33 @@ void Cut(int64_t items, int64_t parts, KeyedRandom* random, PartLengths* lengths
 
 }  // namespace
 
-common::Result<SpanCorruption> SpanCorruption::Create(int64_t input_length, double noise_density,
-                                                      double mean_span_length, int64_t pieces) {
-  if (!(noise_density > 0 && noise_density < 1))
-    return common::InvalidArgument("noise_density is " + std::to_string(noise_density) +
-                                   ", and must lie between 0 and 1");
-  if (!(mean_span_length >= 1))
-    return common::InvalidArgument("mean_span_length is " + std::to_string(mean_span_length) +
-                                   ", and must be at least 1");
-  if (input_length < 4)
-    return common::InvalidArgument("input_length is " + std::to_string(input_length) + ", and must be at least 4");
-  SpanCorruption corruption;
-  corruption.lengths_ = arch::LengthsForSpanCorruption(input_length, noise_density, mean_span_length);
-  corruption.pieces_ = pieces;
-  // inputs = raw - noise + spans + 1 and targets = noise + spans + 1.
-  const arch::SpanCorruptionLengths& n = corruption.lengths_;
-  corruption.spans_ = (n.inputs + n.targets - n.raw - 2) / 2;
-  corruption.noise_ = n.targets - corruption.spans_ - 1;
-  if (corruption.spans_ > kSentinels)
-    return common::InvalidArgument("span corruption of " + std::to_string(n.raw) + " tokens needs " +
-                                   std::to_string(corruption.spans_) + " spans and there are " +
-                                   std::to_string(kSentinels) +
-                                   " sentinels: shorten input_length or lengthen mean_span_length");
-  if (n.raw - corruption.noise_ < corruption.spans_)
-    return common::InvalidArgument("noise_density " + std::to_string(noise_density) + " with spans of " +
-                                   std::to_string(mean_span_length) +
-                                   " leaves fewer unmasked tokens than spans: lower the density");
-  return corruption;
+SpanCorruption::SpanCorruption(const arch::ObjectiveSettings& settings, int64_t pieces)
+    : Objective(arch::LengthsOf(settings), pieces),
+      noise_density_(settings.noise_density),
+      mean_span_length_(settings.mean_span_length),
+      whole_(CountSpans(lengths().raw)) {}
+
+arch::SpanCounts SpanCorruption::CountSpans(int64_t tokens) const {
+  return arch::CountSpans(tokens, noise_density_, mean_span_length_);
 }
 
-void SpanCorruption::Corrupt(std::span<const int32_t> raw, KeyedRandom random, std::span<int32_t> inputs,
-                             std::span<int32_t> targets) const {
-  if (static_cast<int64_t>(raw.size()) != lengths_.raw || static_cast<int64_t>(inputs.size()) != lengths_.inputs ||
-      static_cast<int64_t>(targets.size()) != lengths_.targets)
-    throw std::invalid_argument("SpanCorruption::Corrupt: a span has not the length that lengths() gives");
+Objective::Written SpanCorruption::Write(std::span<const int32_t> raw, KeyedRandom random, int32_t* inputs,
+                                         int32_t* targets) const {
+  const auto tokens = static_cast<int64_t>(raw.size());
+  const auto [noise, spans] = tokens == lengths().raw ? whole_ : CountSpans(tokens);
   PartLengths masked, kept;
-  Cut(noise_, spans_, &random, &masked);
-  Cut(lengths_.raw - noise_, spans_, &random, &kept);
+  Cut(noise, spans, &random, &masked);
+  Cut(tokens - noise, spans, &random, &kept);
   const int32_t* in = raw.data();
-  int32_t* input = inputs.data();
-  int32_t* target = targets.data();
-  for (int64_t i = 0; i < spans_; ++i) {
+  int32_t* input = inputs;
+  int32_t* target = targets;
+  for (int64_t i = 0; i < spans; ++i) {
     for (int32_t j = 0; j < kept[i]; ++j) *input++ = *in++;
     *input++ = *target++ = Sentinel(i);
     for (int32_t j = 0; j < masked[i]; ++j) *target++ = *in++;
   }
-  *input = *target = kEos;
+  *input++ = *target++ = kEos;
+  return {input - inputs, target - targets};
 }
 
 }  // namespace allometry::trainer

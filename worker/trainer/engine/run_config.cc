@@ -146,13 +146,19 @@ Result<TrainingConfig> ParseTraining(ObjectReader& reader, const TrainingDefault
   return config;
 }
 
-Status ParseObjective(const Json& value, PretrainConfig& config) {
+Result<arch::ObjectiveSettings> ParseObjective(const Json& value) {
   ObjectReader reader(value, "run.objective");
-  reader.Choice("name", "span_corruption", {"span_corruption"});
-  config.input_length = reader.Integer("input_length", config.input_length, 4, 1 << 20);
-  config.noise_density = reader.Number("noise_density", config.noise_density, 0.001, 0.9);
-  config.mean_span_length = reader.Number("mean_span_length", config.mean_span_length, 1.0, 1000.0);
-  return reader.Finish();
+  arch::ObjectiveSettings o;
+  o.name = reader.Choice("name", o.name, {arch::ObjectiveNames().begin(), arch::ObjectiveNames().end()});
+  o.input_length = reader.Integer("input_length", o.input_length, 4, 1 << 20);
+  if (o.name == "prefix_lm") o.target_length = reader.Integer("target_length", o.input_length, 2, o.input_length);
+  if (o.name != "prefix_lm") o.noise_density = reader.Number("noise_density", o.noise_density, 0.001, 0.9);
+  if (o.name == "span_corruption")
+    o.mean_span_length = reader.Number("mean_span_length", o.mean_span_length, 1.0, 1000.0);
+  ALLO_RETURN_IF_ERROR(reader.Finish());
+  if (Status possible = arch::CheckObjective(o); !possible)
+    return common::InvalidArgument("run.objective: " + possible.error().message);
+  return o;
 }
 
 Status ParseEvaluation(const Json& value, int64_t* examples, int64_t* every_steps) {
@@ -240,11 +246,11 @@ Result<PretrainConfig> ParsePretrain(const Json& run) {
   PretrainConfig config;
   ALLO_ASSIGN_OR_RETURN(config.training, ParseTraining(reader, {128, 0.0, {"inverse_sqrt", 0.01, 10'000, "hold"}}));
   const Json& objective = reader.Raw("objective", false, "object");
+  config.join = reader.Choice("join", "end_mark", {"end_mark", "none"}) == "none" ? Join::kNone : Join::kEndMark;
   const Json& evaluation = reader.Raw("evaluation", false, "object");
   ALLO_RETURN_IF_ERROR(reader.Finish());
-  ALLO_RETURN_IF_ERROR(ParseObjective(OrEmpty(objective), config));
-  const arch::SpanCorruptionLengths lengths =
-      arch::LengthsForSpanCorruption(config.input_length, config.noise_density, config.mean_span_length);
+  ALLO_ASSIGN_OR_RETURN(config.objective, ParseObjective(OrEmpty(objective)));
+  const arch::ObjectiveLengths lengths = arch::LengthsOf(config.objective);
   config.training.lengths = {lengths.inputs, lengths.targets};
   const arch::Lengths longest = LongestLengths(config.training.model);
   if (lengths.inputs > longest.inputs || lengths.targets > longest.targets)

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "arch/architecture.h"
+#include "arch/objective.h"
 #include "common/json.h"
 #include "common/result.h"
+#include "worker/trainer/data/sequences.h"
 #include "worker/trainer/optim/optimizer_options.h"
 #include "worker/trainer/optim/schedule.h"
 
@@ -73,9 +75,8 @@ struct TrainingConfig {
 
 struct PretrainConfig {
   TrainingConfig training;
-  int64_t input_length = 512;
-  double noise_density = 0.15;
-  double mean_span_length = 3.0;
+  arch::ObjectiveSettings objective;
+  Join join = Join::kEndMark;
   int64_t evaluation_examples = 512;
 };
 

@@ -10,7 +10,7 @@ Ending RunKind(const RunContext& context);
 // `prepare`: text and tasks to tokens, by the data library; output `data`.
 Ending RunPrepare(const RunContext& context);
 
-// `pretrain`: span corruption; output `model`, the validation measures.
+// `pretrain`: an objective over text; output `model`, the validation measures.
 Ending RunPretrain(const RunContext& context);
 
 // `finetune`: the mixture of tasks from the parent's weights; output `model`, one entry of `scores` for each task.

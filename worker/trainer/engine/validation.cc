@@ -9,43 +9,61 @@
 namespace allometry::trainer {
 namespace {
 
-void AddBatch(const ValidationSet& set, const at::Tensor& targets_bt, const at::Tensor& nll_bt, ValidationSums& sums) {
+// `first_row`: where `targets_bt` begins within `rows`.
+void AddPass(const ValidationSet& set, const ValidationRows& rows, int64_t first_row, const at::Tensor& targets_bt,
+             const at::Tensor& nll_bt, std::vector<ValidationSums>& parts) {
   const at::Tensor targets = targets_bt.contiguous();
   const at::Tensor nll = nll_bt.to(at::kCPU, at::kFloat).contiguous();
   const int64_t* ids = targets.const_data_ptr<int64_t>();
   const float* values = nll.const_data_ptr<float>();
+  const int64_t width = targets.size(1);
+  const uint8_t* is_text = rows.is_text.data() + first_row * width;
   for (int64_t i = 0; i < targets.numel(); ++i) {
     if (ids[i] == 0) continue;
-    const auto id = static_cast<size_t>(ids[i]);
+    ValidationSums& sums = parts[rows.parts[static_cast<size_t>(first_row + i / width)]];
     sums.nll += values[i];
     ++sums.tokens;
-    if (id >= set.is_text.size() || !set.is_text[id]) continue;
+    if (!is_text[i]) continue;
+    const auto id = static_cast<size_t>(ids[i]);
     sums.text_nll += values[i];
     sums.unigram_nll += set.unigram_nll[id];
+    sums.text_bytes += set.text_bytes[id];
     ++sums.text_tokens;
   }
 }
 
 }  // namespace
 
-std::optional<ValidationSums> Validate(ModelState& state, const at::Device& device, const ValidationSet& set,
-                                       ValidationInputs inputs) {
+void ValidationSums::Add(const ValidationSums& other) {
+  nll += other.nll;
+  text_nll += other.text_nll;
+  unigram_nll += other.unigram_nll;
+  tokens += other.tokens;
+  text_tokens += other.text_tokens;
+  text_bytes += other.text_bytes;
+}
+
+std::optional<ValidationOutcome> Validate(ModelState& state, const at::Device& device, const ValidationSet& set,
+                                          ValidationInputs inputs) {
   at::NoGradGuard no_grad;
-  ValidationSums sums;
+  ValidationOutcome outcome{.parts = std::vector<ValidationSums>(set.parts)};
   for (int64_t first = 0; first < set.examples; first += set.batch_rows) {
     if (StopRequested()) return std::nullopt;
-    const HostBatch batch = set.batch(first, std::min(set.batch_rows, set.examples - first));
+    const ValidationRows rows = set.batch(first, std::min(set.batch_rows, set.examples - first));
+    const HostBatch& batch = rows.batch;
     const at::Tensor inputs_bs =
         inputs == ValidationInputs::kOwn ? batch.inputs_bs : at::roll(batch.inputs_bs, /*shifts=*/1, /*dims=*/0);
     for (int64_t row = 0; row < inputs_bs.size(0); row += set.pass_rows) {
-      const auto pass = [&](const at::Tensor& rows) {
-        return rows.slice(0, row, std::min(row + set.pass_rows, rows.size(0)));
+      const auto pass = [&](const at::Tensor& tensor) {
+        return tensor.slice(0, row, std::min(row + set.pass_rows, tensor.size(0)));
       };
       const at::Tensor targets_bt = pass(batch.targets_bt);
-      AddBatch(set, targets_bt, state.model().TokenNll({pass(inputs_bs).to(device), targets_bt.to(device)}), sums);
+      const at::Tensor nll_bt = state.model().TokenNll({pass(inputs_bs).to(device), targets_bt.to(device)});
+      AddPass(set, rows, row, targets_bt, nll_bt, outcome.parts);
     }
   }
-  return sums;
+  for (const ValidationSums& part : outcome.parts) outcome.all.Add(part);
+  return outcome;
 }
 
 }  // namespace allometry::trainer
