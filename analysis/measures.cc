@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <tuple>
 
+#include "analysis/benchmarks.h"
 #include "common/ids.h"
 
 namespace allometry::analysis {
@@ -12,6 +14,7 @@ namespace {
 
 constexpr std::array<const char*, 5> kAxisNames = {"flops", "parameters", "upstream", "downstream", "seconds"};
 constexpr std::array<const char*, 5> kAxisLetters = {"F", "P", "U", "D", "s"};
+constexpr std::array<const char*, 3> kDefinitionNames = {"tasks", "benchmarks", "wanted"};
 constexpr std::array<const char*, 2> kTransformNames = {"semilog", "loglog"};
 constexpr std::array<const char*, 5> kFlopNames = {"forward", "forward_without_head", "mtf", "six_nd", "training"};
 constexpr std::array<const char*, 5> kFlopMetrics = {"forward_flops", "forward_flops_without_head", "mtf_multiply_adds",
@@ -37,7 +40,21 @@ std::string NotDone(records::CellState state, const std::string& reason) {
   return records::CellStateName(state) + (reason.empty() ? "" : ": " + reason);
 }
 
-Measured Downstream(const records::Record& record, const std::vector<std::string>& tasks) {
+std::string Joined(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all;
+}
+
+bool IsAverage(std::string_view name) { return std::ranges::count(AverageNames(), name) > 0; }
+
+Measured AverageValue(const records::Record& record, const std::string& name) {
+  const Average average = MeanOfParts(record.scores, {{name}});
+  if (average.value) return {average.value, ""};
+  return {std::nullopt, WhyNoScore(record, average.missing)};
+}
+
+Measured MeanScore(const records::Record& record, const std::vector<std::string>& tasks) {
   if (tasks.empty()) return {std::nullopt, "no cell has a downstream score"};
   double sum = 0;
   for (const std::string& task : tasks) {
@@ -48,24 +65,95 @@ Measured Downstream(const records::Record& record, const std::vector<std::string
   return {sum / static_cast<double>(tasks.size()), ""};
 }
 
-common::Result<std::vector<std::string>> TasksOf(const std::vector<CellGroup>& groups,
-                                                 const std::vector<std::string>& wanted) {
-  std::set<std::string> known;
+// Of each task what any cell has of it: whether averages can be had at all.
+records::TaskScores ScoresTogether(const std::vector<CellGroup>& groups) {
+  records::TaskScores together;
   for (const CellGroup& group : groups) {
     for (const records::Record* cell : group.cells) {
-      for (const auto& [task, score] : cell->scores) known.insert(task);
+      for (const auto& [task, score] : cell->scores) {
+        records::Score& merged = together.try_emplace(task, score).first->second;
+        merged.in_average = merged.in_average && score.in_average;
+        for (const auto& [metric, value] : score.metrics)
+          if (std::isfinite(value)) merged.metrics[metric] = value;
+      }
     }
   }
-  for (const std::string& task : wanted) {
-    if (known.contains(task)) continue;
-    std::string all;
-    for (const std::string& name : known) all += (all.empty() ? "" : ", ") + name;
-    return common::InvalidArgument("no cell has a score of the task '" + task + "': there " +
-                                   (all.empty() ? "are no scores" : "is " + all));
+  return together;
+}
+
+std::vector<std::string> KnownScores(const records::TaskScores& together) {
+  std::vector<std::string> known;
+  for (const auto& [task, score] : together) known.push_back(task);
+  const BenchmarkAverages averages = AverageScores(together);
+  for (const std::string_view name : AverageNames())
+    if (FindAverage(averages, name)->value && !together.contains(std::string(name))) known.emplace_back(name);
+  return known;
+}
+
+common::Result<Downstream> WantedDownstream(const records::TaskScores& together,
+                                            const std::vector<std::string>& wanted) {
+  const std::vector<std::string> known = KnownScores(together);
+  for (const std::string& name : wanted) {
+    if (std::ranges::count(known, name) > 0) continue;
+    const std::string there = known.empty() ? "there are no scores" : "there is " + Joined(known);
+    if (!IsAverage(name)) return common::InvalidArgument("no cell has a score of the task '" + name + "': " + there);
+    const std::vector<std::string> missing = FindAverage(AverageScores(together), name)->missing;
+    return common::InvalidArgument("the average '" + name + "' cannot be had, since no cell has a score of " +
+                                   Joined(missing) + ": " + there);
   }
   // A task named twice counts once.
-  if (!wanted.empty()) known = std::set<std::string>(wanted.begin(), wanted.end());
-  return std::vector<std::string>(known.begin(), known.end());
+  const std::set<std::string> once(wanted.begin(), wanted.end());
+  return Downstream{Downstream::Definition::kWanted, {once.begin(), once.end()}, ""};
+}
+
+struct NamedAverage {
+  const char* name;
+  const Average& average;
+};
+
+// "glue lacks glue_cola, glue_rte".
+std::string Lacks(const NamedAverage& benchmark) {
+  return std::string(benchmark.name) + " lacks " + Joined(benchmark.average.missing);
+}
+
+// Those of the scores that take no part in D, for its note.
+std::string NotCounted(const records::TaskScores& together, const std::function<bool(const std::string&)>& counts) {
+  std::vector<std::string> left;
+  for (const auto& [task, score] : together)
+    if (!counts(task)) left.push_back(task);
+  return left.empty() ? "" : "not in D: " + Joined(left);
+}
+
+Downstream DownstreamByTasks(const records::TaskScores& together, const std::vector<std::string>& partly) {
+  Downstream d;
+  for (const auto& [task, score] : together)
+    if (score.in_average) d.parts.push_back(task);
+  std::vector<std::string> notes = partly;
+  const std::string left = NotCounted(together, [&](const auto& task) { return together.at(task).in_average; });
+  if (!partly.empty()) notes.insert(notes.begin(), "D is the mean of " + std::to_string(d.parts.size()) + " tasks");
+  if (!left.empty()) notes.push_back(left);
+  for (const std::string& note : notes) d.note += (d.note.empty() ? "" : "; ") + note;
+  return d;
+}
+
+Downstream DefaultDownstream(const records::TaskScores& together) {
+  const BenchmarkAverages averages = AverageScores(together);
+  const NamedAverage benchmarks[] = {
+      {"glue", averages.glue}, {"superglue", averages.superglue}, {"squad", averages.squad}};
+  Downstream d{.definition = Downstream::Definition::kBenchmarks};
+  std::vector<std::string> partly;
+  for (const NamedAverage& benchmark : benchmarks) {
+    if (benchmark.average.value)
+      d.parts.emplace_back(benchmark.name);
+    else if (benchmark.average.scored > 0)
+      partly.push_back(Lacks(benchmark));
+  }
+  if (d.parts.empty() || !partly.empty()) return DownstreamByTasks(together, partly);
+  if (d.parts.size() < std::size(benchmarks))
+    d.note = "D is the mean of " + std::to_string(d.parts.size()) + " of the study's 3 benchmarks";
+  const std::string left = NotCounted(together, [](const auto& task) { return EntersAverages(task); });
+  if (!left.empty()) d.note += (d.note.empty() ? "" : "; ") + left;
+  return d;
 }
 
 // Why a record takes no part in anything; empty if it does.
@@ -99,6 +187,7 @@ class Grouper {
 
 }  // namespace
 
+const char* DefinitionName(Downstream::Definition d) { return kDefinitionNames[static_cast<size_t>(d)]; }
 const char* AxisName(Axis axis) { return kAxisNames[static_cast<size_t>(axis)]; }
 const char* AxisLetter(Axis axis) { return kAxisLetters[static_cast<size_t>(axis)]; }
 const char* TransformName(Transform transform) { return kTransformNames[static_cast<size_t>(transform)]; }
@@ -125,22 +214,24 @@ Measured MetricValue(const records::Record& record, const std::string& name, boo
   return {found->second, ""};
 }
 
+std::string WhyNoScore(const records::Record& record, const std::vector<std::string>& names) {
+  const std::string what = "no score of " + Joined(names);
+  if (!record.finetune_state) return what + ": not fine-tuned";
+  if (*record.finetune_state == records::CellState::kDone) return what;
+  return "fine-tuning " + NotDone(*record.finetune_state, record.finetune_reason);
+}
+
 Measured TaskValue(const records::Record& record, const std::string& task) {
+  if (IsAverage(task)) return AverageValue(record, task);
   const auto found = record.scores.find(task);
-  if (found != record.scores.end()) {
-    if (std::isfinite(found->second.value)) return {found->second.value, ""};
-    return {std::nullopt, "the score of " + task + " is not finite"};
-  }
-  if (!record.finetune_state) return {std::nullopt, "no score of " + task + ": not fine-tuned"};
-  if (*record.finetune_state == records::CellState::kDone) return {std::nullopt, "no score of " + task};
-  return {std::nullopt, "fine-tuning " + NotDone(*record.finetune_state, record.finetune_reason)};
+  if (found == record.scores.end()) return {std::nullopt, WhyNoScore(record, {task})};
+  if (!std::isfinite(found->second.value)) return {std::nullopt, "the score of " + task + " is not finite"};
+  return {found->second.value, ""};
 }
 
 bool IsAtChance(const records::Record& record, const std::vector<std::string>& tasks) {
-  return std::ranges::any_of(tasks, [&](const std::string& task) {
-    const auto score = record.scores.find(task);
-    return score != record.scores.end() && score->second.at_chance;
-  });
+  return std::ranges::any_of(tasks,
+                             [&](const std::string& task) { return MeanOfParts(record.scores, {{task}}).AtChance(); });
 }
 
 Measured AxisValue(const records::Record& record, Axis axis, const MeasureOptions& options) {
@@ -152,7 +243,7 @@ Measured AxisValue(const records::Record& record, Axis axis, const MeasureOption
     case Axis::kSeconds:
       return MetricValue(record, "device_seconds", true);
     case Axis::kDownstream:
-      return Downstream(record, options.tasks);
+      return MeanScore(record, options.tasks);
     case Axis::kUpstream:
       break;
   }
@@ -181,8 +272,17 @@ common::Result<Selection> SelectCells(const records::Table& table, const std::ve
     }
   }
   selection.left_out = left_out.entries();
-  ALLO_ASSIGN_OR_RETURN(selection.tasks, TasksOf(selection.groups, wanted_tasks));
+  const records::TaskScores together = ScoresTogether(selection.groups);
+  if (wanted_tasks.empty()) {
+    selection.downstream = DefaultDownstream(together);
+  } else {
+    ALLO_ASSIGN_OR_RETURN(selection.downstream, WantedDownstream(together, wanted_tasks));
+  }
   return selection;
+}
+
+std::vector<std::string> KnownScores(const std::vector<CellGroup>& groups) {
+  return KnownScores(ScoresTogether(groups));
 }
 
 common::Result<records::Table> FilteredCells(const records::Table& table, const std::string& filter,

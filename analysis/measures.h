@@ -45,18 +45,31 @@ struct Measured {
   std::string missing;
 };
 
-// How to read a record's axes. U is minus the validation loss in nats per target token; D the mean of the wanted tasks'
-// scores; the rest are positive numbers as recorded.
+// What D is, one definition for a whole set of cells so that they can be compared: of which scores it is the mean.
+struct Downstream {
+  enum class Definition { kTasks, kBenchmarks, kWanted };  // all tasks, whole benchmarks, what the request named
+  Definition definition = Definition::kTasks;
+  std::vector<std::string> parts;  // tasks, or averages by their names (benchmarks.h)
+  // What a reader should know of the choice, for instance which scores are not in it; "" if nothing.
+  std::string note;
+};
+const char* DefinitionName(Downstream::Definition definition);  // "tasks", "benchmarks", "wanted"
+
+// How to read a record's axes. U is minus the validation loss in nats per target token; D the mean of some scores; the
+// rest are positive numbers as recorded.
 struct MeasureOptions {
   FlopConvention flops = FlopConvention::kForward;
   ParameterConvention parameters = ParameterConvention::kTotal;
-  std::vector<std::string> tasks;  // what D averages
+  std::vector<std::string> tasks;  // Downstream::parts
 };
 
 // A metric of the record that must be finite, and positive when asked.
 Measured MetricValue(const records::Record& record, const std::string& name, bool positive);
+// Why a cell lacks these scores: it is not fine-tuned, its fine-tuning failed or is not done, or they are not in it.
+std::string WhyNoScore(const records::Record& record, const std::vector<std::string>& names);
+// The score of a task, or an average by its name.
 Measured TaskValue(const records::Record& record, const std::string& task);
-// Whether one of the tasks' scores is within two standard errors of its majority class.
+// Whether one of the tasks is at chance; of an average, whether all of its tasks are.
 bool IsAtChance(const records::Record& record, const std::vector<std::string>& tasks);
 Measured AxisValue(const records::Record& record, Axis axis, const MeasureOptions& options);
 
@@ -72,13 +85,20 @@ struct Selection {
   std::vector<std::string> architectures;
   std::vector<CellGroup> groups;
   std::vector<LeftOut> left_out;
-  std::vector<std::string> tasks;  // the wanted tasks, or all that occur
+  Downstream downstream;
 };
 
 // Leaves out cells that are not done, that the user excluded, and second cells of the same architecture, size and seed:
-// a seed counts once. kInvalidArgument for a task that no cell has. The result points into `table`, which must outlive
-// it.
+// a seed counts once. The result points into `table`, which must outlive it.
+//
+// D is the mean of the wanted tasks and averages. If none is wanted and the cells' scores, taken together, are whole
+// benchmarks (of none of them a part), it is the mean of those benchmarks' averages: with all three, the D of Tay et
+// al. Else it is the mean of all tasks that any cell has, but for those that a trainer keeps out of averages.
+// kInvalidArgument for a task or an average that no cell has.
 common::Result<Selection> SelectCells(const records::Table& table, const std::vector<std::string>& wanted_tasks);
+
+// Every task that some cell has a score of, and the averages that their scores together are enough for.
+std::vector<std::string> KnownScores(const std::vector<CellGroup>& groups);
 
 // The records that a filter keeps, with the named ones marked as excluded by the user.
 common::Result<records::Table> FilteredCells(const records::Table& table, const std::string& filter,

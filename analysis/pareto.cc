@@ -77,7 +77,7 @@ void AddCell(const records::Record& cell, double cost, double quality, Candidate
 std::vector<Candidate> Candidates(const Selection& selection, const ParetoRequest& request, LeftOutList* left_out,
                                   std::vector<const records::Record*>* used) {
   std::vector<Candidate> candidates;
-  const std::vector<std::string> chance_tasks = QualityTasks(request, selection.tasks);
+  const std::vector<std::string> chance_tasks = QualityTasks(request, selection.downstream.parts);
   for (const CellGroup& group : selection.groups) {
     Candidate candidate;
     candidate.point.architecture = group.architecture;
@@ -85,7 +85,7 @@ std::vector<Candidate> Candidates(const Selection& selection, const ParetoReques
     candidate.point.cell = group.architecture + "-" + group.size;
     for (const records::Record* cell : group.cells) {
       const Measured cost = MetricValue(*cell, MetricOf(request), true);
-      const Measured quality = Quality(*cell, request, selection.tasks);
+      const Measured quality = Quality(*cell, request, selection.downstream.parts);
       if (!cost.value) left_out->Add(*cell, CostName(request.cost), cost.missing);
       if (!quality.value) left_out->Add(*cell, request.quality, quality.missing);
       if (!cost.value || !quality.value) continue;
@@ -180,16 +180,12 @@ common::Status CheckRequest(const ParetoRequest& request) {
 }
 
 common::Status CheckQuality(const std::string& quality, const Selection& selection) {
-  std::vector<std::string> known{"upstream", "downstream"};
-  for (const CellGroup& group : selection.groups) {
-    for (const records::Record* cell : group.cells) {
-      for (const auto& [task, score] : cell->scores) known.push_back(task);
-    }
-  }
+  std::vector<std::string> known = KnownScores(selection.groups);
+  known.insert(known.end(), {"upstream", "downstream"});
   if (std::ranges::count(known, quality) > 0) return common::Ok();
   const std::string near = common::NearestName(quality, known);
   return common::InvalidArgument("unknown quality '" + quality +
-                                 "': use upstream, downstream or a task of these cells" +
+                                 "': use upstream, downstream, a task of these cells or an average" +
                                  (near.empty() ? "" : " (did you mean '" + near + "'?)"));
 }
 
@@ -232,7 +228,7 @@ common::Result<ParetoResult> Pareto(const records::Table& table, const ParetoReq
   selection.left_out = left_out.entries();
   if (candidates.empty()) return NoCells(selection);
   ALLO_RETURN_IF_ERROR(CheckDevices(request, used));
-  ParetoResult result{.request = request, .tasks = selection.tasks};
+  ParetoResult result{.request = request, .downstream = selection.downstream};
   result.regions = DivideIntoRegions(Edges(candidates, request.region_edges), &candidates);
   FillPoints(candidates, &result);
   AddBest(&result);

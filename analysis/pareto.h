@@ -30,9 +30,9 @@ struct ParetoRequest {
   std::string filter;                // as records::Filter
   std::vector<std::string> exclude;  // cell names; reported as left out by the user
   Cost cost = Cost::kFlops;
-  std::string quality = "upstream";  // "upstream", "downstream" or a task; "" is "upstream"
+  std::string quality = "upstream";  // "upstream", "downstream", a task or an average; "" is "upstream"
   FlopConvention flops = FlopConvention::kForward;
-  std::vector<std::string> tasks;  // what D averages; empty: all tasks that the cells have
+  std::vector<std::string> tasks;  // what D averages, tasks or averages; empty: as SelectCells chooses
   uint64_t seed = 0;               // of the draws
   int draws = 10'000;              // 0 to 10,000,000
   std::optional<double> sd;        // seed sd to assume when no cell has a replicate; above 0
@@ -69,7 +69,7 @@ struct ParetoRegion {
 
 struct ParetoResult {
   ParetoRequest request;
-  std::vector<std::string> tasks;
+  Downstream downstream;
   std::vector<ParetoPoint> points;  // by rising cost
   std::vector<ParetoRegion> regions;
   std::optional<double> seed_sd;  // pooled, or the given one

@@ -55,21 +55,13 @@ TransformedCell TransformCell(const records::Record& cell, Axis x, Axis y, const
   return {.x = TransformX(*raw_x.value, x, transform), .y = *out_y.value};
 }
 
-std::optional<double> SampleSd(const std::vector<double>& values) {
-  if (values.size() < 2) return std::nullopt;
-  double mean = 0, squares = 0;
-  for (double v : values) mean += v / static_cast<double>(values.size());
-  for (double v : values) squares += (v - mean) * (v - mean);
-  return std::sqrt(squares / (static_cast<double>(values.size()) - 1));
-}
-
 // Everything that one call needs to build slopes.
 class SlopeBuilder {
  public:
   SlopeBuilder(const SlopesRequest& request, const Selection& selection)
       : request_(request),
         selection_(selection),
-        options_{request.flops, request.parameters, selection.tasks},
+        options_{request.flops, request.parameters, selection.downstream.parts},
         left_out_(selection.left_out) {}
 
   ArchitectureSlopes Build(const std::string& architecture) {
@@ -190,7 +182,7 @@ common::Result<SlopesResult> Slopes(const records::Table& table, const SlopesReq
   if (selection.groups.empty()) return NoCells(selection);
   ALLO_RETURN_IF_ERROR(CheckBaseline(request.baseline, selection.architectures));
   SlopeBuilder builder(request, selection);
-  SlopesResult result{request, selection.tasks, "", {}, {}, {}};
+  SlopesResult result{request, selection.downstream, "", {}, {}, {}};
   for (const std::string& architecture : selection.architectures)
     result.architectures.push_back(builder.Build(architecture));
   result.left_out = builder.left_out();

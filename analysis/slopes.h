@@ -21,7 +21,7 @@ struct SlopesRequest {
   ParameterConvention parameters = ParameterConvention::kTotal;
   double confidence = 0.95;        // in (0.5, 1)
   std::string baseline;            // differences to this architecture; "": none, "*": all pairs
-  std::vector<std::string> tasks;  // what D averages; empty: all tasks that the cells have
+  std::vector<std::string> tasks;  // what D averages, tasks or averages; empty: as SelectCells chooses
 };
 
 // One size on the line, after the transform, averaged over its seeds.
@@ -64,8 +64,8 @@ struct SlopeComparison {
 
 struct SlopesResult {
   SlopesRequest request;
-  std::vector<std::string> tasks;  // what D averages
-  std::string reference;           // whose ranges the flag `ranges differ` compares with
+  Downstream downstream;
+  std::string reference;  // whose ranges the flag `ranges differ` compares with
   std::vector<ArchitectureSlopes> architectures;
   std::vector<SlopeComparison> comparisons;
   std::vector<LeftOut> left_out;

@@ -138,7 +138,8 @@ void AddSlopeNotes(const SlopesResult& result, const std::set<std::string>& lett
   table->notes.push_back("F " + std::string(FlopConventionName(request.flops)) + " FLOPs, P " +
                          ParameterConventionName(request.parameters) +
                          " parameters, U -validation loss (nats), D mean of " +
-                         (result.tasks.empty() ? "no task" : Joined(result.tasks, ", ")) + ".");
+                         (result.downstream.parts.empty() ? "no task" : Joined(result.downstream.parts, ", ")) + ".");
+  if (!result.downstream.note.empty()) table->notes.push_back(result.downstream.note);
   table->notes.push_back(std::string(TransformName(request.transform)) + "; ± is the half width of the " +
                          Percent(request.confidence) + " seed interval: this grid under other seeds.");
   for (const FlagLetter& entry : kFlagLetters) {

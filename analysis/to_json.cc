@@ -22,6 +22,10 @@ Json LeftOutJson(const std::vector<LeftOut>& left_out) {
   return list;
 }
 
+Json DownstreamJson(const Downstream& downstream) {
+  return {{"definition", DefinitionName(downstream.definition)}, {"note", downstream.note}};
+}
+
 Json PointsJson(const Slope& slope) {
   Json list = Json::array();
   for (const SizePoint& point : slope.points) {
@@ -112,7 +116,8 @@ common::Json ToJson(const SlopesResult& result) {
                {"confidence", result.request.confidence},
                {"baseline", result.request.baseline},
                {"filter", result.request.filter},
-               {"tasks", result.tasks},
+               {"tasks", result.downstream.parts},
+               {"downstream", DownstreamJson(result.downstream)},
                {"reference", result.reference},
                {"architectures", Json::array()},
                {"comparisons", Json::array()},
@@ -132,7 +137,8 @@ common::Json ToJson(const ParetoResult& result) {
                {"quality", result.request.quality},
                {"flops", FlopConventionName(result.request.flops)},
                {"filter", result.request.filter},
-               {"tasks", result.tasks},
+               {"tasks", result.downstream.parts},
+               {"downstream", DownstreamJson(result.downstream)},
                {"seed", result.request.seed},
                {"draws", result.request.draws},
                {"seed_sd", OrNull(result.seed_sd)},

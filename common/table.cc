@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <stdexcept>
 
 #include "common/ids.h"
@@ -15,11 +16,6 @@ namespace {
 constexpr int kSmallestTextWidth = 8;
 constexpr std::string_view kGap = "  ";
 constexpr std::array<std::string_view, 4> kFormatNames = {"table", "csv", "json", "markdown"};
-
-// Code points, which is the width of everything these tables print.
-int DisplayWidth(std::string_view text) {
-  return static_cast<int>(std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
-}
 
 std::string FirstCodePoints(std::string_view text, int count) {
   size_t end = 0;
@@ -219,6 +215,10 @@ Json TableToJson(const Table& table) {
   return out;
 }
 
+int DisplayWidth(std::string_view text) {
+  return static_cast<int>(std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
+}
+
 std::string FormatQuantity(double value) {
   constexpr std::array<const char*, 7> kFactors = {"", "k", "M", "G", "T", "P", "E"};
   if (!std::isfinite(value)) return ShortestDouble(value);
@@ -248,5 +248,13 @@ std::string ShortestDouble(double value) {
 }
 
 Json JsonNumber(double value) { return std::isfinite(value) ? Json(value) : Json(ShortestDouble(value)); }
+
+std::optional<double> NumberFromJson(const Json& json) {
+  if (json.is_number()) return json.get<double>();
+  if (json == "nan") return std::numeric_limits<double>::quiet_NaN();
+  if (json == "inf") return std::numeric_limits<double>::infinity();
+  if (json == "-inf") return -std::numeric_limits<double>::infinity();
+  return std::nullopt;
+}
 
 }  // namespace allometry::common

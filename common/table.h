@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -53,6 +54,9 @@ std::string Render(const Table& table, OutputFormat format, int width = 80);
 // the strings "nan", "inf" and "-inf".
 Json TableToJson(const Table& table);
 
+// Code points, which is the width of everything these tables print.
+int DisplayWidth(std::string_view text);
+
 // 1.17M, 24.6G, 999, 0.5; from 1e21 on in scientific form.
 std::string FormatQuantity(double value);
 
@@ -64,5 +68,7 @@ std::string ShortestDouble(double value);
 
 // A number for JSON: non-finite values as strings.
 Json JsonNumber(double value);
+// The number that JsonNumber wrote; absent for anything else.
+std::optional<double> NumberFromJson(const Json& json);
 
 }  // namespace allometry::common

@@ -17,14 +17,24 @@ enum class CellState { kDone, kFailed, kDiverged, kUnfinished };
 const char* CellStateName(CellState state);
 common::Result<CellState> ParseCellState(std::string_view name);
 
-// One downstream task's score; value, standard_error and majority are fractions in [0, 1].
+// One downstream task's score. Fractions as metrics are: 0 … 1, correlations -1 … 1.
 struct Score {
-  double value = 0;
-  double standard_error = 0;
-  double majority = 0;  // share of the majority class
+  double value = 0;  // the mean of the metrics
+  std::optional<double> standard_error;
+  std::optional<double>
+      majority;  // what answering the most frequent class scores; absent where there is no such answer
   int64_t examples = 0;
-  bool at_chance = false;  // within two standard errors of the majority class
+  bool at_chance = false;                              // within two standard errors of the majority class
+  std::string benchmark = {};                          // "glue", "superglue", "squad", "wordnet", "own"; "": not said
+  bool in_average = true;                              // false: shown, and left out of the mean of tasks
+  std::map<std::string, double> metrics = {};          // by name
+  std::map<std::string, double> standard_errors = {};  // of the metrics
+  int64_t unparsed = 0;                                // answers that are none of the labels
+  std::string decoding = {};                           // "greedy" or "rank"; "": not said
+  std::string split = {};                              // what was scored
+  bool selected_on_test = false;                       // the checkpoint was chosen by the very examples that are scored
 };
+using TaskScores = std::map<std::string, Score>;  // by task
 
 // One pretraining cell with the scores of its fine-tuning.
 struct Record {
@@ -43,7 +53,7 @@ struct Record {
   // The well-known metrics of docs/trainer-contract.md, plus the costs that arch/ computes: forward_flops,
   // forward_flops_without_head, mtf_multiply_adds, six_nd, training_flops, parameters, ...
   std::map<std::string, double> metrics;
-  std::map<std::string, Score> scores;  // by task
+  TaskScores scores;
   std::map<std::string, std::string> tags;
   std::optional<std::string> excluded;  // the user's reason for leaving the cell out
 

@@ -9,6 +9,8 @@
 
 #include "common/ids.h"
 #include "common/json.h"
+#include "common/table.h"
+#include "records/scores.h"
 #include "sql/migrations.h"
 
 namespace allometry::records {
@@ -188,16 +190,8 @@ CellState StateOf(const std::string& run_state) {
 void AddNumbers(const Json& object, bool positive_only, std::map<std::string, double>* metrics) {
   if (!object.is_object()) return;
   for (const auto& [name, value] : object.items()) {
-    double number = std::numeric_limits<double>::quiet_NaN();
-    if (value.is_number())
-      number = value.get<double>();
-    else if (value == "inf")
-      number = std::numeric_limits<double>::infinity();
-    else if (value == "-inf")
-      number = -std::numeric_limits<double>::infinity();
-    else if (value != "nan")
-      continue;
-    if (!positive_only || number > 0) (*metrics)[name] = number;
+    const std::optional<double> number = common::NumberFromJson(value);
+    if (number && (!positive_only || *number > 0)) (*metrics)[name] = *number;
   }
 }
 
@@ -214,34 +208,6 @@ std::string DeviceOf(const Json& provenance) {
   if (provenance.is_object() && provenance.contains("threads") && provenance["threads"].is_number_integer())
     cpu += " (threads: " + provenance["threads"].dump() + ")";
   return cpu;
-}
-
-Score ScoreOf(const Json& json) {
-  std::map<std::string, double> numbers;
-  AddNumbers(json, false, &numbers);
-  return {numbers["value"], numbers["standard_error"], numbers["majority"], json.value("examples", int64_t{0}),
-          json.value("at_chance", false)};
-}
-
-// Scores of one fine-tuning cell. Several metrics of one task: their mean, with the larger standard error.
-void AddScores(const Json& list, std::map<std::string, Score>* scores) {
-  if (!list.is_array()) return;
-  std::map<std::string, std::vector<Score>> by_task;
-  for (const Json& entry : list) {
-    const std::string task = Field(entry, "task");
-    if (!task.empty()) by_task[task].push_back(ScoreOf(entry));
-  }
-  for (const auto& [task, all] : by_task) {
-    Score mean = all.front();
-    mean.value = mean.majority = 0;
-    for (const Score& score : all) {
-      mean.value += score.value / static_cast<double>(all.size());
-      mean.majority += score.majority / static_cast<double>(all.size());
-      mean.standard_error = std::max(mean.standard_error, score.standard_error);
-      mean.at_chance = mean.at_chance && score.at_chance;
-    }
-    (*scores)[task] = mean;
-  }
 }
 
 // Reads the pages of one database.
@@ -333,7 +299,7 @@ class Loader {
         record->finetune_reason =
             state == CellState::kUnfinished ? finetunings_.Text(0) : ValidUtf8(finetunings_.Text(1));
       }
-      AddScores(finetunings_.JsonAt(2), &record->scores);
+      for (const auto& [task, score] : ScoresOfResult(finetunings_.JsonAt(2))) record->scores[task] = score;
     }
   }
 

@@ -1,7 +1,6 @@
 #include "records/table_io.h"
 
 #include <functional>
-#include <limits>
 #include <set>
 
 #include "common/table.h"
@@ -12,29 +11,61 @@ namespace {
 using common::Json;
 
 double NumberFrom(const Json& json) {
-  if (!json.is_string()) return json.get<double>();
-  const std::string text = json.get<std::string>();
-  if (text == "nan") return std::numeric_limits<double>::quiet_NaN();
-  if (text == "inf") return std::numeric_limits<double>::infinity();
-  if (text == "-inf") return -std::numeric_limits<double>::infinity();
-  throw std::invalid_argument("'" + text + "' is not a number");
+  if (const auto number = common::NumberFromJson(json)) return *number;
+  if (json.is_string()) throw std::invalid_argument("'" + json.get<std::string>() + "' is not a number");
+  return json.get<double>();  // throws, and says what it is
+}
+
+Json OrNull(const std::optional<double>& value) { return value ? common::JsonNumber(*value) : Json(nullptr); }
+
+Json NumbersToJson(const std::map<std::string, double>& numbers) {
+  Json json = Json::object();
+  for (const auto& [name, value] : numbers) json[name] = common::JsonNumber(value);
+  return json;
+}
+
+std::map<std::string, double> NumbersFrom(const Json& json, const char* key) {
+  std::map<std::string, double> numbers;
+  const Json object = json.value(key, Json::object());
+  for (const auto& [name, value] : object.items()) numbers[name] = NumberFrom(value);
+  return numbers;
 }
 
 Json ScoreToJson(const Score& score) {
   return {{"value", common::JsonNumber(score.value)},
-          {"standard_error", common::JsonNumber(score.standard_error)},
-          {"majority", common::JsonNumber(score.majority)},
+          {"standard_error", OrNull(score.standard_error)},
+          {"majority", OrNull(score.majority)},
           {"examples", score.examples},
-          {"at_chance", score.at_chance}};
+          {"at_chance", score.at_chance},
+          {"benchmark", score.benchmark},
+          {"in_average", score.in_average},
+          {"metrics", NumbersToJson(score.metrics)},
+          {"standard_errors", NumbersToJson(score.standard_errors)},
+          {"unparsed", score.unparsed},
+          {"decoding", score.decoding},
+          {"split", score.split},
+          {"selected_on_test", score.selected_on_test}};
 }
 
-double NumberOr(const Json& object, const char* key, double fallback) {
-  return object.contains(key) ? NumberFrom(object.at(key)) : fallback;
+std::optional<double> OptionalFrom(const Json& object, const char* key) {
+  if (!object.contains(key) || object.at(key).is_null()) return std::nullopt;
+  return NumberFrom(object.at(key));
 }
 
 Score ScoreFromJson(const Json& json) {
-  return {NumberFrom(json.at("value")), NumberOr(json, "standard_error", 0), NumberOr(json, "majority", 0),
-          json.value("examples", int64_t{0}), json.value("at_chance", false)};
+  return {.value = NumberFrom(json.at("value")),
+          .standard_error = OptionalFrom(json, "standard_error"),
+          .majority = OptionalFrom(json, "majority"),
+          .examples = json.value("examples", int64_t{0}),
+          .at_chance = json.value("at_chance", false),
+          .benchmark = json.value("benchmark", ""),
+          .in_average = json.value("in_average", true),
+          .metrics = NumbersFrom(json, "metrics"),
+          .standard_errors = NumbersFrom(json, "standard_errors"),
+          .unparsed = json.value("unparsed", int64_t{0}),
+          .decoding = json.value("decoding", ""),
+          .split = json.value("split", ""),
+          .selected_on_test = json.value("selected_on_test", false)};
 }
 
 void ReadState(const Json& json, const char* key, CellState* state) {
@@ -59,8 +90,8 @@ Record FromJson(const Json& json) {
   if (json.contains("state")) ReadState(json, "state", &r.state);
   if (json.contains("finetune_state") && !json["finetune_state"].is_null())
     ReadState(json, "finetune_state", &r.finetune_state.emplace());
-  const Json metrics = json.value("metrics", Json::object()), scores = json.value("scores", Json::object());
-  for (const auto& [name, value] : metrics.items()) r.metrics[name] = NumberFrom(value);
+  r.metrics = NumbersFrom(json, "metrics");
+  const Json scores = json.value("scores", Json::object());
   for (const auto& [task, value] : scores.items()) r.scores[task] = ScoreFromJson(value);
   r.tags = json.value("tags", std::map<std::string, std::string>());
   if (json.contains("excluded") && !json["excluded"].is_null()) r.excluded = json["excluded"].get<std::string>();
@@ -104,8 +135,9 @@ void AddTaskColumns(const std::string& task, std::vector<CsvColumn>* columns) {
                         }});
   };
   add("value", [](const Score& s) { return common::ShortestDouble(s.value); });
-  add("standard_error", [](const Score& s) { return common::ShortestDouble(s.standard_error); });
-  add("majority", [](const Score& s) { return common::ShortestDouble(s.majority); });
+  const auto known = [](const std::optional<double>& v) { return v ? common::ShortestDouble(*v) : std::string(); };
+  add("standard_error", [known](const Score& s) { return known(s.standard_error); });
+  add("majority", [known](const Score& s) { return known(s.majority); });
   add("examples", [](const Score& s) { return std::to_string(s.examples); });
   add("at_chance", [](const Score& s) { return std::string(s.at_chance ? "true" : "false"); });
 }
@@ -148,13 +180,12 @@ common::Json RecordToJson(const Record& record) {
                {"finetune_state", nullptr},
                {"finetune_reason", record.finetune_reason},
                {"device", record.device},
-               {"metrics", Json::object()},
                {"scores", Json::object()},
                {"tags", record.tags},
                {"excluded", nullptr}};
   if (record.finetune_state) json["finetune_state"] = CellStateName(*record.finetune_state);
   if (record.excluded) json["excluded"] = *record.excluded;
-  for (const auto& [name, value] : record.metrics) json["metrics"][name] = common::JsonNumber(value);
+  json["metrics"] = NumbersToJson(record.metrics);
   for (const auto& [task, score] : record.scores) json["scores"][task] = ScoreToJson(score);
   return json;
 }

@@ -12,7 +12,7 @@
 namespace allometry::records {
 
 // One JSON object: sweep, cell, architecture, size, shape, seed, state, reason, finetune_state, finetune_reason,
-// device, metrics (object), scores (object by task of value, standard_error, majority, examples, at_chance), tags
+// device, metrics (object), scores (object by task of Score's members; null for a number that there is not), tags
 // (object), excluded.
 common::Json RecordToJson(const Record& record);
 // Unknown keys are ignored; missing ones keep their defaults. `where` is put before an error's message.

@@ -1,4 +1,5 @@
-"""Cases for worker/trainer/tasks/metrics.h and what their scores are, as JSON on standard output.
+"""Cases for worker/trainer/tasks/metrics.h and analysis/benchmarks.h and what their scores are, as JSON on standard
+output.
 
 The expected values come from the definitions, written here in exact fractions and with nothing but Python's own
 library; nothing here knows the C++ code. `tests/unit/trainer_data/metrics_cases.json` is this script's output, on a

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "analysis/benchmarks.h"
 #include "records/records.h"
 
 // Small made-up studies, so that every test says only what matters to it.
@@ -28,6 +29,16 @@ inline records::Record Cell(const std::string& architecture, const std::string& 
 inline void Score(records::Record* record, const std::string& task, double value, bool at_chance = false) {
   record->finetune_state = records::CellState::kDone;
   record->scores[task] = {value, 0.01, 0.5, 1000, at_chance};
+}
+
+// The scores of some benchmark's tasks, all of their metrics `value`; WNLI is not among them.
+inline void ScoreBenchmark(records::Record* record, std::span<const BenchmarkTask> tasks, double value) {
+  for (const BenchmarkTask& task : tasks) {
+    if (!EntersAverages(task.name)) continue;
+    Score(record, std::string(task.name), value);
+    records::Score& score = record->scores[std::string(task.name)];
+    for (const std::string_view metric : task.metrics) score.metrics[std::string(metric)] = value;
+  }
 }
 
 // `sizes` sizes a decade apart from `first_cost`, `seeds` seeds each: loss = level - slope * log10(cost) + bend * i^2

@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <numeric>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -16,7 +14,6 @@
 #include "common/sha256.h"
 #include "worker/trainer/data/random.h"
 #include "worker/trainer/tasks/answer_text.h"
-#include "worker/trainer/tasks/task.h"
 
 namespace allometry::trainer {
 namespace {
@@ -262,106 +259,6 @@ TEST(Bootstrap, FewerThanTwoGroupsGiveNoEstimate) {
   EXPECT_EQ(BootstrapErrorOfMean(Values{1, 1}, {}), 0) << "two that agree";
 }
 
-// ---- Averages
-
-std::vector<MetricValue> AllScores(double value) {
-  std::vector<MetricValue> scores;
-  const auto add = [&](const BenchmarkTask& task) {
-    for (std::string_view metric : task.metrics) scores.push_back({std::string(task.name), std::string(metric), value});
-  };
-  std::ranges::for_each(GlueTasks(), add);
-  std::ranges::for_each(SuperGlueTasks(), add);
-  add(SquadTask());
-  return scores;
-}
-
-void Set(std::vector<MetricValue>* scores, const std::string& task, const std::string& metric, double value) {
-  const auto found = std::ranges::find_if(*scores, [&](const auto& s) { return s.task == task && s.metric == metric; });
-  ASSERT_NE(found, scores->end()) << task << " " << metric;
-  found->value = value;
-}
-
-void Remove(std::vector<MetricValue>* scores, const std::string& task, const std::string& metric) {
-  ASSERT_EQ(std::erase_if(*scores, [&](const auto& s) { return s.task == task && s.metric == metric; }), 1u);
-}
-
-TEST(Averages, ATaskWithTwoMetricsCountsOnce) {
-  std::vector<MetricValue> scores = AllScores(0);
-  Set(&scores, "glue_cola", "matthews", 0.8);
-  Set(&scores, "glue_mnli", "matched_accuracy", 0.4);  // half of MNLI
-  Set(&scores, "superglue_multirc", "exact_match", 0.6);
-  Set(&scores, "squad", "f1", 0.5);
-  const BenchmarkAverages averages = AverageScores(scores);
-  EXPECT_DOUBLE_EQ(*averages.glue, (0.8 + 0.2) / 8);
-  EXPECT_DOUBLE_EQ(*averages.super_glue, 0.3 / 8);
-  EXPECT_DOUBLE_EQ(*averages.squad, 0.25);
-  EXPECT_DOUBLE_EQ(*averages.overall, (0.125 + 0.0375 + 0.25) / 3) << "of benchmarks, not of tasks";
-  EXPECT_DOUBLE_EQ(*averages.tasks, (0.8 + 0.2 + 0.3 + 0.25) / 17);
-  EXPECT_TRUE(averages.missing.empty());
-}
-
-TEST(Averages, WnliIsLeftOutUnlessAskedFor) {
-  std::vector<MetricValue> scores = AllScores(0);
-  Set(&scores, "glue_wnli", "accuracy", 0.9);
-  EXPECT_EQ(AverageScores(scores).glue, 0);
-  const BenchmarkAverages with = AverageScores(scores, {.with_wnli = true});
-  EXPECT_DOUBLE_EQ(*with.glue, 0.1);
-  EXPECT_DOUBLE_EQ(*with.tasks, 0.05) << "of eighteen";
-  Remove(&scores, "glue_wnli", "accuracy");
-  EXPECT_TRUE(AverageScores(scores).glue.has_value());
-  EXPECT_EQ(AverageScores(scores, {.with_wnli = true}).missing, Texts{"glue_wnli accuracy"});
-}
-
-// The averages' tables and the tasks' own descriptions are two places of one fact.
-TEST(Averages, NameWhatTheTasksMeasure) {
-  std::map<std::string, std::set<std::string>> averaged, measured;
-  const auto add = [&](const BenchmarkTask& task) {
-    averaged[std::string(task.name)] = {task.metrics.begin(), task.metrics.end()};
-  };
-  std::ranges::for_each(GlueTasks(), add);
-  std::ranges::for_each(SuperGlueTasks(), add);
-  add(SquadTask());
-  for (const Task* task : Tasks()) {
-    if (task->benchmark() == "wordnet") continue;
-    for (std::string_view split : task->valid_splits())
-      for (std::string_view metric : task->metrics())
-        measured[std::string(task->name())].insert(
-            (task->valid_splits().size() > 1 ? std::string(split) + "_" : std::string()) + std::string(metric));
-  }
-  EXPECT_EQ(averaged, measured);
-}
-
-TEST(Averages, SquadMayBeEitherScore) {
-  std::vector<MetricValue> scores = AllScores(0.5);
-  Set(&scores, "squad", "exact_match", 0.6);
-  Set(&scores, "squad", "f1", 0.8);
-  EXPECT_DOUBLE_EQ(*AverageScores(scores).squad, 0.7);
-  EXPECT_EQ(AverageScores(scores, {.squad = SquadValue::kExactMatch}).squad, 0.6);
-  EXPECT_EQ(AverageScores(scores, {.squad = SquadValue::kF1}).squad, 0.8);
-}
-
-TEST(Averages, AreAbsentWhenAnythingIsMissing) {
-  std::vector<MetricValue> scores = AllScores(0.5);
-  Remove(&scores, "superglue_cb", "f1_macro");
-  Remove(&scores, "superglue_record", "f1");
-  const BenchmarkAverages averages = AverageScores(scores);
-  EXPECT_EQ(averages.glue, 0.5);
-  EXPECT_EQ(averages.super_glue, std::nullopt) << "half of a task is no task";
-  EXPECT_EQ(averages.overall, std::nullopt);
-  EXPECT_EQ(averages.tasks, std::nullopt);
-  EXPECT_EQ(averages.missing, (Texts{"superglue_cb f1_macro", "superglue_record f1"}));
-  EXPECT_EQ(AverageScores({}).missing.size(), 25u) << "all that the seventeen have";
-}
-
-TEST(Averages, OwnTasksEnterNone) {
-  std::vector<MetricValue> scores = AllScores(0.5);
-  scores.push_back({"wordnet_pos", "accuracy", 1});
-  scores.push_back({"glue_cola", "accuracy", 1});
-  EXPECT_EQ(AverageScores(scores).tasks, 0.5);
-  scores.push_back({"glue_rte", "accuracy", 1});
-  EXPECT_THROW(AverageScores(scores), std::invalid_argument) << "there twice";
-}
-
 // ---- Against tests/parity/metrics_cases.py, which says where the values are from
 
 constexpr double kTolerance = 1e-12;
@@ -441,23 +338,6 @@ TEST_F(MetricsCases, Bootstraps) {
     ExpectScore(BootstrapErrorOfMean(values, groups, options), c.at("expected"), "mean");
     ExpectScore(BootstrapError(static_cast<int64_t>(values.size()), groups, largest, options), c.at("expected"),
                 "largest");
-  }
-}
-
-TEST_F(MetricsCases, Averages) {
-  for (const Json& c : Cases("averages")) {
-    std::vector<MetricValue> scores;
-    for (const Json& s : c.at("scores"))
-      scores.push_back({s.at(0).get<std::string>(), s.at(1).get<std::string>(), s.at(2).get<double>()});
-    AverageOptions options = {.with_wnli = c.at("with_wnli").get<bool>()};
-    if (c.at("squad") == "exact_match") options.squad = SquadValue::kExactMatch;
-    if (c.at("squad") == "f1") options.squad = SquadValue::kF1;
-    const BenchmarkAverages averages = AverageScores(scores, options);
-    ExpectScore(averages.glue, c.at("expected"), "glue");
-    ExpectScore(averages.super_glue, c.at("expected"), "super_glue");
-    ExpectScore(averages.squad, c.at("expected"), "squad");
-    ExpectScore(averages.overall, c.at("expected"), "overall");
-    ExpectScore(averages.tasks, c.at("expected"), "tasks");
   }
 }
 

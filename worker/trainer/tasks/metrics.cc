@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numeric>
 #include <stdexcept>
 #include <unordered_map>
@@ -294,106 +293,6 @@ std::optional<double> BootstrapErrorOfMean(std::span<const double> values, std::
     }
     return total.sum / total.count;
   });
-}
-
-// ---- Averages
-
-namespace {
-
-constexpr std::string_view kWnli = "glue_wnli";
-
-using ScoreTable = std::map<std::pair<std::string_view, std::string_view>, double>;
-
-// Absent if one of them is.
-std::optional<double> Mean(const std::vector<std::optional<double>>& values) {
-  double sum = 0;
-  for (const std::optional<double>& value : values) {
-    if (!value) return std::nullopt;
-    sum += *value;
-  }
-  return sum / static_cast<double>(values.size());
-}
-
-std::optional<double> TaskValue(const BenchmarkTask& task, const ScoreTable& scores,
-                                std::vector<std::string>* missing) {
-  std::vector<std::optional<double>> values;
-  for (std::string_view metric : task.metrics) {
-    const auto found = scores.find({task.name, metric});
-    values.push_back(found == scores.end() ? std::nullopt : std::optional(found->second));
-    if (found == scores.end()) missing->push_back(std::string(task.name) + " " + std::string(metric));
-  }
-  return Mean(values);
-}
-
-ScoreTable TableOf(std::span<const MetricValue> scores) {
-  ScoreTable table;
-  for (const MetricValue& score : scores)
-    Require(table.emplace(std::pair(std::string_view(score.task), std::string_view(score.metric)), score.value).second,
-            "a metric of a task is there twice");
-  return table;
-}
-
-BenchmarkTask SquadTaskFor(SquadValue value) {
-  BenchmarkTask task = SquadTask();
-  if (value == SquadValue::kExactMatch) task.metrics = {"exact_match"};
-  if (value == SquadValue::kF1) task.metrics = {"f1"};
-  return task;
-}
-
-}  // namespace
-
-std::span<const BenchmarkTask> GlueTasks() {
-  static const std::vector<BenchmarkTask> kTasks = {
-      {"glue_cola", {"matthews"}},
-      {"glue_sst2", {"accuracy"}},
-      {"glue_mrpc", {"accuracy", "f1"}},
-      {"glue_stsb", {"pearson", "spearman"}},
-      {"glue_qqp", {"accuracy", "f1"}},
-      {"glue_mnli", {"matched_accuracy", "mismatched_accuracy"}},
-      {"glue_qnli", {"accuracy"}},
-      {"glue_rte", {"accuracy"}},
-      {kWnli, {"accuracy"}},
-  };
-  return kTasks;
-}
-
-std::span<const BenchmarkTask> SuperGlueTasks() {
-  static const std::vector<BenchmarkTask> kTasks = {
-      {"superglue_boolq", {"accuracy"}},
-      {"superglue_cb", {"accuracy", "f1_macro"}},
-      {"superglue_copa", {"accuracy"}},
-      {"superglue_multirc", {"f1a", "exact_match"}},
-      {"superglue_record", {"f1", "exact_match"}},
-      {"superglue_rte", {"accuracy"}},
-      {"superglue_wic", {"accuracy"}},
-      {"superglue_wsc", {"accuracy"}},
-  };
-  return kTasks;
-}
-
-const BenchmarkTask& SquadTask() {
-  static const BenchmarkTask kTask = {"squad", {"exact_match", "f1"}};
-  return kTask;
-}
-
-BenchmarkAverages AverageScores(std::span<const MetricValue> scores, const AverageOptions& options) {
-  const ScoreTable table = TableOf(scores);
-  BenchmarkAverages averages;
-  std::vector<std::optional<double>> all;
-  const auto average = [&](std::span<const BenchmarkTask> tasks) {
-    std::vector<std::optional<double>> values;
-    for (const BenchmarkTask& task : tasks)
-      if (task.name != kWnli || options.with_wnli) values.push_back(TaskValue(task, table, &averages.missing));
-    all.insert(all.end(), values.begin(), values.end());
-    return Mean(values);
-  };
-  const BenchmarkTask squad = SquadTaskFor(options.squad);
-  averages.glue = average(GlueTasks());
-  averages.super_glue = average(SuperGlueTasks());
-  averages.squad = average({&squad, 1});
-  averages.overall = Mean({averages.glue, averages.super_glue, averages.squad});
-  averages.tasks = Mean(all);
-  return averages;
 }
 
 }  // namespace allometry::trainer

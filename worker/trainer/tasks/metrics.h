@@ -9,8 +9,8 @@
 #include <vector>
 
 // Scores of GLUE (arXiv 1804.07461), SuperGLUE (arXiv 1905.00537) and SQuAD v1.1 (arXiv 1606.05250) by each benchmark's
-// own definition, their standard errors and their averages. All scores are fractions: 0 … 1, correlations -1 … 1; the
-// benchmarks print 100 times as much. Pure functions, thread-safe. Arguments that no reader may hand over (no example
+// own definition, and their standard errors; analysis/benchmarks.h has their averages. All scores are fractions: 0 … 1,
+// correlations -1 … 1; the benchmarks print 100 times as much. Pure functions, thread-safe. Arguments that no reader may hand over (no example
 // at all, lengths that differ, a label out of range) throw std::invalid_argument.
 namespace allometry::trainer {
 
@@ -99,45 +99,5 @@ std::vector<T> Select(const std::vector<T>& values, std::span<const int64_t> exa
   for (int64_t i : examples) selected.push_back(values[static_cast<size_t>(i)]);
   return selected;
 }
-
-// ---- Averages.
-
-// A task of a benchmark and the scores that it is judged by. Its value is their mean.
-struct BenchmarkTask {
-  std::string_view name;
-  std::vector<std::string_view> metrics;
-};
-
-// In the benchmarks' own order. MNLI's two validation sets are two metrics of one task; WNLI is the last of GLUE's.
-std::span<const BenchmarkTask> GlueTasks();
-std::span<const BenchmarkTask> SuperGlueTasks();
-const BenchmarkTask& SquadTask();
-
-struct MetricValue {
-  std::string task, metric;  // as in BenchmarkTask; others (a user's own tasks) enter no average
-  double value = 0;
-};
-
-// SQuAD gives two scores and no rule to make one of them. The default is the rule of every other task with two, ReCoRD
-// with the same two among them. T5's main tables (arXiv 1910.10683) show the exact match alone; Tay et al. 2022 (arXiv
-// 2207.10551) do not say.
-enum class SquadValue { kMean, kExactMatch, kF1 };
-
-struct AverageOptions {
-  bool with_wnli = false;  // in GLUE's average and in `tasks`, which then has eighteen
-  SquadValue squad = SquadValue::kMean;
-};
-
-// Every one is absent unless all that it is a mean of is there.
-struct BenchmarkAverages {
-  std::optional<double> glue, super_glue;  // means over their tasks
-  std::optional<double> squad;
-  std::optional<double> overall;     // D: the mean of the three
-  std::optional<double> tasks;       // the mean of the seventeen tasks
-  std::vector<std::string> missing;  // "TASK METRIC" of all that was needed, in order
-};
-
-// std::invalid_argument if a metric of a task is there twice.
-BenchmarkAverages AverageScores(std::span<const MetricValue> scores, const AverageOptions& options = {});
 
 }  // namespace allometry::trainer
