@@ -17,11 +17,13 @@ TEST(BenchmarkNames, AveragesAndTasksAgree) {
   for (const auto tasks : {analysis::GlueTasks(), analysis::SuperGlueTasks(), analysis::SquadTasks()})
     for (const analysis::BenchmarkTask& task : tasks)
       averaged[std::string(task.name)] = {task.metrics.begin(), task.metrics.end()};
-  for (const trainer::Task* task : trainer::BenchmarkTasks())
+  for (const trainer::Task* task : trainer::Tasks()) {
+    if (task->benchmark() == "wordnet") continue;
     for (std::string_view split : task->valid_splits())
       for (std::string_view metric : task->metrics())
         measured[std::string(task->name())].insert(
             (task->valid_splits().size() > 1 ? std::string(split) + "_" : std::string()) + std::string(metric));
+  }
   EXPECT_EQ(averaged, measured);
 }
 

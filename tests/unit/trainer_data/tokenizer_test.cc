@@ -64,6 +64,16 @@ TEST_F(TokenizerTest, TheSameTextGivesTheSameBytes) {
   EXPECT_NE(*TrainTokenizer(Sentences(), 400), *TrainTokenizer(Sentences(), 401));
 }
 
+TEST_F(TokenizerTest, SpellsTheWordsThatItMust) {
+  const std::string plain = *TrainTokenizer(Sentences(), 400);
+  EXPECT_FALSE(Tokenizer::FromBytes(plain, 400, "trained")->CanSpell("not_Q"));
+  const auto model = TrainTokenizer(Sentences(), 400, {"bako", "not_Q", "0.2"});
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  for (const char* word : {"bako", "not_Q", "0.2"})
+    EXPECT_TRUE(Tokenizer::FromBytes(*model, 400, "trained")->CanSpell(word)) << word;
+  EXPECT_EQ(*TrainTokenizer(Sentences(), 400, {"bako"}), plain) << "what the text gives anyway changes nothing";
+}
+
 TEST_F(TokenizerTest, WhatDoesNotFitIsExplained) {
   const std::string model = *TrainTokenizer(Sentences(), 400);
   const auto narrow = Tokenizer::FromBytes(model, 399, "m.model");

@@ -128,7 +128,15 @@ class Preparation {
     if (recipe_.tokenizer) return common::ReadFile(recipe_.tokenizer->path);
     ALLO_RETURN_IF_ERROR(SampleSentences(recipe_, survey, sample, Pass("sample")));
     ALLO_RETURN_IF_ERROR(Report(kTrainTokenizerStage, 0, 1));
-    return TrainTokenizer(sample->sentences(), recipe_.vocabulary);
+    return TrainTokenizer(sample->sentences(), recipe_.vocabulary, LabelWords());
+  }
+
+  // What a tokenizer that is trained here must be able to write.
+  std::vector<std::string> LabelWords() const {
+    std::vector<std::string> words;
+    for (const TaskRecipe& task : recipe_.tasks)
+      words.insert(words.end(), task.task->labels().begin(), task.task->labels().end());
+    return words;
   }
 
   common::Status LoadTokenizer(const std::string& where) {

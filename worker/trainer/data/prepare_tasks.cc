@@ -42,9 +42,9 @@ class TaskWriter {
     Json labels = Json::array();
     for (std::string_view label : task_.labels()) {
       const std::vector<int32_t> tokens = Encode(label);
-      if (std::ranges::count(tokens, kUnknown) > 0 || tokenizer_.Decode(tokens) != label)
+      if (!tokenizer_.CanSpell(label))
         return common::InvalidArgument("the tokenizer cannot spell the label '" + std::string(label) + "' of task '" +
-                                       std::string(task_.name()) + "': use a larger vocabulary or another tokenizer");
+                                       std::string(task_.name()) + "': give another tokenizer");
       longest_target_ = std::max(longest_target_, static_cast<int64_t>(tokens.size()));
       labels.push_back({{"text", label}, {"tokens", tokens}});
     }

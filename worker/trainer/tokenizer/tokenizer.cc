@@ -98,23 +98,46 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids) const {
   return text;
 }
 
-common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sentences, int64_t vocabulary) {
-  ALLO_RETURN_IF_ERROR(CheckVocabulary(vocabulary));
-  if (sentences.empty()) return common::DataLoss("there is no text to train a tokenizer on");
+bool Tokenizer::CanSpell(std::string_view text) const {
+  const std::vector<int32_t> ids = Encode(text);
+  return std::ranges::count(ids, kUnknown) == 0 && Decode(ids) == text;
+}
+
+namespace {
+
+common::Result<std::string> TrainWith(const std::vector<std::string>& sentences, int64_t vocabulary,
+                                      const std::string& required_characters) {
   const std::string pieces = std::to_string(vocabulary - kSentinels);
   // One thread: the sums of several would depend on how the sentences fall to them.
-  const std::unordered_map<std::string, std::string> settings = {
+  std::unordered_map<std::string, std::string> settings = {
       {"model_prefix", ""},   {"model_type", "unigram"},
       {"vocab_size", pieces}, {"pad_id", "0"},
       {"eos_id", "1"},        {"unk_id", "2"},
       {"bos_id", "-1"},       {"num_threads", "1"},
       {"minloglevel", "2"},   {"seed_sentencepiece_size", std::to_string(SeedPieces(vocabulary))}};
+  if (!required_characters.empty()) settings["required_chars"] = required_characters;
   ALLO_ASSIGN_OR_RETURN(const PieceLibrary* library, LoadPieceLibrary());
   std::string error;
   std::string model = library->Train(settings, sentences, &error);
   if (!model.empty()) return model;
   return common::DataLoss("the text cannot give a tokenizer of " + pieces +
                           " pieces: lower tokenizer.vocabulary or bring more text (SentencePiece: " + error + ")");
+}
+
+}  // namespace
+
+common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sentences, int64_t vocabulary,
+                                           const std::vector<std::string>& words) {
+  ALLO_RETURN_IF_ERROR(CheckVocabulary(vocabulary));
+  if (sentences.empty()) return common::DataLoss("there is no text to train a tokenizer on");
+  ALLO_ASSIGN_OR_RETURN(std::string model, TrainWith(sentences, vocabulary, ""));
+  ALLO_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::FromBytes(model, vocabulary, "the trained tokenizer"));
+  std::string required;
+  for (const std::string& word : words)
+    if (!tokenizer.CanSpell(word)) required += word;
+  std::erase(required, ' ');
+  if (required.empty()) return model;
+  return TrainWith(sentences, vocabulary, required);
 }
 
 void SentenceSample::Add(std::string_view document) {

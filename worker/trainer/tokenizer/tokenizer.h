@@ -31,6 +31,9 @@ class Tokenizer {
   // Neither padding, end mark, sentinel nor embedding padding.
   bool IsText(int64_t id) const;
 
+  // Whether the text's ids hold nothing unknown and read as the text does.
+  bool CanSpell(std::string_view text) const;
+
   // Ids of the text, without an end mark. Appends to *ids.
   void Encode(std::string_view text, std::vector<int32_t>* ids) const;
   std::vector<int32_t> Encode(std::string_view text) const;
@@ -46,9 +49,11 @@ class Tokenizer {
 };
 
 // Trains a unigram model (Kudo 2018, arXiv 1804.10959) on the sentences and returns its bytes; the same sentences give
-// the same bytes. kInvalidArgument: a vocabulary outside [164, 1,000,000]; kDataLoss: the text has too few different
-// pieces for it.
-common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sentences, int64_t vocabulary);
+// the same bytes. `words`: what the model must be able to spell, whatever the text; where the text alone does not see
+// to that, training is done a second time with their characters required. kInvalidArgument: a vocabulary outside [164,
+// 1,000,000]; kDataLoss: the text has too few different pieces for it.
+common::Result<std::string> TrainTokenizer(const std::vector<std::string>& sentences, int64_t vocabulary,
+                                           const std::vector<std::string>& words = {});
 
 // A uniform sample of at most `capacity` sentences of a stream, as a function of the stream and the seed (Vitter's
 // algorithm R). Texts are cut at sentence-like lengths of at most 2,000 bytes, at blanks where there are any.
