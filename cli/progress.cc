@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstdio>
 
+#include "analysis/benchmarks.h"
 #include "cli/names.h"
 #include "cli/output.h"
 #include "common/json.h"
 #include "common/table.h"
+#include "records/scores.h"
 
 namespace allometry::cli {
 namespace {
@@ -15,6 +17,7 @@ namespace {
 using common::Json;
 
 constexpr int kBarColumns = 12;
+constexpr size_t kMostScores = 4;  // that are told one by one
 
 std::string Fixed(double value, int digits) {
   char text[64];
@@ -42,16 +45,38 @@ double SecondsLeft(const v1::CellStatus& cell) {
   return cell.costs().tokens() * (1 - Fraction(cell)) / cell.tokens_per_second();
 }
 
-// "loss 5.213", "wordnet_pos 0.812, wordnet_wic 0.561 (at chance)".
+// "glue 0.452, 8 tasks (5 at chance)": of many scores the averages that are there.
+std::string AveragesText(const records::TaskScores& scores) {
+  const analysis::BenchmarkAverages averages = analysis::AverageScores(scores);
+  std::string text;
+  const auto add = [&](const char* name, const analysis::Average& average) {
+    if (average.value) text += std::string(name) + " " + Fixed(*average.value, 3) + ", ";
+  };
+  add("glue", averages.glue);
+  add("superglue", averages.superglue);
+  add("squad", averages.squad);
+  add("D", averages.overall);
+  const auto at_chance = std::ranges::count_if(scores, [](const auto& entry) { return entry.second.at_chance; });
+  text += std::to_string(scores.size()) + " tasks";
+  return at_chance == 0 ? text : text + " (" + std::to_string(at_chance) + " at chance)";
+}
+
+// "wordnet_pos 0.812, wordnet_wic 0.561 (at chance)".
+std::string ScoresText(const records::TaskScores& scores) {
+  if (scores.size() > kMostScores) return AveragesText(scores);
+  std::string text;
+  for (const auto& [task, score] : scores) {
+    if (!std::isfinite(score.value)) continue;
+    text += (text.empty() ? "" : ", ") + task + " " + Fixed(score.value, 3) + (score.at_chance ? " (at chance)" : "");
+  }
+  return text;
+}
+
+// "loss 5.213", or the scores.
 std::string ResultText(const std::string& result_json) {
   const auto result = common::ParseJson(result_json, "result");
   if (!result || !result->is_object()) return "";
-  std::string text;
-  for (const Json& score : result->value("scores", Json::array())) {
-    if (!score.is_object() || !score.contains("value") || !score["value"].is_number()) continue;
-    text += (text.empty() ? "" : ", ") + score.value("task", "") + " " + Fixed(score["value"].get<double>(), 3);
-    if (score.value("at_chance", false)) text += " (at chance)";
-  }
+  std::string text = ScoresText(records::ScoresOfResult(result->value("scores", Json::array())));
   const Json metrics = result->value("metrics", Json::object());
   const auto number = [&](const char* name) { return metrics.contains(name) && metrics[name].is_number(); };
   if (text.empty() && number("validation_loss")) {

@@ -57,10 +57,7 @@ const v1::Slope* Find(const v1::ArchitectureSlopes& slopes, const Wanted& wanted
 }
 
 void AddLeftOut(const google::protobuf::RepeatedPtrField<v1::LeftOut>& left_out, Table* table) {
-  std::map<std::string, int> reasons;
-  for (const v1::LeftOut& left : left_out) ++reasons[left.reason()];
-  for (const auto& [reason, count] : reasons)
-    table->notes.push_back(std::to_string(count) + (count == 1 ? " cell" : " cells") + " left out: " + reason);
+  for (std::string& note : LeftOutNotes(left_out)) table->notes.push_back(std::move(note));
 }
 
 Table CompactSlopes(const v1::SlopesResponse& response) {
@@ -80,9 +77,9 @@ Table CompactSlopes(const v1::SlopesResponse& response) {
     }
     table.rows.push_back(std::move(row));
   }
-  table.notes.push_back(
-      "a(X,Y): slope of Y against X; F forward FLOPs, P parameters, U -validation loss, D mean score; ± seed "
-      "interval (L: line interval)");
+  table.notes.push_back("a(X,Y): slope of Y against X; F forward FLOPs, P parameters, U -validation loss, " +
+                        DownstreamText(response.downstream()) + "; ± seed interval (L: line interval)");
+  if (!response.downstream().note().empty()) table.notes.push_back(response.downstream().note());
   for (const auto& [note, architectures] : notes) table.notes.push_back(note + " (" + architectures.substr(1) + ")");
   AddLeftOut(response.left_out(), &table);
   return table;
@@ -225,6 +222,22 @@ Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts) {
   return table;
 }
 
+std::string DownstreamText(const v1::Downstream& downstream) {
+  if (downstream.definition().empty() || downstream.definition() == "tasks") return "D mean score";
+  std::string parts;
+  for (const std::string& part : downstream.parts()) parts += (parts.empty() ? "" : ", ") + part;
+  return "D mean of " + parts;
+}
+
+std::vector<std::string> LeftOutNotes(const google::protobuf::RepeatedPtrField<v1::LeftOut>& left_out) {
+  std::map<std::string, int> reasons;
+  for (const v1::LeftOut& left : left_out) ++reasons[left.reason()];
+  std::vector<std::string> notes;
+  for (const auto& [reason, count] : reasons)
+    notes.push_back(std::to_string(count) + (count == 1 ? " cell" : " cells") + " left out: " + reason);
+  return notes;
+}
+
 Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy) {
   return tidy ? TidySlopes(slopes) : CompactSlopes(slopes);
 }
@@ -245,6 +258,10 @@ Table ParetoTable(const v1::ParetoResponse& pareto, const std::string& cost, con
     table.rows.push_back({point.cell(), point.architecture(), point.size(), point.cost(), point.quality(),
                           OrNone(point.parameters()), int64_t{point.seeds()}, point.on_frontier(),
                           point.probability_known() ? TableValue(point.probability()) : TableValue()});
+  if (quality == "downstream") {
+    table.notes.push_back("quality: " + DownstreamText(pareto.downstream()));
+    if (!pareto.downstream().note().empty()) table.notes.push_back(pareto.downstream().note());
+  }
   AddLeftOut(pareto.left_out(), &table);
   return table;
 }

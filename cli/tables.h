@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "allometry/v1/analysis_service.pb.h"
@@ -18,6 +19,10 @@ common::Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts);
 
 // For people: a row per architecture, a column per slope, "0.541 ±0.032". Otherwise (`tidy`) a row per slope.
 common::Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy);
+// What D is: "D mean score", "D mean of glue, superglue, squad".
+std::string DownstreamText(const v1::Downstream& downstream);
+// "2 cells left out: downstream: no score of glue_rte".
+std::vector<std::string> LeftOutNotes(const google::protobuf::RepeatedPtrField<v1::LeftOut>& left_out);
 common::Table ParetoTable(const v1::ParetoResponse& pareto, const std::string& cost, const std::string& quality);
 
 }  // namespace allometry::cli

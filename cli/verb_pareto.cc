@@ -55,7 +55,8 @@ void Declare(CLI::App& program) {
       ->check(CLI::IsMember({"flops", "training_flops", "parameters", "non_embedding_parameters", "active_parameters",
                              "seconds", "memory"}))
       ->capture_default_str();
-  verb->add_option("--quality", options->quality, "upstream, downstream or a task's name")->capture_default_str();
+  verb->add_option("--quality", options->quality, "upstream, downstream, a task, or glue, superglue, squad, tasks")
+      ->capture_default_str();
   verb->add_option("--flops", options->flops, "Which FLOPs (default: forward)")
       ->check(CLI::IsMember({"forward", "forward_without_head", "mtf", "six_nd", "training"}));
   verb->add_option("--sd", options->sd, "Seed standard deviation to assume without replicates")

@@ -58,7 +58,8 @@ void Declare(CLI::App& program) {
       ->check(CLI::IsMember({"total", "non_embedding", "active"}));
   verb->add_option("--confidence", options->confidence, "Of the intervals")->capture_default_str();
   verb->add_option("--baseline", options->baseline, "Differences to this architecture; '*': all pairs");
-  verb->add_option("--tasks", options->tasks, "What the downstream score averages (default: all tasks)")
+  verb->add_option("--tasks", options->tasks,
+                   "What D averages: tasks, glue, superglue, squad, tasks (default: whole benchmarks, else all tasks)")
       ->delimiter(',');
   verb->add_option("--filter", options->filter, "As for allo list");
   verb->add_option("--exclude", options->exclude, "Cells to leave out")->delimiter(',');

@@ -1,6 +1,7 @@
 #include "coordinator/rpc/analysis_service.h"
 
 #include "analysis/pareto.h"
+#include "analysis/score_table.h"
 #include "analysis/slopes.h"
 #include "analysis/tables.h"
 #include "records/sqlite.h"
@@ -45,6 +46,12 @@ void FillLeftOut(const std::vector<analysis::LeftOut>& left_out, Response* respo
   }
 }
 
+void Fill(const analysis::Downstream& downstream, v1::Downstream* out) {
+  out->set_definition(analysis::DefinitionName(downstream.definition));
+  for (const std::string& part : downstream.parts) out->add_parts(part);
+  out->set_note(downstream.note);
+}
+
 Result<analysis::SlopesRequest> RequestOf(const v1::SlopesRequest& request) {
   analysis::SlopesRequest out;
   out.filter = request.filter();
@@ -70,6 +77,7 @@ Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database, 
     out->set_architecture(architecture.architecture);
     for (const auto& slope : architecture.slopes) Fill(slope, out->add_slopes());
   }
+  Fill(result.downstream, response.mutable_downstream());
   FillLeftOut(result.left_out, &response);
   response.set_json(analysis::ToJson(result).dump());
   return response;
@@ -110,8 +118,71 @@ Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database, 
   ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Pareto(table, wanted));
   v1::ParetoResponse response;
   for (const auto& point : result.points) Fill(point, response.add_points());
+  Fill(result.downstream, response.mutable_downstream());
   FillLeftOut(result.left_out, &response);
   response.set_json(analysis::ToJson(result).dump());
+  return response;
+}
+
+namespace {
+
+Result<analysis::SquadValue> SquadValueOf(const std::string& name) {
+  if (name.empty() || name == "mean") return analysis::SquadValue::kMean;
+  if (name == "exact_match") return analysis::SquadValue::kExactMatch;
+  if (name == "f1") return analysis::SquadValue::kF1;
+  return common::InvalidArgument("unknown value of SQuAD '" + name + "': use mean, exact_match or f1");
+}
+
+Result<analysis::ScoresRequest> RequestOf(const v1::ScoresRequest& request) {
+  analysis::ScoresRequest out;
+  out.filter = request.filter();
+  out.exclude = ToVector(request.exclude());
+  if (request.by() != "" && request.by() != "cell" && request.by() != "mean")
+    return common::InvalidArgument("unknown rows '" + request.by() + "': use cell or mean");
+  out.mean_over_seeds = request.by() == "mean";
+  out.averages.with_wnli = request.with_wnli();
+  ALLO_ASSIGN_OR_RETURN(out.averages.squad, SquadValueOf(request.squad()));
+  return out;
+}
+
+void Fill(const analysis::ScoreValue& score, v1::ScoreValue* out) {
+  if (score.value) out->set_value(*score.value);
+  if (score.spread) out->set_spread(*score.spread);
+  if (score.standard_error) out->set_standard_error(*score.standard_error);
+  out->set_seeds(score.seeds);
+  out->set_examples(score.examples);
+  if (score.unparsed) out->set_unparsed(*score.unparsed);
+  out->set_tasks(score.tasks);
+  out->set_tasks_at_chance(score.tasks_at_chance);
+  out->set_at_chance(score.at_chance);
+  out->set_selected_on_test(score.selected_on_test);
+  out->set_decoding(score.decoding);
+  out->set_split(score.split);
+}
+
+void Fill(const analysis::ScoredRow& row, v1::ScoredRow* out) {
+  out->set_cell(row.cell);
+  out->set_architecture(row.architecture);
+  out->set_size(row.size);
+  if (row.seed) out->set_seed(*row.seed);
+  for (const auto& score : row.scores) Fill(score, out->add_scores());
+}
+
+}  // namespace
+
+Result<v1::ScoresResponse> ComputeScores(const std::filesystem::path& database, const v1::ScoresRequest& request) {
+  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
+  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Scores(table, wanted));
+  v1::ScoresResponse response;
+  for (const auto& column : result.columns) {
+    v1::ScoreColumn* out = response.add_columns();
+    out->set_name(column.name);
+    out->set_average(column.average);
+  }
+  for (const auto& row : result.rows) Fill(row, response.add_rows());
+  Fill(result.downstream, response.mutable_downstream());
+  FillLeftOut(result.left_out, &response);
   return response;
 }
 
@@ -126,6 +197,13 @@ grpc::ServerUnaryReactor* AnalysisServiceImpl::Pareto(grpc::CallbackServerContex
                                                       const v1::ParetoRequest* request, v1::ParetoResponse* response) {
   return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
     FinishWith(reactor, response, ComputePareto(database_, *request));
+  });
+}
+
+grpc::ServerUnaryReactor* AnalysisServiceImpl::Scores(grpc::CallbackServerContext* context,
+                                                      const v1::ScoresRequest* request, v1::ScoresResponse* response) {
+  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
+    FinishWith(reactor, response, ComputeScores(database_, *request));
   });
 }
 

@@ -13,9 +13,11 @@ common::Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& da
                                                  const v1::SlopesRequest& request);
 common::Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database,
                                                  const v1::ParetoRequest& request);
+common::Result<v1::ScoresResponse> ComputeScores(const std::filesystem::path& database,
+                                                 const v1::ScoresRequest& request);
 
-// Slopes and frontiers of what is finished by now, computed on the pool from the database itself, by the same code that
-// the command line runs on a file. Thread-safe; no handler blocks.
+// Slopes, frontiers and scores of what is finished by now, computed on the pool from the database itself, by the same
+// code that the command line runs on a file. Thread-safe; no handler blocks.
 class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
  public:
   AnalysisServiceImpl(ServiceContext services, std::filesystem::path database)
@@ -25,6 +27,8 @@ class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
                                    v1::SlopesResponse* response) override;
   grpc::ServerUnaryReactor* Pareto(grpc::CallbackServerContext* context, const v1::ParetoRequest* request,
                                    v1::ParetoResponse* response) override;
+  grpc::ServerUnaryReactor* Scores(grpc::CallbackServerContext* context, const v1::ScoresRequest* request,
+                                   v1::ScoresResponse* response) override;
 
  private:
   ServiceContext services_;

@@ -78,12 +78,22 @@ std::vector<std::string> CellRows(const FinishedCell& cell) {
   return {row.dump()};
 }
 
+// Objects inside of a score (`metrics`, `standard_errors`) become members of the row: "metrics.f1".
+void AddScore(const Json& score, Json* row) {
+  for (const auto& [key, value] : score.items()) {
+    if (!value.is_object())
+      (*row)[key] = value;
+    else
+      for (const auto& [name, member] : value.items()) (*row)[key + "." + name] = member;
+  }
+}
+
 std::vector<std::string> ScoreRows(const FinishedCell& cell) {
   std::vector<std::string> rows;
   for (const Json& score : cell.scores) {
     if (!score.is_object()) continue;
     Json row = cell.names;
-    row.update(score);
+    AddScore(score, &row);
     rows.push_back(row.dump());
   }
   return rows;

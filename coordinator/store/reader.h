@@ -44,7 +44,7 @@ class Reader {
 
 // Finished cells as tidy rows, one JSON object a row, a page at a time, as of one event number:
 //   cells    one row a finished cell: names, state, costs and metrics side by side
-//   scores   one row a score
+//   scores   one row a score, with its members; those of `metrics` as "metrics.f1"
 //   metrics  one row a point of a series, along the attempts that led to the accepted result
 class Exporter {
  public:

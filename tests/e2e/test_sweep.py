@@ -1,4 +1,5 @@
 """Sweeps through all processes."""
+import csv
 import hashlib
 import json
 import pathlib
@@ -85,6 +86,53 @@ def test_the_ngram_trainer(cluster, tmp_path):
         losses.setdefault(cell["size"], []).append(cell["validation_loss"])
     assert sorted(losses) == ["order1", "order2", "order3"]
     assert min(losses["order1"]) > max(losses["order2"]), "two words of history tell more than one"
+
+
+GLUE = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
+SUPERGLUE = ["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
+
+
+def test_seventeen_scores_and_their_averages(cluster, tmp_path):
+    spec = fake_spec("scored", orders=3, seeds=2, scores=1)
+    spec.finetuning.steps = 10
+    for name in [*(f"glue_{t}" for t in GLUE), *(f"superglue_{t}" for t in SUPERGLUE), "squad", "glue_wnli", "mine"]:
+        spec.finetuning.tasks.add(name=name)
+    submit(cluster, spec, corpus(tmp_path))
+    cluster.start_worker("worker")
+    assert cluster.finished("scored").done == 12
+
+    # The tasks' places are 0 ... 7, 8 ... 15 and 16; those behind them enter no average.
+    places = {"glue": 3.5, "superglue": 11.5, "squad": 16, "downstream": (3.5 + 11.5 + 16) / 3, "tasks": 8}
+    shown = json.loads(cluster.allo("scores", "scored", "--format", "json").stdout)
+    averages = {(row["cell"], row["score"]): row["value"] for row in shown["scores"] if row["average"]}
+    expected = {(f"fake-n{order}-s{seed}", name): 0.1 * order + 0.01 * seed + 0.001 * place
+                for order in (1, 2, 3) for seed in (0, 1) for name, place in places.items()}
+    assert averages == pytest.approx(expected)
+    assert shown["downstream"] == {"definition": "benchmarks", "parts": ["glue", "superglue", "squad"],
+                                   "note": "not in D: glue_wnli, mine"}
+
+    table = cluster.allo("scores", "scored", "--by", "mean").stdout
+    lines = {line.split("  ")[0]: line.split()[1:] for line in table.splitlines() if line}
+    assert lines["GLUE"] == ["10.9", "±0.7*", "20.9", "±0.7*", "30.9", "±0.7"]
+    assert lines["superglue_wsc"][:2] == ["12.0", "±0.7*!"]
+    assert max(map(len, table.splitlines())) <= 110 and "0.7" in table
+
+    # The coordinator and the file tell the same, and the slopes' D is the table's.
+    database = cluster.data / "allometry.db"
+    assert json.loads(cluster.allo("scores", "--db", database, "--format", "json").stdout) == shown
+    slopes = json.loads(cluster.allo("slopes", "scored", "--format", "json").stdout)
+    assert (slopes["tasks"], slopes["downstream"]["definition"]) == (["glue", "superglue", "squad"], "benchmarks")
+    downstream = next(s for s in slopes["architectures"][0]["slopes"] if (s["x"], s["y"]) == ("flops", "downstream"))
+    assert downstream["alpha"] == pytest.approx(0.1), "a tenth a decade was put in"
+    assert downstream["points"][0]["y"] == pytest.approx(0.105 + 0.001 * places["downstream"])
+    asked = json.loads(cluster.allo("slopes", "scored", "--tasks", "glue", "--format", "json").stdout)
+    assert (asked["tasks"], asked["downstream"]["definition"]) == (["glue"], "wanted")
+    assert "D mean of glue, superglue, squad" in cluster.allo("slopes", "scored").stdout
+
+    rows = csv.DictReader(cluster.allo("export", "scored", "--what", "scores").stdout.splitlines())
+    mrpc = [row for row in rows if (row["task"], row["cell"]) == ("glue_mrpc", "fake-n1-s0-ft")]
+    assert len(mrpc) == 1 and float(mrpc[0]["metrics.f1"]) == float(mrpc[0]["metrics.accuracy"]) == pytest.approx(0.102)
+    assert mrpc[0]["metrics.matthews"] == "" and mrpc[0]["split"] == "valid"
 
 
 @pytest.mark.skipif(not (build_dir() / "allo-trainer").exists(), reason="allo-trainer is not built here")

@@ -50,6 +50,11 @@ TEST(Progress, ReportsScoresRetriesAndFailures) {
   v1::CellStatus scored = Cell("b-ft", v1::RUN_STATE_DONE);
   scored.set_result_json(R"({"scores":[{"task":"pos","value":0.8125},{"task":"wic","value":0.5,"at_chance":true}]})");
   EXPECT_EQ(progress.Apply(scored), "b-ft done: pos 0.812, wic 0.500 (at chance)");
+  v1::CellStatus many = Cell("m-ft", v1::RUN_STATE_DONE);
+  many.set_result_json(R"({"scores":[{"task":"squad","value":0.5,"metrics":{"exact_match":0.25,"f1":0.75}},
+      {"task":"a","value":0.5,"at_chance":true},{"task":"b","value":0.5},{"task":"c","value":0.5},
+      {"task":"glue_rte","value":0.5}]})");
+  EXPECT_EQ(progress.Apply(many), "m-ft done: squad 0.500, 5 tasks (1 at chance)");
   progress.Apply(Running("c", 5));
   v1::CellStatus again = Cell("c", v1::RUN_STATE_PENDING);
   again.set_error("signal 9\nmore");
