@@ -104,7 +104,7 @@ class TrainerProcessTest(unittest.TestCase):
     def test_pretraining_reports_what_its_measures_are_over(self):
         ending = result(self.pretrained)
         report, metrics = ending["report"], ending["metrics"]
-        self.assertEqual(report["validation_set"]["name"], "text/valid/span_corruption-32")
+        self.assertEqual(report["validation_set"]["name"], "text/valid/span_corruption-32-8")
         self.assertEqual(report["validation_set"]["examples"], 64)
         self.assertEqual(len(report["validation_set"]["sha256"]), 64)
         self.assertEqual(report["bits_per_byte"], {"over": "masked text", "comparable_across_tokenizers": False})
@@ -128,6 +128,7 @@ class TrainerProcessTest(unittest.TestCase):
             ending = result(attempt)
             report = ending["report"]
             self.assertLess(ending["metrics"]["validation_loss"], losses[min(losses)] - 0.3, objective["name"])
+            self.assertTrue(report["validation_set"]["name"].endswith("-unjoined"))
             self.assertEqual(report["bits_per_byte"],
                              {"over": over, "comparable_across_tokenizers": objective["name"] == "prefix_lm"})
             self.assertEqual(report["parts"][0]["rows"], 60 * 8)

@@ -21,7 +21,6 @@ class Sequences {
 
   int64_t size() const { return size_; }
   int64_t left_out() const { return left_out_; }  // tokens of text that are in no sequence
-  int64_t tokens() const { return text_.tokens(); }
 
   // Tokens of sequence i into `out`, which is resized to 2 … raw. Time: constant for joined documents, else that of a
   // binary search.

@@ -110,11 +110,11 @@ ValidationSet MakeValidation(const Dataset& data, const ValidationBatches& batch
 }
 
 // Which sequences the validation measures are over. Equal text, objective and size give an equal hash.
-Json DescribeValidation(const Dataset& data, const arch::ObjectiveSettings& objective,
-                        const ValidationBatches& validation) {
+Json DescribeValidation(const Dataset& data, const PretrainConfig& config, const ValidationBatches& validation) {
   std::string name;
   for (const TextPart& part : data.parts()) name += (name.empty() ? "" : "+") + part.name;
-  name += "/valid/" + objective.name + "-" + std::to_string(objective.input_length);
+  name += "/valid/" + config.objective.name + "-" + std::to_string(validation.lengths().inputs) + "-" +
+          std::to_string(validation.lengths().targets) + (config.join == Join::kNone ? "-unjoined" : "");
   return {{"name", name}, {"examples", validation.size()}, {"sha256", validation.Sha256()}};
 }
 
@@ -185,7 +185,7 @@ Ending RunPretrain(const RunContext& context) {
   const ValidationSet validation_set = MakeValidation(*data, *validation, (*session)->micro_batch());
   const Ending ending = (*session)->Train(MakeWork(*config, **session, *batches, validation_set, data->parts()));
   if (ending.code != ExitCode::kDone) return ending;
-  return Finish(context, **session, *config, *batches, DescribeValidation(*data, config->objective, *validation));
+  return Finish(context, **session, *config, *batches, DescribeValidation(*data, *config, *validation));
 }
 
 }  // namespace allometry::trainer
