@@ -42,11 +42,11 @@ CLI::App* AddVerb(CLI::App* data, const char* name, const char* description) {
   return verb;
 }
 
-CLI::Option* AddOne(CLI::App* verb, const char* name, const char* description) {
+CLI::Option* AddOne(CLI::App* verb, const std::string& name, const std::string& description) {
   return verb->add_option(name, description)->expected(1);
 }
 
-CLI::Option* AddSome(CLI::App* verb, const char* name, const char* description) {
+CLI::Option* AddSome(CLI::App* verb, const std::string& name, const std::string& description) {
   return verb->add_option(name, description)->expected(1, CLI::detail::expected_max_vector_size);
 }
 
@@ -56,7 +56,7 @@ void AddTextOptions(CLI::App* verb) {
   AddOne(verb, "--field", "jsonl: the member that is the text (default: text)");
   AddOne(verb, "--column", "tsv: a name of the first line (default: text), or a number from 1: no header");
   AddOne(verb, "--document", "text: what one document is: paragraph (default), line or file");
-  verb->add_flag("--skip-bad-rows", "Leave out and count rows and files that are broken");
+  verb->add_flag("--skip-bad-rows")->description("Leave out and count rows and files that are broken");
   AddOne(verb, "--seed", "Of the sample that a tokenizer is trained on (default: 0)");
 }
 
