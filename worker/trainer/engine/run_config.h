@@ -89,8 +89,9 @@ struct FinetuneConfig {
   std::string select = "last";  // or "best"
   // Training examples of each task that are held out to select by, at most a tenth; 0: selected on validation itself.
   int64_t holdout = 0;
-  int64_t early_stop = 0;       // evaluations without a better score that end the training; 0 = none
-  bool shuffle_labels = false;  // train on permuted labels: a control
+  int64_t early_stop = 0;           // evaluations without a better score that end the training; 0 = none
+  std::string decoding = "greedy";  // or "rank": the most likely of the choices is the answer
+  bool shuffle_labels = false;      // train on permuted labels: a control
 };
 
 // The file as a whole. `run` is kept as given: it identifies checkpoints and is handed to the data library.
