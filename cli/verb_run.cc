@@ -29,7 +29,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string file, data_dir;
   std::string data_root;
-  std::vector<std::string> trainers, data_roots;
+  std::vector<std::string> trainers;
   int slots = 0, threads = 0;
   int64_t grace_s = 30, checkpoint_interval_s = 30;
   bool no_devices = false, update = false;
@@ -72,7 +72,7 @@ worker::WorkerOptions WorkerOptionsOf(const Options& options, const coordinator:
   worker.slots = options.slots > 0 ? options.slots : DefaultSlots();
   worker.threads_per_slot = options.threads;
   worker.trainers = trainers;
-  worker.data_roots.assign(options.data_roots.begin(), options.data_roots.end());
+  if (!options.data_root.empty()) worker.data_roots = {options.data_root};
   worker.grace_s = options.grace_s;
   worker.checkpoint_interval_s = options.checkpoint_interval_s;
   worker.use_devices = !options.no_devices;
@@ -168,7 +168,6 @@ void Declare(CLI::App& program) {
   verb->add_option("--threads", options->threads, "CPU threads per slot (default: processors / slots)")
       ->check(CLI::Range(1, 1024));
   verb->add_option("--trainer", options->trainers, "NAME=COMMAND that the sweep may use; may be repeated");
-  verb->add_option("--data-root", options->data_roots, "Folder to look for raw files in; may be repeated");
   verb->add_option("--grace", options->grace_s, "Seconds from asking a trainer to stop to killing it")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
