@@ -15,7 +15,7 @@ usage: deploy/install-deps.sh [--tests] [--no-trainer] [--help]
 Installs Debian packages (with root or sudo) and LibTorch from the PyPI wheel torch==$torch_version into
 \$ALLOMETRY_DEPS (default: .deps beside this checkout).
 
-  --tests       also what the test suite needs (GoogleTest, pytest, grpcio, transformers)
+  --tests       also what the test suite needs (GoogleTest, pytest, grpcio, transformers, scikit-learn)
   --no-trainer  leave LibTorch out: enough for coordinators and for worker machines that bring their own trainer
   --help        this text
 USAGE
@@ -27,10 +27,10 @@ build_packages=(build-essential cmake ninja-build ccache mold git pkg-config ca-
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libeigen3-dev libssl-dev
   libsentencepiece-dev liblzma-dev zlib1g-dev libzstd-dev)
 run_packages=(dict-gcide wordnet-base python3 python3-venv)
-test_packages=(libgtest-dev libgmock-dev libbenchmark-dev sqlite3)
+test_packages=(libgtest-dev libgmock-dev libbenchmark-dev sqlite3 sentencepiece)
 # One line a package, so that a failing one can be named.
 test_wheels=("numpy==2.3.5" "pytest==9.0.1" "grpcio==1.76.0" "grpcio-tools==1.76.0" "grpcio-health-checking==1.76.0"
-  "grpcio-reflection==1.76.0" "transformers==4.57.3" "safetensors==0.7.0")
+  "grpcio-reflection==1.76.0" "transformers==4.57.3" "safetensors==0.7.0" "scipy==1.16.3" "scikit-learn==1.7.2")
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { printf 'install-deps: %s\n' "$*" >&2; exit 1; }
