@@ -119,6 +119,7 @@ int End(const Options& options, const coordinator::CoordinatorServer& server, Cl
         WatchEnd end) {
   if (InterruptCount() > 0) {
     std::cout << "Stopped; checkpoints are kept. Go on with: allo run " << options.file
+              << (options.data_root.empty() ? "" : " --data-root " + options.data_root)
               << (options.data_dir.empty() ? "" : " --data " + options.data_dir) << '\n';
     return kExitInterrupted;
   }
