@@ -115,13 +115,4 @@ common::Result<common::Json> CompleteOptions(const Architecture& architecture, c
 // them that `given` leaves out to the lengths of the recipe that pretrains the model.
 common::Json WithRecipeLengths(const Architecture& architecture, const common::Json& given, Lengths recipe);
 
-// T5's arithmetic (random_spans_helper in the public T5 code): the longest raw length whose corrupted inputs still fit
-// `input_length`, and the target length that follows. 512 at 0.15 and 3.0 gives raw 568 and targets 114.
-struct SpanCorruptionLengths {
-  int64_t raw = 0;
-  int64_t inputs = 0;
-  int64_t targets = 0;
-};
-SpanCorruptionLengths LengthsForSpanCorruption(int64_t input_length, double noise_density, double mean_span_length);
-
 }  // namespace allometry::arch
