@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 import signal
+import sqlite3
 import sys
 
 import pytest
@@ -180,3 +181,43 @@ def test_transformers_from_text_to_slopes(cluster, tmp_path):
     slopes = cluster.analysis.Slopes(module("analysis_service_pb2").SlopesRequest(sweeps=["tiny"]))
     slope = next(s for s in slopes.architectures[0].slopes if (s.x, s.y) == ("flops", "upstream"))
     assert slope.known and slope.sizes == 3
+
+
+@pytest.mark.skipif(not (build_dir() / "allo-trainer").exists(), reason="allo-trainer is not built here")
+def test_built_data_sets_and_tasks_of_ones_own(cluster, tmp_path):
+    """Two data sets mixed by rate, another objective, a cell for each task, and every prediction to be read later."""
+    corpus(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(
+        json.dumps({"body": f"A row about the number {i} and the paragraph {i % 7}."}) + "\n" for i in range(400)))
+    vocabulary = ["--vocabulary", 300]
+    cluster.allo("data", "tokenizer", "--in", tmp_path / "corpus.txt", "--out", tmp_path / "own.model", *vocabulary)
+    for name, source in (("text", ["corpus.txt"]), ("rows", ["rows.jsonl", "--field", "body"])):
+        cluster.allo("data", "build", "--in", tmp_path / source[0], *source[1:], "--tokenizer", tmp_path / "own.model",
+                     "--validation-fraction", 0.1, "--out", tmp_path / name, *vocabulary)
+    for name in ("train", "valid"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(
+            json.dumps({"input": f"is it {i}", "choices": ["a row", "a corpus"], "label": i % 2, "id": f"{name}-{i}"}) + "\n"
+            for i in range(20)))
+    task = "train: train.jsonl, valid: valid.jsonl"
+    (tmp_path / "sweep.yaml").write_text(
+        "name: mixed\ndata: {mixture: [{path: text, rate: 3}, {path: rows}]}\narchitectures: [transformer]\n"
+        "sizes: [{name: a, layers: 1, d_model: 8, d_ff: 32, heads: 2, d_kv: 8}]\n"
+        "pretraining: {steps: 10, input_length: 32, batch_sequences: 4, evaluation_examples: 8, objective: prefix_lm}\n"
+        f"finetuning: {{tasks: [{{name: mine, {task}}}, {{name: also, {task}, max_valid: 5}}], mode: separate,\n"
+        "  decoding: rank, steps: 4, batch_sequences: 4, select: best, holdout: 2}\n")
+    cluster.start_worker("worker", trainers=())
+    cluster.allo("submit", tmp_path / "sweep.yaml", "--wait")
+    cells = {cell.cell.split("/")[-1] for cell in cluster.cells("mixed")}
+    assert cells == {"prepare", "transformer-a-s0", "transformer-a-s0-ft-mine", "transformer-a-s0-ft-also"}
+
+    reports = [json.loads(report) for report, in sqlite3.connect(cluster.data / "allometry.db").execute(
+        "SELECT report_json FROM results")]
+    parts = next(report["parts"] for report in reports if report.get("parts") and "epochs" in report["parts"][0])
+    assert [(part["name"], part["rows"]) for part in parts] == [("text", 30), ("rows", 10)]
+    scores = json.loads(cluster.allo("scores", "mixed", "--format", "json").stdout)["scores"]
+    assert {row["score"] for row in scores if not row["average"]} == {"mine", "also"}
+    answers = tmp_path / "answers"
+    cluster.allo("checkpoint", "fetch", "mixed/transformer-a-s0-ft-also", "--what", "predictions", "-o", answers)
+    rows = [json.loads(line) for line in (answers / "also.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == [f"valid-{i}" for i in range(5)]
+    assert {row["prediction"] for row in rows} <= {"a row", "a corpus"}
