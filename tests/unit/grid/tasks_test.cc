@@ -8,7 +8,8 @@
 #include "coordinator/grid/known_tasks.h"
 #include "coordinator/grid/sweep_file.h"
 
-namespace allometry::coordinator {
+// A namespace of its own: in a unity build grid_test.cc has some of these names too.
+namespace allometry::coordinator::sweep_tasks {
 namespace {
 
 using common::Json;
@@ -124,4 +125,4 @@ TEST(SweepTasks, PaddingIsPartOfThePreparationsIdentity) {
 }
 
 }  // namespace
-}  // namespace allometry::coordinator
+}  // namespace allometry::coordinator::sweep_tasks
