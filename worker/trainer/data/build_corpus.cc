@@ -8,12 +8,6 @@ namespace fs = std::filesystem;
 constexpr int64_t kDocumentsPerReport = 512;
 constexpr int64_t kTextBytesPerReport = 1 << 20;
 
-int64_t SizeOf(const fs::path& path) {
-  std::error_code ignored;
-  const uintmax_t size = fs::file_size(path, ignored);
-  return ignored ? 0 : static_cast<int64_t>(size);
-}
-
 // Tells how far a pass is, every few documents.
 class Reporter {
  public:
@@ -54,14 +48,20 @@ common::Status ReadSource(const CorpusSource& source, const TextLayout& layout, 
 
 }  // namespace
 
+int64_t FileBytes(const fs::path& path) {
+  std::error_code ignored;
+  const uintmax_t size = fs::file_size(path, ignored);
+  return ignored ? 0 : static_cast<int64_t>(size);
+}
+
 std::vector<CorpusSource> SourcesOf(const PrepareRecipe& recipe) {
   if (recipe.layout.format == CorpusFormat::kGcide) {
     const fs::path dictionary = recipe.corpus[0].path;
-    return {{{dictionary, recipe.corpus[1].path}, false, SizeOf(dictionary)}};
+    return {{{dictionary, recipe.corpus[1].path}, false, FileBytes(dictionary)}};
   }
   std::vector<CorpusSource> sources;
-  for (const RawFile& file : recipe.valid) sources.push_back({{file.path}, true, SizeOf(file.path)});
-  for (const RawFile& file : recipe.corpus) sources.push_back({{file.path}, false, SizeOf(file.path)});
+  for (const RawFile& file : recipe.valid) sources.push_back({{file.path}, true, FileBytes(file.path)});
+  for (const RawFile& file : recipe.corpus) sources.push_back({{file.path}, false, FileBytes(file.path)});
   return sources;
 }
 

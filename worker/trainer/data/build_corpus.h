@@ -18,6 +18,9 @@ struct CorpusSource {
   int64_t file_bytes = 0;   // of paths[0], as it lies on the disk
 };
 
+// Bytes of a file as it lies on the disk; 0 where that cannot be told, as for progress.
+int64_t FileBytes(const std::filesystem::path& path);
+
 // The sources of a recipe in the order in which they are read: those of validation first, so that of equal documents
 // theirs counts.
 std::vector<CorpusSource> SourcesOf(const PrepareRecipe& recipe);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "common/table.h"
+
 namespace allometry::trainer {
 namespace {
 
@@ -21,12 +23,6 @@ std::string Duration(double seconds) {
   return s < 3600 ? Format("%lld:%02lld", s / 60, s % 60) : Format("%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
 }
 
-std::string Quantity(double value) {
-  return value < 1e3   ? Format("%.0f", value)
-         : value < 1e6 ? Format("%.3gk", value / 1e3)
-                       : Format("%.3gM", value / 1e6);
-}
-
 }  // namespace
 
 std::string ProgressLine(const PrepareProgress& p, double seconds, int64_t first_done) {
@@ -38,7 +34,7 @@ std::string ProgressLine(const PrepareProgress& p, double seconds, int64_t first
   if (p.stage == "tasks") return line;
   const double bytes = p.text_bytes > 0 ? static_cast<double>(p.text_bytes) : done_here;
   line += Format("  %6.1f MB/s", bytes / seconds / 1e6);
-  if (p.tokens > 0) line += "  " + Quantity(static_cast<double>(p.tokens) / seconds) + " tokens/s";
+  if (p.tokens > 0) line += "  " + common::FormatQuantity(static_cast<double>(p.tokens) / seconds) + " tokens/s";
   line += "  left " + Duration(seconds * static_cast<double>(p.total - p.done) / done_here);
   return line.substr(0, kColumns);
 }

@@ -1,11 +1,11 @@
 #include "worker/trainer/data/prepare.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "common/fault_point.h"
 #include "common/files.h"
 #include "common/sha256.h"
+#include "worker/trainer/data/build_corpus.h"
 #include "worker/trainer/data/build_placed.h"
 #include "worker/trainer/data/build_tokens.h"
 #include "worker/trainer/data/dataset.h"
@@ -40,12 +40,6 @@ class Preparation {
   }
 
  private:
-  static int64_t SizeOf(const RawFile& file) {
-    std::error_code ignored;
-    const uintmax_t size = fs::file_size(file.path, ignored);
-    return ignored ? 0 : static_cast<int64_t>(size);
-  }
-
   common::Status Report(const char* stage, int64_t done, int64_t total) const {
     if (!progress_ || progress_({.stage = stage, .done = done, .total = total})) return common::Ok();
     return common::Aborted("stopped on request");
@@ -66,14 +60,14 @@ class Preparation {
     if (recipe_.verified) return common::Ok();
     const std::vector<RawFile> files = recipe_.AllFiles();
     int64_t done = 0, total = 0;
-    for (const RawFile& file : files) total += SizeOf(file);
+    for (const RawFile& file : files) total += FileBytes(file.path);
     for (const RawFile& file : files) {
       ALLO_RETURN_IF_ERROR(Report("verify", done, total));
       ALLO_ASSIGN_OR_RETURN(const std::string sha256, common::Sha256HexOfFile(file.path));
       if (sha256 != file.sha256)
         return common::DataLoss("'" + file.path.string() + "' is not the file '" + file.name +
                                 "' that the run names: its SHA-256 is " + sha256 + " and should be " + file.sha256);
-      done += SizeOf(file);
+      done += FileBytes(file.path);
     }
     return common::Ok();
   }

@@ -84,7 +84,7 @@ class TaskData {
     return facts.choices.empty() ? labels_ : facts.choices;
   }
   // Whether all examples have choices.
-  bool HasChoices() const { return !labels_.empty() || valid().facts(0).choices.size() > 0; }
+  bool HasChoices() const { return !labels_.empty() || !valid().facts(0).choices.empty(); }
 
   // The ids as text without blanks around it; padding, an end mark and what follows it are ignored.
   std::string AnswerText(std::span<const int64_t> ids) const;
