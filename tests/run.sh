@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything, runs every test. Ends with CTest's summary; fails on any failure.
+# Installs what is missing, builds everything, runs every test. Ends with CTest's summary and the last lines of what failed.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -36,12 +36,20 @@ ctest_arguments+=("$@")
 [ $install = 1 ] && "$root/deploy/install-deps.sh" --tests
 cd "$root"
 
+run_tests() {  # preset, arguments of ctest
+  local preset=$1 status=0
+  shift
+  ctest --preset "$preset" --no-tests=error -j "$(nproc)" "$@" || status=$?
+  [ $status = 0 ] || tests/last_words.sh "build/$preset"
+  return $status
+}
+
 sanitize() {  # preset, what it is
   say "building build/$1: $2"
   cmake --preset "$1" -DALLOMETRY_BUILD_TESTS=ON >/dev/null
   cmake --build --preset "$1"
   say "running the tests of build/$1"
-  ctest --preset "$1" --no-tests=error -j "$(nproc)"
+  run_tests "$1"
 }
 
 say "building build/release with tests"
@@ -52,4 +60,4 @@ if [ $sanitizers = 1 ]; then
   sanitize tsan "thread sanitizer"
 fi
 say "running the tests"
-exec ctest --preset release --no-tests=error -j "$(nproc)" "${ctest_arguments[@]}"
+run_tests release "${ctest_arguments[@]}"
