@@ -252,9 +252,9 @@ Status BlobStore::Upload::Finish() {
     return common::DataLoss("blob " + sha256_ + ": the bytes that came have the hash " + actual + "; send it again");
   }
   if (::fsync(fd_) != 0) return SystemError("sync", path_);
-  ::fchmod(fd_, 0400);
   common::FaultPoint("coordinator.blob_synced");
   ALLO_RETURN_IF_ERROR(store_->Place(path_, sha256_));
+  ::fchmod(fd_, 0400);  // not before: after a death the next process must open the part for writing
   common::FaultPoint("coordinator.blob_placed");
   path_.clear();
   return common::Ok();

@@ -78,8 +78,8 @@ class Core {
   void Resume(v1::ResumeRequest request, Reply<v1::Sweep> reply);
   void DrainWorker(v1::DrainWorkerRequest request, Reply<v1::DrainWorkerResponse> reply);
 
-  // A second registration under the uuid of the first gives the same id. A new process under the name and host of one
-  // that is not connected takes its place: the old one's leases end at once.
+  // A second registration under the uuid of the first gives the same id. A new process on the same host takes the
+  // place of one with its work directory, or with its name if that one is not connected: the old one's leases end at once.
   void Register(v1::RegisterRequest request, Reply<v1::RegisterResponse> reply);
   // The reply is the answer to this message; orders in between come through the outbox, in the same numbering. After an
   // error the owner closes the stream, and the worker sends again what was not acknowledged.

@@ -59,6 +59,7 @@ store::WorkerRow RowOf(const v1::RegisterRequest& request, int64_t worker_id, in
   row.version = request.version();
   row.provenance_json = request.provenance_json().empty() ? "{}" : request.provenance_json();
   row.registered_unix_ms = row.last_seen_unix_ms = unix_ms;
+  row.directory_uuid = request.directory_uuid();
   return row;
 }
 
@@ -143,13 +144,15 @@ Result<v1::RegisterResponse> Core::ApplyRegister(Batch& batch, const v1::Registe
   return response;
 }
 
-// A process under the name and host of one that has gone: what the old one held is free at once, not a lease later.
+// A process that takes the place of one that has gone: what the old one held is free at once, not a lease later. A
+// connection can outlive its process for a while, so "not connected" is no proof where the directory is known.
 void Core::ReplaceWorker(Batch& batch, const v1::RegisterRequest& request) {
-  if (request.name().empty()) return;
   for (const auto& [id, row] : workers_) {
     const auto worker = state_.workers.find(id);
-    if (row.name != request.name() || row.host != request.host() || worker == state_.workers.end()) continue;
-    if (worker->second.connected) continue;
+    if (worker == state_.workers.end() || row.host != request.host()) continue;
+    const bool same_directory = !request.directory_uuid().empty() && row.directory_uuid == request.directory_uuid();
+    const bool same_name = !request.name().empty() && row.name == request.name();
+    if (!same_directory && !(same_name && !worker->second.connected)) continue;
     batch.removed_workers.insert(id);
     sessions_.erase(id);
     Merge(batch, Step(state_, scheduler::WorkerGone{id}, batch.boot_ms));

@@ -84,6 +84,7 @@ struct WorkerRow {
   std::string devices_json = "[]", trainers_json = "[]", version, provenance_json = "{}";
   int64_t registered_unix_ms = 0;
   int64_t last_seen_unix_ms = 0;
+  std::string directory_uuid;  // of its work directory; empty: unknown
 };
 
 struct AttemptRow {

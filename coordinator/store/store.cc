@@ -71,12 +71,11 @@ std::vector<WorkerRow> Store::Workers() {
   std::vector<WorkerRow> rows;
   Query q = (*db_)(
       "SELECT worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, devices_json, "
-      "trainers_json, "
-      "version, provenance_json, registered_unix_ms, last_seen_unix_ms FROM workers WHERE state <> 'left' ORDER BY "
-      "worker_id");
+      "trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid FROM workers "
+      "WHERE state <> 'left' ORDER BY worker_id");
   while (q.Next())
     rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Int(5), q.Int(6), q.Int(7), q.Text(8),
-                    q.Text(9), q.Text(10), q.Text(11), q.Int(12), q.Int(13)});
+                    q.Text(9), q.Text(10), q.Text(11), q.Int(12), q.Int(13), q.Text(14)});
   return rows;
 }
 
@@ -322,16 +321,16 @@ void Store::PutCheckpoint(int64_t run_id, const std::vector<FileRow>& files) {
 void Store::PutWorker(const WorkerRow& r) {
   (*db_)(
       "INSERT INTO workers (worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, "
-      "devices_json, "
-      "trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms) "
-      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET name = excluded.name, "
+      "devices_json, trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET name = "
+      "excluded.name, "
       "state = excluded.state, slots = excluded.slots, threads_per_slot = excluded.threads_per_slot, "
       "memory_bytes = excluded.memory_bytes, devices_json = excluded.devices_json, trainers_json = "
       "excluded.trainers_json, "
       "version = excluded.version, provenance_json = excluded.provenance_json, last_seen_unix_ms = "
-      "excluded.last_seen_unix_ms",
+      "excluded.last_seen_unix_ms, directory_uuid = excluded.directory_uuid",
       r.worker_id, r.worker_uuid, r.name, r.host, r.state, r.slots, r.threads_per_slot, r.memory_bytes, r.devices_json,
-      r.trainers_json, r.version, r.provenance_json, r.registered_unix_ms, r.last_seen_unix_ms)
+      r.trainers_json, r.version, r.provenance_json, r.registered_unix_ms, r.last_seen_unix_ms, r.directory_uuid)
       .Run();
 }
 

@@ -76,9 +76,10 @@ common::Status BlobCache::Download(const std::string& sha256, int64_t bytes, con
     ::unlink(part.c_str());
     return common::DataLoss("blob " + sha256 + " came with " + std::to_string(at) + " bytes and hash " + actual);
   }
-  ::chmod(part.c_str(), 0444);
   if (::rename(part.c_str(), (folder_ / sha256).c_str()) != 0)
     return common::ResourceExhausted("cannot rename '" + part.string() + "': " + common::ErrnoText());
+  ::chmod((folder_ / sha256).c_str(),
+          0444);  // not before: after a death the next process must open the part for writing
   return common::SyncDirectory(folder_);
 }
 

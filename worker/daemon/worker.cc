@@ -40,6 +40,14 @@ common::Error MakeRegisterError(const common::Error& error, const std::string& c
   return {error.code, "cannot register with " + coordinator + ": " + error.message};
 }
 
+// The uuid in the file, made when it is not there.
+common::Result<std::string> KeptUuid(const fs::path& path) {
+  if (auto kept = common::ReadFile(path); kept && !kept->empty()) return *kept;
+  const std::string made = common::RandomUuid();
+  ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(path, made));
+  return made;
+}
+
 }  // namespace
 
 class Worker::Impl {
@@ -85,6 +93,7 @@ class Worker::Impl {
   WorkerOptions options_;
   const std::string uuid_ = common::RandomUuid();
   std::optional<common::FileLock> directory_lock_;
+  std::string directory_uuid_;
   std::unique_ptr<CoordinatorClient> client_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<BlobCache> blobs_;
@@ -113,7 +122,7 @@ class Worker::Impl {
 void Worker::Impl::FillDefaults() {
   std::error_code ec;
   options_.work_directory = fs::absolute(options_.work_directory, ec).lexically_normal();
-  // The same name after a restart lets the coordinator see at once that the process before this one is gone.
+  // The same name after a restart: people and the coordinator recognise the machine.
   if (options_.name.empty())
     options_.name = HostName() + ":" + common::Sha256Hex(options_.work_directory.string()).substr(0, 6);
   options_.slots = std::max(1, options_.slots);
@@ -137,6 +146,7 @@ common::Status Worker::Impl::Start() {
                                                 "' is in use: " + lock.error().message +
                                                 "; stop that worker or give this one another directory"};
   directory_lock_ = std::move(*lock);
+  ALLO_ASSIGN_OR_RETURN(directory_uuid_, KeptUuid(options_.work_directory / "worker.uuid"));
   ALLO_ASSIGN_OR_RETURN(client_, CoordinatorClient::Create(options_));
   supervisor_ = std::make_unique<Supervisor>();
   blobs_ = std::make_unique<BlobCache>(options_.work_directory / "blobs", *client_);
@@ -276,6 +286,7 @@ v1::RegisterRequest Worker::Impl::RegisterMessage() const {
   for (const auto& device : devices_) request.add_devices(device.description);
   for (const auto& [name, command] : options_.trainers) request.add_trainers(name);
   request.set_provenance_json(HostFacts(options_).dump());
+  request.set_directory_uuid(directory_uuid_);
   return request;
 }
 

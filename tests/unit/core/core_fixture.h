@@ -104,11 +104,13 @@ class CoreFixture : public ::testing::Test, public Outbox {
   }
 
   // Registers and syncs once.
-  int64_t Join(const std::string& name, int slots = 1) {
+  int64_t Join(const std::string& name, int slots = 1, const std::string& directory = "",
+               const std::string& host = "host") {
     v1::RegisterRequest request;
     request.set_worker_uuid("worker " + name + std::to_string(++joined_));
     request.set_name(name);
-    request.set_host("host");
+    request.set_host(host);
+    request.set_directory_uuid(directory);
     request.set_protocol_min(1);
     request.set_protocol_max(1);
     request.set_slots(slots);

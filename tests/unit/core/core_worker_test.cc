@@ -238,6 +238,20 @@ TEST_F(CoreWorkerTest, ANewProcessUnderTheNameOfALostOneTakesOverAtOnce) {
   EXPECT_TRUE(Sync(first)->reregister());
 }
 
+// A process was killed and started again before its old connection was seen to be broken.
+TEST_F(CoreWorkerTest, ANewProcessOnTheDirectoryOfAnotherTakesOverThoughThatOneSeemsConnected) {
+  const int64_t first = Join("local", 1, "directory");
+  const int64_t same_name = Join("local", 1, "another directory");
+  const int64_t another_host = Join("copy", 1, "directory", "another host");
+  EXPECT_EQ(CellNow(first), "s/prepare");
+  Restart();
+  ASSERT_TRUE(Sync(first).ok());
+  const int64_t second = Join("renamed", 1, "directory");
+  EXPECT_EQ(CellOf("s/prepare").waiting(), v1::WAIT_REASON_BACKOFF);
+  EXPECT_TRUE(Sync(first)->reregister());
+  for (const int64_t other : {second, same_name, another_host}) EXPECT_FALSE(Sync(other)->reregister()) << other;
+}
+
 TEST_F(CoreWorkerTest, RegisteringAgainKeepsTheLeases) {
   const int64_t worker = Join("w");
   v1::RegisterRequest again;
