@@ -411,6 +411,8 @@ class SpecChecker {
       Add(path + ".metrics",
           path + ".metrics is for tasks of one's own; " + task.name() + " is measured as its benchmark does");
     if (task.t5_padding() && task.name() != "squad") Add(path + ".t5_padding", path + ".t5_padding is for squad only");
+    if (task.skip_bad_rows() && task.name().starts_with("wordnet_"))
+      Add(path + ".skip_bad_rows", path + ".skip_bad_rows is not for " + task.name() + ", whose rows belong together");
     if (task.decoding() == "rank" && task.name() == "squad")
       Add(path + ".decoding", path + ".decoding: squad has no choices to rank; it is answered in words (greedy)");
   }

@@ -63,7 +63,10 @@ class Expander {
 
   common::Result<std::vector<Cell>> Expand() {
     ALLO_ASSIGN_OR_RETURN(const std::vector<GridShape> shapes, ShapesOf(spec_));
-    if (IsBuiltin(spec_)) AddPrepare();
+    if (IsBuiltin(spec_)) {
+      AddPrepareText();
+      for (Finetuning& finetuning : finetunings_) AddPrepareTasks(&finetuning);
+    }
     for (const v1::ArchitectureSpec& architecture : spec_.architectures())
       for (const GridShape& shape : shapes) AddShape(architecture, shape);
     ALLO_RETURN_IF_ERROR(CheckIdentities());
@@ -83,11 +86,31 @@ class Expander {
     return cell;
   }
 
-  void AddPrepare() {
-    Cell cell = NewCell(v1::RUN_KIND_PREPARE, PrepareRun(spec_, manifest_));
+  // The tasks that a model is fine-tuned on together.
+  struct Finetuning {
+    std::string suffix;  // behind the name of the pretraining's cell
+    std::vector<v1::TaskSpec> tasks;
+    std::string data = {};  // identity of the run that prepares the tasks
+  };
+
+  // Text and tasks are prepared apart: another task changes no pretraining.
+  void AddPrepareText() {
+    Cell cell = NewCell(v1::RUN_KIND_PREPARE, PrepareTextRun(spec_, manifest_));
     cell.name = "prepare";
-    cell.files = manifest_;
-    data_ = cell.identity;
+    for (const v1::ManifestFile& file : manifest_)
+      if (!file.role().starts_with("task:")) cell.files.push_back(file);
+    text_ = cell.identity;
+    cells_.push_back(std::move(cell));
+  }
+
+  void AddPrepareTasks(Finetuning* finetuning) {
+    Cell cell = NewCell(v1::RUN_KIND_PREPARE, PrepareTasksRun(spec_, manifest_, finetuning->tasks, text_));
+    cell.name = "prepare" + finetuning->suffix;
+    cell.parents.push_back({"data", text_});
+    for (const v1::ManifestFile& file : manifest_)
+      for (const v1::TaskSpec& task : finetuning->tasks)
+        if (file.role() == "task:" + task.name()) cell.files.push_back(file);
+    finetuning->data = cell.identity;
     cells_.push_back(std::move(cell));
   }
 
@@ -109,30 +132,30 @@ class Expander {
       Cell pretrain = Pretrain(model, pretraining.steps(), seed);
       const std::string parent = pretrain.identity;
       place(std::move(pretrain), name, pretraining);
-      for (const auto& [suffix, tasks] : finetunings_)
-        place(Finetune(model, tasks, parent, seed), name + suffix, finetuning);
+      for (const Finetuning& one : finetunings_)
+        place(Finetune(model, one, parent, seed), name + one.suffix, finetuning);
     }
   }
 
   Cell Pretrain(const Json& model, int64_t steps, uint64_t seed) {
-    Cell cell = NewCell(v1::RUN_KIND_PRETRAIN, PretrainRun(spec_, manifest_, model, data_, steps, seed));
-    if (IsBuiltin(spec_)) cell.parents.push_back({"data", data_});
+    Cell cell = NewCell(v1::RUN_KIND_PRETRAIN, PretrainRun(spec_, manifest_, model, text_, steps, seed));
+    if (IsBuiltin(spec_)) cell.parents.push_back({"data", text_});
     return cell;
   }
 
-  // The tasks of each fine-tuning of a model, by what is put behind the cell's name.
-  static std::vector<std::pair<std::string, std::vector<v1::TaskSpec>>> FinetuningsOf(const v1::SweepSpec& spec) {
+  static std::vector<Finetuning> FinetuningsOf(const v1::SweepSpec& spec) {
     if (!spec.has_finetuning()) return {};
     const std::vector<v1::TaskSpec> tasks = TasksOf(spec);
     if (spec.finetuning().mode() != "separate") return {{"-ft", tasks}};
-    std::vector<std::pair<std::string, std::vector<v1::TaskSpec>>> each;
+    std::vector<Finetuning> each;
     for (const v1::TaskSpec& task : tasks) each.push_back({"-ft-" + task.name(), {task}});
     return each;
   }
 
-  Cell Finetune(const Json& model, const std::vector<v1::TaskSpec>& tasks, const std::string& parent, uint64_t seed) {
-    Cell cell = NewCell(v1::RUN_KIND_FINETUNE, FinetuneRun(spec_, manifest_, model, tasks, data_, parent, seed));
-    if (IsBuiltin(spec_)) cell.parents.push_back({"data", data_});
+  Cell Finetune(const Json& model, const Finetuning& finetuning, const std::string& parent, uint64_t seed) {
+    Cell cell = NewCell(v1::RUN_KIND_FINETUNE,
+                        FinetuneRun(spec_, manifest_, model, finetuning.tasks, finetuning.data, parent, seed));
+    if (IsBuiltin(spec_)) cell.parents.push_back({"data", finetuning.data});
     cell.parents.push_back({"model", parent});
     return cell;
   }
@@ -203,8 +226,8 @@ class Expander {
   const v1::SweepSpec& spec_;
   const std::vector<v1::ManifestFile>& manifest_;
   const std::map<std::string, std::string> tags_;
-  const std::vector<std::pair<std::string, std::vector<v1::TaskSpec>>> finetunings_;
-  std::string data_;  // identity of the preparing run
+  std::vector<Finetuning> finetunings_;
+  std::string text_;  // identity of the run that prepares the text
   std::vector<Cell> cells_;
 };
 

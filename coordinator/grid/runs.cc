@@ -64,10 +64,27 @@ Json CorpusOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& ma
   return corpus;
 }
 
+// Benchmarks that the sweep's tasks are of and that have labels: GLUE and SuperGLUE together, so that another task of
+// theirs changes no tokenizer.
+std::vector<std::string> LabelledBenchmarks(const v1::SweepSpec& spec) {
+  bool wordnet = false, others = false;
+  for (const v1::TaskSpec& task : TasksOf(spec)) {
+    const KnownData* known = IsOwnTask(task) ? nullptr : FindKnown(KnownTasks(), task.name());
+    if (known != nullptr) (known->benchmark == "wordnet" ? wordnet : others) = true;
+  }
+  std::vector<std::string> names;
+  if (others) names = {"glue", "superglue"};
+  if (wordnet) names.push_back("wordnet");
+  return names;
+}
+
 Json TokenizerOf(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
   Json tokenizer{{"vocabulary", VocabularyOf(spec)}};
   const Json models = FilesOf(manifest, "tokenizer");
   if (!models.empty()) tokenizer["model_sha256"] = models[0]["sha256"];
+  const bool trained = models.empty() && spec.data().path().empty() && spec.data().mixture_size() == 0;
+  if (const auto benchmarks = LabelledBenchmarks(spec); trained && !benchmarks.empty())
+    tokenizer["spells"] = benchmarks;
   return tokenizer;
 }
 
@@ -78,6 +95,7 @@ Json PreparedTask(const v1::TaskSpec& task, const std::vector<v1::ManifestFile>&
   if (task.has_max_train()) prepared["max_train"] = task.max_train();
   if (task.has_max_valid()) prepared["max_valid"] = task.max_valid();
   if (task.t5_padding()) prepared["t5_padding"] = true;
+  if (task.skip_bad_rows()) prepared["skip_bad_rows"] = true;
   if (!IsOwnTask(task)) return prepared;
   prepared["train"] = NameOf(task.train());
   prepared["valid"] = NameOf(task.valid());
@@ -158,16 +176,21 @@ arch::ObjectiveSettings ObjectiveOf(const v1::PretrainingSpec& p) {
   return objective;
 }
 
-Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
-  Json tasks = Json::array();
-  for (const v1::TaskSpec& task : TasksOf(spec)) tasks.push_back(PreparedTask(task, manifest));
-  std::sort(tasks.begin(), tasks.end(), [](const Json& a, const Json& b) { return a["name"] < b["name"]; });
+Json PrepareTextRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest) {
   return {{"kind", "prepare"},
           {"trainer", TrainerOf(spec)},
           {"corpus", CorpusOf(spec, manifest)},
           {"tokenizer", TokenizerOf(spec, manifest)},
-          {"tasks", tasks},
+          {"tasks", Json::array()},
           {"seed", 0}};
+}
+
+Json PrepareTasksRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest,
+                     const std::vector<v1::TaskSpec>& chosen, const std::string& text) {
+  Json tasks = Json::array();
+  for (const v1::TaskSpec& task : chosen) tasks.push_back(PreparedTask(task, manifest));
+  std::sort(tasks.begin(), tasks.end(), [](const Json& a, const Json& b) { return a["name"] < b["name"]; });
+  return {{"kind", "prepare"}, {"trainer", TrainerOf(spec)}, {"data", text}, {"tasks", tasks}, {"seed", 0}};
 }
 
 common::Result<Json> OptionsOf(const v1::SweepSpec& spec, const arch::Architecture& architecture, const Json& given) {

@@ -15,7 +15,12 @@ namespace allometry::coordinator {
 // What pretraining makes of text, with defaults. Unlike the rest it may be asked of a spec that was not checked.
 arch::ObjectiveSettings ObjectiveOf(const v1::PretrainingSpec& pretraining);
 
-common::Json PrepareRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest);
+common::Json PrepareTextRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest);
+
+// `tasks`: those of TasksOf(spec) that are fine-tuned on together. `text`: the identity of the run that prepares the
+// text.
+common::Json PrepareTasksRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest,
+                             const std::vector<v1::TaskSpec>& tasks, const std::string& text);
 
 // The complete options of a built-in architecture; what is built for a length gets pretraining's unless `given` has it.
 common::Result<common::Json> OptionsOf(const v1::SweepSpec& spec, const arch::Architecture& architecture,
@@ -24,11 +29,12 @@ common::Result<common::Json> OptionsOf(const v1::SweepSpec& spec, const arch::Ar
 // The `model` object of one architecture at one shape.
 common::Json ModelOf(const v1::SweepSpec& spec, const v1::ArchitectureSpec& architecture, const GridShape& shape);
 
-// `data`: the identity of the preparing run; empty for trainers of one's own, which get the corpus itself.
+// `data`: the identity of the run that prepares the text; empty for trainers of one's own, which get the corpus itself.
 common::Json PretrainRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest,
                          const common::Json& model, const std::string& data, int64_t steps, uint64_t seed);
 
-// `tasks`: those of TasksOf(spec) that the run trains on. `parent`: the identity of the pretraining run.
+// `tasks`: those of TasksOf(spec) that the run trains on. `data`: the identity of the run that prepares them. `parent`:
+// the identity of the pretraining run.
 common::Json FinetuneRun(const v1::SweepSpec& spec, const std::vector<v1::ManifestFile>& manifest,
                          const common::Json& model, const std::vector<v1::TaskSpec>& tasks, const std::string& data,
                          const std::string& parent, uint64_t seed);

@@ -199,16 +199,18 @@ def test_built_data_sets_and_tasks_of_ones_own(cluster, tmp_path):
             json.dumps({"input": f"is it {i}", "choices": ["a row", "a corpus"], "label": i % 2, "id": f"{name}-{i}"}) + "\n"
             for i in range(20)))
     task = "train: train.jsonl, valid: valid.jsonl"
-    (tmp_path / "sweep.yaml").write_text(
+    sweep = (
         "name: mixed\ndata: {mixture: [{path: text, rate: 3}, {path: rows}]}\narchitectures: [transformer]\n"
         "sizes: [{name: a, layers: 1, d_model: 8, d_ff: 32, heads: 2, d_kv: 8}]\n"
         "pretraining: {steps: 10, input_length: 32, batch_sequences: 4, evaluation_examples: 8, objective: prefix_lm}\n"
         f"finetuning: {{tasks: [{{name: mine, {task}}}, {{name: also, {task}, max_valid: 5}}], mode: separate,\n"
         "  decoding: rank, steps: 4, batch_sequences: 4, select: best, holdout: 2}\n")
+    (tmp_path / "sweep.yaml").write_text(sweep)
     cluster.start_worker("worker", trainers=())
     cluster.allo("submit", tmp_path / "sweep.yaml", "--wait")
     cells = {cell.cell.split("/")[-1] for cell in cluster.cells("mixed")}
-    assert cells == {"prepare", "transformer-a-s0", "transformer-a-s0-ft-mine", "transformer-a-s0-ft-also"}
+    assert cells == {"prepare", "prepare-ft-mine", "prepare-ft-also", "transformer-a-s0", "transformer-a-s0-ft-mine",
+                     "transformer-a-s0-ft-also"}
 
     reports = [json.loads(report) for report, in sqlite3.connect(cluster.data / "allometry.db").execute(
         "SELECT report_json FROM results")]
@@ -221,3 +223,11 @@ def test_built_data_sets_and_tasks_of_ones_own(cluster, tmp_path):
     rows = [json.loads(line) for line in (answers / "also.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == [f"valid-{i}" for i in range(5)]
     assert {row["prediction"] for row in rows} <= {"a row", "a corpus"}
+
+    # Another task trains what is new: its own cells.
+    (tmp_path / "sweep.yaml").write_text(sweep.replace("tasks: [", f"tasks: [{{name: third, {task}}}, "))
+    cluster.allo("submit", tmp_path / "sweep.yaml", "--update", "--wait")
+    added = {cell.cell.split("/")[-1] for cell in cluster.cells("mixed")} - cells
+    assert added == {"prepare-ft-third", "transformer-a-s0-ft-third"}
+    for cell in cluster.cells("mixed"):
+        assert len(cluster.explain(cell.cell).attempts) == 1, cell.cell

@@ -129,7 +129,7 @@ def test_a_model_outlives_the_worker_that_pretrained_it(users_cluster, homes):
 
     destroy_worker(cluster, "first", homes[FIRST])
     cluster.start_worker("second", trainers=(), **as_user(SECOND, homes[SECOND]))
-    assert cluster.finished("users").done == 3
+    assert cluster.finished("users").done == 4
     assert worker_outcomes(cluster, "FINETUNE") == [("first", "lost"), ("second", "done")]
     assert worker_outcomes(cluster, "PRETRAIN") == [("first", "done")], "what is fine-tuned is the first worker's model"
     assert_one_attempt_accepted_each(cluster, cluster.cells("users"))

@@ -174,6 +174,25 @@ class TrainerProcessTest(unittest.TestCase):
         rows = [json.loads(line) for line in (attempt.directory / "predictions/wordnet_pos.jsonl").read_text().splitlines()]
         self.assertEqual(sum(row["prediction"] == row["gold"] for row in rows) / len(rows), pos["value"])
 
+    def test_tasks_prepared_apart_from_their_text_train_the_same(self):
+        raw = small_data.RawFiles(self.path / "raw")
+        together = small_data.prepare_run(raw, vocabulary=VOCABULARY)
+        apart = {"kind": "prepare", "data": "t" * 64, "tasks": together["tasks"]}
+        tasks = self.attempt(apart, "tasks", files=raw.paths)  # the text of before
+        self.assertEqual(tasks.finish(), 0, tasks.errors)
+        self.assertEqual(result(tasks)["metrics"]["train_tokens"], 0)
+        folder = str(self.path / "tasks/data")
+        run = {**FINETUNE, "steps": 10}
+        losses = []
+        for name, data in (("one", self.inputs["data"]), ("two", folder)):
+            attempt = self.attempt(run, name, {**self.parents, "data": data})
+            self.assertEqual(attempt.finish(), 0, attempt.errors)
+            losses.append(series(attempt.events(), "loss"))
+        self.assertEqual(losses[0], losses[1])
+        self.check_ending(PRETRAIN, 43, "there is no text to pretrain on", name="textless", inputs={"data": folder})
+        self.check_ending(apart, 43, "execution.inputs has no 'data'", name="alone", inputs={"model": folder},
+                          files=raw.paths)
+
     def test_rank_classification_answers_with_a_choice_always(self):
         run = {**FINETUNE, "tasks": [{"name": "wordnet_pos"}, {"name": "say"}], "steps": 2, "decoding": "rank"}
         attempt = self.attempt(run, inputs=self.parents)

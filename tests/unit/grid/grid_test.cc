@@ -86,11 +86,12 @@ TEST(Grid, CrossesDepthWidthAndVocabulary) {
 
 TEST(Grid, ExpandsParentsBeforeChildren) {
   const auto cells = Cells(Spec());
-  ASSERT_EQ(cells.size(), 1u + 2 * 2 * 2 * 2);
+  ASSERT_EQ(cells.size(), 2u + 2 * 2 * 2 * 2);
   EXPECT_EQ(cells[0].name, "prepare");
-  EXPECT_EQ(cells[1].name, "transformer-own-s0");
-  EXPECT_EQ(cells[2].name, "transformer-own-s0-ft");
-  EXPECT_EQ(cells[3].name, "transformer-own-s3");
+  EXPECT_EQ(cells[1].name, "prepare-ft");
+  EXPECT_EQ(cells[2].name, "transformer-own-s0");
+  EXPECT_EQ(cells[3].name, "transformer-own-s0-ft");
+  EXPECT_EQ(cells[4].name, "transformer-own-s3");
   std::set<std::string> known, names;
   for (const Cell& cell : cells) {
     for (const CellParent& parent : cell.parents) EXPECT_TRUE(known.count(parent.identity)) << cell.name;
@@ -100,6 +101,8 @@ TEST(Grid, ExpandsParentsBeforeChildren) {
   const Cell& finetune = Named(cells, "lconv-nano-s3-ft");
   ASSERT_EQ(finetune.parents.size(), 2u);
   EXPECT_EQ(finetune.parents[0].input_name, "data");
+  EXPECT_EQ(finetune.parents[0].identity, cells[1].identity);
+  EXPECT_EQ(Named(cells, "lconv-nano-s3").parents[0].identity, cells[0].identity);
   EXPECT_EQ(finetune.parents[1].input_name, "model");
   EXPECT_EQ(finetune.parents[1].identity, Named(cells, "lconv-nano-s3").identity);
   EXPECT_EQ(RunOf(finetune)["parent"], Named(cells, "lconv-nano-s3").identity);
@@ -125,7 +128,23 @@ TEST(Grid, ResolvesEveryFieldOfARun) {
   EXPECT_EQ(prepare["corpus"]["format"], "text");
   EXPECT_EQ(prepare["corpus"]["files"].size(), 1u);
   EXPECT_FALSE(prepare["corpus"]["files"][0].contains("path"));
-  EXPECT_EQ(prepare["tasks"][0]["files"][0]["name"], "task:wordnet_pos.txt");
+  EXPECT_FALSE(prepare["tokenizer"].contains("spells")) << "the tokenizer is given";
+  EXPECT_EQ(prepare["tasks"], Json::array());
+  const Json tasks = RunOf(cells[1]);
+  EXPECT_EQ(tasks["data"], cells[0].identity);
+  EXPECT_EQ(tasks["tasks"][0]["files"][0]["name"], "task:wordnet_pos.txt");
+  EXPECT_FALSE(tasks.contains("corpus"));
+}
+
+TEST(Grid, PreparationsAreGivenTheFilesThatTheyRead) {
+  const auto cells = Cells(Spec());
+  const auto roles = [](const Cell& cell) {
+    std::vector<std::string> all;
+    for (const auto& file : cell.files) all.push_back(file.role());
+    return all;
+  };
+  EXPECT_EQ(roles(cells[0]), (std::vector<std::string>{"corpus", "tokenizer"}));
+  EXPECT_EQ(roles(cells[1]), (std::vector<std::string>{"task:wordnet_pos"}));
 }
 
 Json CorpusWith(const std::function<void(v1::SweepSpec*)>& change, std::initializer_list<const char*> roles) {
@@ -241,12 +260,12 @@ TEST(Grid, CostsAreThoseOfTheObjectivesLengths) {
   EXPECT_GT(prefix, spans);
 }
 
-TEST(Grid, QuickstartHasTwentyFourOfEachAndOneToPrepare) {
+TEST(Grid, QuickstartHasTwentyFourOfEachAndTwoToPrepare) {
   const auto spec = ReadSweepFile(ALLOMETRY_SOURCE_DIR "/examples/quickstart.yaml");
   ASSERT_TRUE(spec.ok()) << spec.error().message;
   int count[4] = {};
   for (const Cell& cell : Cells(*spec)) ++count[cell.kind];
-  EXPECT_EQ(count[v1::RUN_KIND_PREPARE], 1);
+  EXPECT_EQ(count[v1::RUN_KIND_PREPARE], 2);
   EXPECT_EQ(count[v1::RUN_KIND_PRETRAIN], 24);
   EXPECT_EQ(count[v1::RUN_KIND_FINETUNE], 24);
 }
@@ -392,11 +411,11 @@ TEST(Identity, IgnoresWhatCannotChangeAResult) {
   EXPECT_EQ(Identities(Spec(), moved), expected);
 }
 
-// Which of prepare, pretrain and finetune must change with a field.
+// Which of the text's preparation, pretraining and fine-tuning must change with a field.
 struct Change {
   const char* what;
   std::function<void(v1::SweepSpec*)> apply;
-  bool prepare, pretrain, finetune;
+  bool text, pretrain, finetune;
 };
 
 TEST(Identity, ChangesWithEveryFieldThatAffectsTheResult) {
@@ -430,29 +449,30 @@ TEST(Identity, ChangesWithEveryFieldThatAffectsTheResult) {
       {"ft select", [](auto* s) { s->mutable_finetuning()->set_select("best"); }, false, false, true},
       {"ft cap", [](auto* s) { s->mutable_finetuning()->set_mixture_cap(9); }, false, false, true},
       {"ft shuffle", [](auto* s) { s->mutable_finetuning()->set_shuffle_labels(true); }, false, false, true},
-      {"task limit", [](auto* s) { s->mutable_finetuning()->mutable_tasks(0)->set_max_train(9); }, true, true, true},
+      {"task limit", [](auto* s) { s->mutable_finetuning()->mutable_tasks(0)->set_max_train(9); }, false, false, true},
   };
   const auto before = Identities(Spec(), FullManifest());
   for (const Change& change : changes) {
     v1::SweepSpec spec = Spec();
     change.apply(&spec);
     const auto after = Identities(spec, FullManifest());
-    EXPECT_EQ(after[0] != before[0], change.prepare) << change.what;
-    EXPECT_EQ(after[1] != before[1], change.pretrain) << change.what;
-    EXPECT_EQ(after[2] != before[2], change.finetune) << change.what;
+    EXPECT_EQ(after[0] != before[0], change.text) << change.what;
+    EXPECT_EQ(after[1] != before[1], change.text || change.what == std::string("task limit")) << change.what;
+    EXPECT_EQ(after[2] != before[2], change.pretrain) << change.what;
+    EXPECT_EQ(after[3] != before[3], change.finetune) << change.what;
   }
   v1::SweepSpec prefix = Spec(), shorter = Spec();
   prefix.mutable_pretraining()->set_objective("prefix_lm");
   shorter.mutable_pretraining()->set_objective("prefix_lm");
   shorter.mutable_pretraining()->set_target_length(32);
-  EXPECT_NE(Identities(prefix, FullManifest())[1], Identities(shorter, FullManifest())[1]);
+  EXPECT_NE(Identities(prefix, FullManifest())[2], Identities(shorter, FullManifest())[2]);
   v1::SweepSpec said = Spec();  // what is the default, written out
   said.mutable_pretraining()->set_objective("span_corruption");
   said.mutable_pretraining()->set_join("end_mark");
   EXPECT_EQ(Identities(said, FullManifest()), before);
   auto other_text = FullManifest();
   other_text[0].set_sha256(common::Sha256Hex("other text"));
-  EXPECT_NE(Identities(Spec(), other_text)[1], before[1]);
+  EXPECT_NE(Identities(Spec(), other_text)[2], before[2]);
 }
 
 TEST(Identity, DoesNotDependOnTheOrderOfKeysAndLeavesDefaultsOut) {

@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <set>
+
 #include "common/json.h"
 #include "common/sha256.h"
 #include "coordinator/grid/check.h"
@@ -66,11 +69,40 @@ TEST(SweepTasks, AGroupStandsForTheTasksOfItsAverage) {
 TEST(SweepTasks, OneCellForAllOrOneForEach) {
   EXPECT_EQ(Cells("{tasks: [glue, squad], steps: 5}").back().name, "transformer-own-s0-ft");
   const auto cells = Cells("{tasks: [glue_rte, squad], steps: 5, mode: separate}");
-  ASSERT_EQ(cells.size(), 4u);
-  EXPECT_EQ(cells[2].name, "transformer-own-s0-ft-glue_rte");
-  EXPECT_EQ(cells[3].name, "transformer-own-s0-ft-squad");
-  EXPECT_THAT(RunOf(cells[3])["tasks"], Json::array({{{"name", "squad"}}}));
-  EXPECT_EQ(cells[3].parents[1].identity, cells[1].identity) << "both from one pretrained model";
+  std::vector<std::string> names;
+  for (const Cell& cell : cells) names.push_back(cell.name);
+  EXPECT_THAT(names, ElementsAre("prepare", "prepare-ft-glue_rte", "prepare-ft-squad", "transformer-own-s0",
+                                 "transformer-own-s0-ft-glue_rte", "transformer-own-s0-ft-squad"));
+  EXPECT_THAT(RunOf(cells[5])["tasks"], Json::array({{{"name", "squad"}}}));
+  EXPECT_EQ(cells[5].parents[0].identity, cells[2].identity);
+  EXPECT_EQ(cells[5].parents[1].identity, cells[3].identity) << "both from one pretrained model";
+}
+
+// Names and identities of the cells of both sweeps.
+std::set<std::string> Shared(const std::string& one, const std::string& other) {
+  std::map<std::string, std::string> first;
+  for (const Cell& cell : Cells(one)) first[cell.name] = cell.identity;
+  std::set<std::string> shared;
+  for (const Cell& cell : Cells(other))
+    if (const auto same = first.find(cell.name); same != first.end() && same->second == cell.identity)
+      shared.insert(cell.name);
+  return shared;
+}
+
+TEST(SweepTasks, AnotherTaskChangesNoPretraining) {
+  EXPECT_THAT(Shared("{tasks: [glue_rte]}", "{tasks: [glue_rte, superglue_cb, squad]}"),
+              ElementsAre("prepare", "transformer-own-s0"));
+  EXPECT_THAT(Shared("{tasks: [glue_rte], mode: separate}", "{tasks: [glue_rte, squad], mode: separate}"),
+              ElementsAre("prepare", "prepare-ft-glue_rte", "transformer-own-s0", "transformer-own-s0-ft-glue_rte"));
+}
+
+TEST(SweepTasks, ATokenizerSpellsTheLabelsOfItsTasksBenchmarks) {
+  const auto spells = [](const std::string& finetuning) {
+    return RunOf(Cells(finetuning)[0])["tokenizer"].value("spells", Json::array());
+  };
+  EXPECT_EQ(spells("{tasks: [squad]}"), Json::array({"glue", "superglue"}));
+  EXPECT_EQ(spells("{tasks: [wordnet_pos, glue_rte]}"), Json::array({"glue", "superglue", "wordnet"}));
+  EXPECT_EQ(spells("{tasks: [{name: mine, train: a.jsonl, valid: b.jsonl}]}"), Json::array());
 }
 
 TEST(SweepTasks, SelectionHoldsOutOfTrainingUnlessToldOtherwise) {
@@ -103,7 +135,7 @@ TEST(SweepTasks, TargetsAreLongUnlessAnswersAreSingleWords) {
 
 TEST(SweepTasks, OnesOwnIsDeclaredByItsFiles) {
   const auto cells = Cells("{tasks: [{name: haiku, train: a/t.jsonl, valid: a/v.jsonl, metrics: [f1, exact_match]}]}");
-  const Json task = RunOf(cells[0])["tasks"][0];
+  const Json task = RunOf(cells[1])["tasks"][0];
   EXPECT_EQ(task["train"], "t.jsonl");
   EXPECT_EQ(task["valid"], "v.jsonl");
   EXPECT_EQ(task["metrics"], Json::parse(R"(["f1", "exact_match"])"));
@@ -119,9 +151,16 @@ TEST(SweepTasks, OnesOwnIsDeclaredByItsFiles) {
 
 TEST(SweepTasks, PaddingIsPartOfThePreparationsIdentity) {
   const auto plain = Cells("{tasks: [squad]}"), padded = Cells("{tasks: [{name: squad, t5_padding: true}]}");
-  EXPECT_EQ(RunOf(padded[0])["tasks"][0]["t5_padding"], true);
-  EXPECT_NE(plain[0].identity, padded[0].identity);
+  EXPECT_EQ(RunOf(padded[1])["tasks"][0]["t5_padding"], true);
+  EXPECT_NE(plain[1].identity, padded[1].identity);
   EXPECT_THAT(Mistake("{tasks: [{name: glue_rte, t5_padding: true}]}"), HasSubstr("for squad only"));
+}
+
+TEST(SweepTasks, BadRowsAreSkippedByEveryTaskOfAGroup) {
+  const auto cells = Cells("{tasks: [{name: glue, skip_bad_rows: true}, squad]}");
+  for (const Json& task : RunOf(cells[1])["tasks"])
+    EXPECT_EQ(task.value("skip_bad_rows", false), task["name"] != "squad") << task;
+  EXPECT_THAT(Mistake("{tasks: [{name: wordnet_pos, skip_bad_rows: true}]}"), HasSubstr("whose rows belong together"));
 }
 
 }  // namespace

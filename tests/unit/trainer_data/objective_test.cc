@@ -120,7 +120,9 @@ TEST(Bert, TargetsAreTheTextAndInputsDifferWhereItIsHidden) {
     const std::vector<uint8_t> marks = Marks(*objective, e.targets, random);
     EXPECT_EQ(std::accumulate(marks.begin(), marks.end(), 0), 15) << "15 % of 100 tokens, exactly";
     for (size_t i = 0; i < raw.size(); ++i)
-      if (!marks[i]) ASSERT_EQ(e.inputs[i], raw[i]) << "what is not chosen is shown";
+      if (!marks[i]) {
+        ASSERT_EQ(e.inputs[i], raw[i]) << "what is not chosen is shown";
+      }
   }
 }
 

@@ -8,6 +8,7 @@
 #include "tests/unit/trainer_data/made_up_wordnet.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/data/span_corruption.h"
+#include "worker/trainer/tasks/task.h"
 
 namespace allometry::trainer {
 namespace {
@@ -179,6 +180,51 @@ TEST_F(PrepareTest, TasksAreTokenised) {
   EXPECT_THAT(absent.error().message, HasSubstr("wordnet_pos wordnet_wic"));
 }
 
+// What tasks give beside their text they give alone, for the text that was prepared before.
+TEST_F(PrepareTest, TasksAloneAreWrittenByTheTokenizerOfTheirText) {
+  Json run = RunWithTasks();
+  ASSERT_TRUE(Prepared(run, "together").ok());
+  Json alone{{"kind", "prepare"}, {"data", "identity of the text's run"}, {"tasks", run["tasks"]}};
+  run.erase("tasks");
+  ASSERT_TRUE(Prepared(run, "text").ok());
+  execution_["data"] = (dir_ / "text").string();
+  const common::Status status = Prepared(alone, "tasks");
+  ASSERT_TRUE(status.ok()) << status.error().message;
+
+  const Dataset tasks = *Dataset::Open(dir_ / "tasks");
+  EXPECT_TRUE(tasks.parts().empty()) << "there is no text in it";
+  EXPECT_THAT(tasks.TaskNames(), ::testing::ElementsAre("wordnet_pos", "wordnet_wic"));
+  const auto together = Contents("together"), apart = Contents("tasks");
+  EXPECT_EQ(apart.at("spiece.model"), together.at("spiece.model"));
+  for (const auto& [name, content] : apart) {
+    if (name != "data.json") {
+      EXPECT_EQ(content, together.at(name)) << name;
+    }
+  }
+  EXPECT_EQ(tasks.info()["tasks"], Dataset::Open(dir_ / "together")->info()["tasks"]);
+
+  alone["corpus"] = run["corpus"];
+  EXPECT_THAT(Failure(alone).message, HasSubstr("corpus"));
+  alone.erase("corpus");
+  alone["tasks"] = Json::array();
+  EXPECT_THAT(Failure(alone).message, HasSubstr("nothing to prepare"));
+  execution_.erase("data");
+  EXPECT_THAT(Failure(alone).message, HasSubstr("execution.inputs has no 'data'"));
+}
+
+TEST_F(PrepareTest, ATrainedTokenizerSpellsTheLabelsOfTheNamedBenchmarks) {
+  Json run = TextRun(Write("text.txt", MadeUpText(400, 30, 1)), 500);
+  ASSERT_TRUE(Prepared(run, "plain").ok());
+  EXPECT_FALSE(Dataset::Open(dir_ / "plain")->tokenizer().CanSpell("not_entailment"));
+  run["tokenizer"]["spells"] = {"glue"};
+  ASSERT_TRUE(Prepared(run, "spelling").ok());
+  const Dataset spelling = *Dataset::Open(dir_ / "spelling");
+  for (const Task* task : Tasks()) {
+    if (task->benchmark() != "glue") continue;
+    for (std::string_view label : task->labels()) EXPECT_TRUE(spelling.tokenizer().CanSpell(label)) << label;
+  }
+}
+
 TEST_F(PrepareTest, ShuffledLabelsArePermutedInTrainingOnly) {
   Json run = RunWithTasks();
   ASSERT_TRUE(Prepared(run, "true").ok());
@@ -249,6 +295,8 @@ TEST_F(PrepareTest, WrongRunsAreConfigurationErrors) {
   expect("/corpus/files/0/sha256", "abc", "64 lower-case");
   expect("/corpus/langauge", "en", "langauge");
   expect("/tokenizer/vocabulary", 100, "run.tokenizer.vocabulary");
+  expect("/tokenizer/spells", Json::array({"glu"}), "there is no benchmark \"glu\"");
+  expect("/tasks/0/skip_bad_rows", true, "whose rows belong together");
   expect("/tasks/0/name", "wordnet_poss", "did you mean 'wordnet_pos'");
   expect("/tasks/1/name", "wordnet_pos", "is there twice");
   expect("/tasks/0/files", Json::array({good["tasks"][0]["files"][0]}), "lacks 'data.verb'");

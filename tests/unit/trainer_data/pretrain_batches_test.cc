@@ -265,7 +265,9 @@ TEST_F(PretrainBatchesTest, ValidationIsTheSameForEveryRunAndSpread) {
   std::multiset<Ids> seen;
   for (int64_t i = 0; i < all.size(); ++i) {
     seen.insert(RawOf(RowOf(all, i)));
-    if (i < some.size()) EXPECT_EQ(RowOf(all, i), RowOf(some, i)) << "a smaller set is a prefix of the larger";
+    if (i < some.size()) {
+      EXPECT_EQ(RowOf(all, i), RowOf(some, i)) << "a smaller set is a prefix of the larger";
+    }
   }
   EXPECT_EQ(seen, SequencesOf(text_, Join::kEndMark, raw));
   EXPECT_THROW(RowOf(some, 5), std::out_of_range);
@@ -286,7 +288,9 @@ TEST_F(PretrainBatchesTest, MarksAreOfTheTextThatInputsDoNotShow) {
     const double text = static_cast<double>(std::ranges::count_if(targets, is_text));
     EXPECT_NEAR(static_cast<double>(std::ranges::count(marks, 1)), share * text, share < 1 ? 3 : 0);
     for (size_t i = 0; i < targets.size(); ++i)
-      if (marks[i]) EXPECT_TRUE(is_text(targets[i]));
+      if (marks[i]) {
+        EXPECT_TRUE(is_text(targets[i]));
+      }
   }
 }
 

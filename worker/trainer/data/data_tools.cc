@@ -63,6 +63,7 @@ void PrintSizes(const Dataset& data) {
   std::printf("folder       %s\n", data.folder().c_str());
   std::printf("tokenizer    %lld pieces, 100 sentinels, vocabulary %lld\n",
               static_cast<long long>(data.tokenizer().pieces()), static_cast<long long>(data.tokenizer().vocabulary()));
+  if (data.parts().empty()) return;
   std::printf(
       "text         %lld documents, %lld words; %lld exact duplicates dropped, %lld lines not UTF-8 (replaced)\n",
       count("text", "documents"), count("text", "words"), count("text", "duplicates"), count("text", "replaced_lines"));
@@ -137,17 +138,17 @@ common::Status PrintTask(const Dataset& data, const std::string& name) {
 
 common::Status ShowText(const Dataset& data, int64_t input_length) {
   PrintSizes(data);
-  PrintText(data);
-  ALLO_RETURN_IF_ERROR(PrintCorrupted(data, input_length));
+  if (!data.parts().empty()) {
+    PrintText(data);
+    ALLO_RETURN_IF_ERROR(PrintCorrupted(data, input_length));
+  }
   for (const std::string& name : data.TaskNames()) ALLO_RETURN_IF_ERROR(PrintTask(data, name));
   return common::Ok();
 }
 
-// data.json, with a sample of the text and a corrupted example.
-common::Status ShowJson(const Dataset& data, int64_t input_length) {
+common::Status AddSamples(const Dataset& data, int64_t input_length, common::Json* to) {
+  common::Json& json = *to;
   ALLO_ASSIGN_OR_RETURN(const CorruptedExample example, Corrupted(data, input_length));
-  common::Json json = data.info();
-  json["folder"] = data.folder().string();
   json["sample"] = data.tokenizer().Decode(data.train().Document(data.train().documents() / 2));
   json["corrupted"] = {{"raw_tokens", example.lengths.raw},
                        {"input_tokens", example.lengths.inputs},
@@ -155,6 +156,14 @@ common::Status ShowJson(const Dataset& data, int64_t input_length) {
                        {"sequences", example.sequences},
                        {"inputs", example.inputs},
                        {"targets", example.targets}};
+  return common::Ok();
+}
+
+// data.json, with a sample of the text and a corrupted example if there is text.
+common::Status ShowJson(const Dataset& data, int64_t input_length) {
+  common::Json json = data.info();
+  json["folder"] = data.folder().string();
+  if (!data.parts().empty()) ALLO_RETURN_IF_ERROR(AddSamples(data, input_length, &json));
   std::printf("%s\n", json.dump(2, ' ', false, common::Json::error_handler_t::replace).c_str());
   return common::Ok();
 }

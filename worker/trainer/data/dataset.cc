@@ -40,17 +40,22 @@ common::Result<Dataset> Dataset::Open(const fs::path& folder) {
     if (version != kDataFormatVersion && version != kUnnumberedShards)
       return Unreadable(folder, "format version " + std::to_string(version) + ", this program reads version " +
                                     std::to_string(kDataFormatVersion));
-    ALLO_RETURN_IF_ERROR(data.OpenText());
+    ALLO_RETURN_IF_ERROR(data.OpenTokenizer());
+    if (data.info_.contains("train")) ALLO_RETURN_IF_ERROR(data.OpenText());
   } catch (const common::Json::exception& e) {
     return Unreadable(folder, e.what());
   }
   return data;
 }
 
-common::Status Dataset::OpenText() {
+common::Status Dataset::OpenTokenizer() {
   const int64_t vocabulary = info_.at("tokenizer").at("vocabulary").get<int64_t>();
   ALLO_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(folder_ / kTokenizerFile, vocabulary));
   tokenizer_ = std::make_shared<const Tokenizer>(std::move(tokenizer));
+  return common::Ok();
+}
+
+common::Status Dataset::OpenText() {
   if (!info_.contains("parts")) {
     ALLO_RETURN_IF_ERROR(OpenPart(folder_, "text", 1, info_));
   } else {

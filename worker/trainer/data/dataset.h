@@ -31,9 +31,9 @@ class Dataset {
   static common::Result<Dataset> Open(const std::filesystem::path& folder);
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  // At least one, all of the same tokenizer; several are a mixture.
+  // All of the same tokenizer; several are a mixture. None: the folder holds tasks alone.
   std::span<const TextPart> parts() const { return parts_; }
-  // Of the first part.
+  // Of the first part, which must be there.
   const TokenFile& train() const { return parts_[0].train; }
   const TokenFile& valid() const { return parts_[0].valid; }
   // data.json: counts, hashes, the recipe.
@@ -54,6 +54,7 @@ class Dataset {
 
  private:
   Dataset() = default;
+  common::Status OpenTokenizer();
   common::Status OpenText();
   common::Status OpenPart(const std::filesystem::path& folder, std::string name, double rate, const common::Json& info);
   common::Status ReadUnigram();

@@ -23,13 +23,18 @@ using common::Json;
 class Preparation {
  public:
   Preparation(const Json& run, const PrepareRecipe& recipe, BuildState* state, const PrepareCallback& progress)
-      : run_(run), recipe_(recipe), state_(state), folder_(state->data()), progress_(progress) {
+      : run_(run),
+        recipe_(recipe),
+        state_(state),
+        folder_(state->data()),
+        progress_(progress),
+        vocabulary_(recipe.vocabulary) {
     for (const CorpusSource& source : SourcesOf(recipe)) corpus_bytes_ += source.file_bytes;
   }
 
   common::Status Build() {
     ALLO_RETURN_IF_ERROR(Verify());
-    ALLO_RETURN_IF_ERROR(recipe_.built.empty() ? PrepareText() : PlaceText());
+    ALLO_RETURN_IF_ERROR(recipe_.prepared_text ? TakeTokenizer() : recipe_.built.empty() ? PrepareText() : PlaceText());
     if (!recipe_.tasks.empty()) ALLO_RETURN_IF_ERROR(common::MakeDirectories(folder_ / "tasks"));
     for (size_t i = 0; i < recipe_.tasks.size(); ++i) {
       ALLO_RETURN_IF_ERROR(Report("tasks", static_cast<int64_t>(i), static_cast<int64_t>(recipe_.tasks.size())));
@@ -128,20 +133,32 @@ class Preparation {
   // What a tokenizer that is trained here must be able to write.
   std::vector<std::string> LabelWords() const {
     std::vector<std::string> words;
-    for (const TaskRecipe& task : recipe_.tasks)
-      words.insert(words.end(), task.task->labels().begin(), task.task->labels().end());
+    const auto add = [&](const Task& task) { words.insert(words.end(), task.labels().begin(), task.labels().end()); };
+    for (const Task* task : Tasks())
+      if (std::ranges::count(recipe_.spells, task->benchmark()) > 0) add(*task);
+    for (const TaskRecipe& task : recipe_.tasks) add(*task.task);
     return words;
   }
 
   common::Status LoadTokenizer(const std::string& where) {
     ALLO_ASSIGN_OR_RETURN(const std::string model, common::ReadFile(folder_ / kTokenizerFile));
-    ALLO_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::FromBytes(model, recipe_.vocabulary, where));
+    ALLO_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::FromBytes(model, vocabulary_, where));
     tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));
     return common::Ok();
   }
 
   static Json PartJson(const TokenizedPart& p) {
     return {{"documents", p.documents}, {"tokens", p.tokens}, {"unknown_tokens", p.unknown}, {"shards", p.shards}};
+  }
+
+  // Tasks alone are written by the tokenizer of their text.
+  common::Status TakeTokenizer() {
+    ALLO_ASSIGN_OR_RETURN(const Dataset text, Dataset::Open(*recipe_.prepared_text));
+    vocabulary_ = text.tokenizer().vocabulary();
+    sampled_ = text.info().at("tokenizer").value("sample_sentences", int64_t{0});
+    const fs::path model = text.folder() / kTokenizerFile;
+    ALLO_RETURN_IF_ERROR(LinkOrCopy(model, folder_ / kTokenizerFile));
+    return LoadTokenizer("tokenizer '" + model.string() + "'");
   }
 
   // Text that was built before.
@@ -186,15 +203,13 @@ class Preparation {
                  {"numerics_version", kDataNumericsVersion},
                  {"recipe", run_},
                  {"tokenizer",
-                  {{"vocabulary", recipe_.vocabulary},
+                  {{"vocabulary", vocabulary_},
                    {"pieces", tokenizer_->pieces()},
                    {"sample_sentences", sampled_},
                    {"sha256", files.at(kTokenizerFile).at("sha256")}}},
-                 {"text", text_},
-                 {"train", train_},
-                 {"valid", valid_},
                  {"tasks", tasks_},
                  {"files", files}};
+    if (!recipe_.prepared_text) info.update({{"text", text_}, {"train", train_}, {"valid", valid_}});
     if (recipe_.mixture) info["parts"] = parts_;
     if (!built_from_.empty()) info["built_from"] = built_from_;
     return common::WriteFileAtomically(folder_ / kDataJson, info.dump(2) + "\n");
@@ -218,6 +233,7 @@ class Preparation {
   BuildState* state_;
   const fs::path folder_;
   const PrepareCallback& progress_;
+  int64_t vocabulary_;
   int64_t corpus_bytes_ = 0, sampled_ = 0;
   std::unique_ptr<Tokenizer> tokenizer_;
   KnownHashes hashes_;

@@ -27,15 +27,16 @@ struct PrepareProgress {
 // Returns false to stop; called often.
 using PrepareCallback = std::function<bool(const PrepareProgress&)>;
 
-// Turns raw files, or data sets that were built before, into a data set (docs/data.md describes `run`, its defaults,
-// and the folder). `run` is run.json's `run` of kind "prepare", `execution` its `execution` (`files`: SHA-256 -> path,
-// `threads`). The folder is built beside `output_dir`, as <output_dir>.partial (build_state.h), and renamed at the end;
-// one that is there already with the same recipe is left as it is. A preparation that was stopped or killed, or whose
-// disk was full, goes on after its last finished stage when it is started again. The same run gives the same bytes,
-// whatever the threads and the interruptions. kInvalidArgument: `run` is wrong; kAborted: the callback said stop;
-// kNotFound, kPermissionDenied, kDataLoss: the data; kResourceExhausted: the disk is full; kUnavailable: another
-// process builds there. kBuildAnew replaces what lies at `output_dir` and beside it of other recipes; with kRefuse that
-// is kAlreadyExists or kFailedPrecondition.
+// Turns raw files, or data sets that were built before, into a data set, or writes tasks for one (docs/data.md
+// describes `run`, its defaults, and the folder). `run` is run.json's `run` of kind "prepare", `execution` its
+// `execution` (`files`: SHA-256 -> path, `threads`) with `data`, the folder of the text that tasks alone are for. The
+// folder is built beside `output_dir`, as <output_dir>.partial (build_state.h), and renamed at the end; one that is
+// there already with the same recipe is left as it is. A preparation that was stopped or killed, or whose disk was
+// full, goes on after its last finished stage when it is started again. The same run gives the same bytes, whatever the
+// threads and the interruptions. kInvalidArgument: `run` is wrong; kAborted: the callback said stop; kNotFound,
+// kPermissionDenied, kDataLoss: the data; kResourceExhausted: the disk is full; kUnavailable: another process builds
+// there. kBuildAnew replaces what lies at `output_dir` and beside it of other recipes; with kRefuse that is
+// kAlreadyExists or kFailedPrecondition.
 common::Status Prepare(const common::Json& run, const common::Json& execution, const std::filesystem::path& output_dir,
                        const PrepareCallback& progress, OnOtherRecipe on_other = OnOtherRecipe::kBuildAnew);
 

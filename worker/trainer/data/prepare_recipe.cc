@@ -160,7 +160,14 @@ common::Status ParseTokenizer(const Json& json, const Json& execution, PrepareRe
   recipe->vocabulary = reader.Integer("vocabulary", sha256.empty() ? 8'192 : 32'128, 164, 1'000'000);
   recipe->sample_sentences =
       reader.Integer("sample_sentences", DefaultSampleSentences(recipe->vocabulary), 1, 100'000'000);
+  const Json& spells = reader.Raw("spells", false, "array");
   ALLO_RETURN_IF_ERROR(reader.Finish());
+  for (const Json& benchmark : spells) {
+    const auto is_its = [&](const Task* task) { return benchmark == task->benchmark(); };
+    if (!std::ranges::any_of(Tasks(), is_its))
+      return common::InvalidArgument("run.tokenizer.spells: there is no benchmark " + benchmark.dump());
+    recipe->spells.push_back(benchmark.get<std::string>());
+  }
   if (sha256.empty()) return common::Ok();
   if (!IsSha256(sha256))
     return common::InvalidArgument("run.tokenizer.model_sha256 must be 64 lower-case hexadecimal digits");
@@ -218,11 +225,14 @@ common::Result<TaskRecipe> ParseTask(const Json& json, const std::string& where,
   recipe.max_valid = reader.Integer("max_valid", 0, 0, kNoLimit);
   recipe.shuffle_labels = reader.Boolean("shuffle_labels", false);
   const bool t5_padding = reader.Boolean("t5_padding", false);
+  if (reader.Boolean("skip_bad_rows", false)) recipe.bad_rows = BadRows::kSkip;
   const OwnTask own{reader.String("train", ""), reader.String("valid", ""), reader.Raw("metrics", false, "array")};
   const Json& files = reader.Raw("files", true, "array");
   const int64_t version = reader.Integer("numerics_version", 0, 0, kNoLimit);
   ALLO_RETURN_IF_ERROR(reader.Finish());
   ALLO_RETURN_IF_ERROR(FindOrMakeTask(name, where, own, t5_padding, &recipe));
+  if (recipe.bad_rows == BadRows::kSkip && !recipe.task->can_skip_bad_rows())
+    return common::InvalidArgument(where + ".skip_bad_rows is not for " + name + ", whose rows belong together");
   if (version != 0 && version != recipe.task->numerics_version())
     return common::InvalidArgument(where + ".numerics_version is " + std::to_string(version) + ", this program has " +
                                    std::to_string(recipe.task->numerics_version()));
@@ -259,21 +269,36 @@ std::vector<RawFile> PrepareRecipe::AllFiles() const {
   return all;
 }
 
+// Tasks alone: `data` is the identity of the text's preparation, whose folder is the input "data".
+common::Status TakePreparedText(const Json& tasks, const Json& execution, PrepareRecipe* recipe) {
+  const std::string folder = execution.is_object() ? execution.value("data", "") : "";
+  if (folder.empty()) return common::NotFound("execution.inputs has no 'data', which run.data names");
+  if (tasks.empty()) return common::InvalidArgument("run.tasks is empty: there is nothing to prepare");
+  recipe->prepared_text = folder;
+  return common::Ok();
+}
+
 common::Result<PrepareRecipe> ParsePrepare(const Json& run, const Json& execution) {
   ObjectReader reader(run, "run");
   PrepareRecipe recipe;
   reader.Choice("kind", "prepare", {"prepare"});
   reader.Choice("trainer", "builtin", {"builtin"});
-  const Json& corpus = reader.Raw("corpus", true, "object");
-  const Json& tokenizer = reader.Raw("tokenizer", false, "object");
+  const bool tasks_alone = reader.Has("data");
+  if (tasks_alone) reader.String("data", std::nullopt);
+  const Json& corpus = tasks_alone ? Json() : reader.Raw("corpus", true, "object");
+  const Json& tokenizer = tasks_alone ? Json() : reader.Raw("tokenizer", false, "object");
   const Json& tasks = reader.Raw("tasks", false, "array");
   recipe.seed = static_cast<uint64_t>(reader.Integer("seed", 0, 0, kNoLimit));
   recipe.shard_tokens = reader.Integer("shard_tokens", kDefaultShardTokens, 1, kNoLimit);
   reader.Integer("numerics_version", kDataNumericsVersion, kDataNumericsVersion, kDataNumericsVersion);
   reader.Ignore("identity_version");
   ALLO_RETURN_IF_ERROR(reader.Finish());
-  ALLO_RETURN_IF_ERROR(ParseCorpus(corpus, execution, &recipe));
-  ALLO_RETURN_IF_ERROR(ParseTokenizer(tokenizer.is_null() ? Json::object() : tokenizer, execution, &recipe));
+  if (tasks_alone) {
+    ALLO_RETURN_IF_ERROR(TakePreparedText(tasks, execution, &recipe));
+  } else {
+    ALLO_RETURN_IF_ERROR(ParseCorpus(corpus, execution, &recipe));
+    ALLO_RETURN_IF_ERROR(ParseTokenizer(tokenizer.is_null() ? Json::object() : tokenizer, execution, &recipe));
+  }
   ALLO_RETURN_IF_ERROR(ParseTasks(tasks, execution, &recipe));
   if (execution.is_object() && execution.contains("threads") && execution["threads"].is_number_integer())
     recipe.threads = std::clamp<int64_t>(execution["threads"].get<int64_t>(), 1, 1'024);

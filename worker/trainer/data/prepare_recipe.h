@@ -27,6 +27,7 @@ struct TaskRecipe {
   std::shared_ptr<const Task> own;       // declared in the run
   int64_t max_train = 0, max_valid = 0;  // 0 = all
   bool shuffle_labels = false;
+  BadRows bad_rows = BadRows::kFail;
   std::vector<RawFile> files;
 };
 
@@ -40,8 +41,10 @@ struct BuiltPart {
 // Tokens of one shard unless the recipe says otherwise.
 inline constexpr int64_t kDefaultShardTokens = 100'000'000;
 
-// run.json of kind "prepare", typed and checked.
+// run.json of kind "prepare", typed and checked: of text, tasks with it or not, or of tasks for a text that was
+// prepared before.
 struct PrepareRecipe {
+  std::optional<std::filesystem::path> prepared_text;  // there is no corpus then, and the tokenizer is that text's
   TextLayout layout;
   double validation_fraction = 0.01;  // without files of validation
   std::vector<RawFile> corpus, valid;
@@ -51,6 +54,9 @@ struct PrepareRecipe {
   int64_t vocabulary = 0;
   int64_t sample_sentences = 0;
   std::optional<RawFile> tokenizer;  // absent: one is trained
+  // Benchmarks whose labels a tokenizer that is trained here can write. Of those, not of the tasks themselves, so that
+  // another task of a benchmark changes no tokenizer and so no pretraining.
+  std::vector<std::string> spells;
   std::vector<TaskRecipe> tasks;
   uint64_t seed = 0;
   int64_t threads = 1;

@@ -135,7 +135,7 @@ common::Result<Json> PrepareTask(const TaskRecipe& recipe, size_t number, uint64
   const Task& task = *recipe.task;
   std::map<std::string, fs::path> files;
   for (const RawFile& file : recipe.files) files[file.name] = file.path;
-  ALLO_ASSIGN_OR_RETURN(TaskExamples examples, task.Read(files));
+  ALLO_ASSIGN_OR_RETURN(TaskExamples examples, task.Read(files, recipe.bad_rows));
   KeepFirst(&examples.train, recipe.max_train);
   std::vector<std::vector<TaskExample>> valid = std::move(examples.other_valid);
   valid.insert(valid.begin(), std::move(examples.valid));

@@ -20,7 +20,14 @@ constexpr size_t kLargestReport = 500'000;  // bytes; an event may have 1 MiB
 Json ExecutionForData(const Execution& execution) {
   Json files = Json::object();
   for (const auto& [sha256, path] : execution.files) files[sha256] = path.string();
-  return {{"files", files}, {"threads", execution.threads}};
+  Json json{{"files", files}, {"threads", execution.threads}};
+  if (const auto data = execution.inputs.find("data"); data != execution.inputs.end())
+    json["data"] = data->second.string();
+  return json;
+}
+
+int64_t TokensOf(const Dataset& data, const char* side) {
+  return data.info().value(side, Json::object()).value("tokens", int64_t{0});
 }
 
 // Sends at most a few progress events a second, and asks for a stop when a signal came.
@@ -68,8 +75,8 @@ Ending RunPrepare(const RunContext& context) {
   auto data = Dataset::Open(output);
   if (!data) return {ExitCodeOfDataError(data.error()), data.error().message};
   const std::map<std::string, double> metrics{
-      {"train_tokens", data->info().at("train").at("tokens").get<double>()},
-      {"validation_tokens", data->info().at("valid").at("tokens").get<double>()},
+      {"train_tokens", static_cast<double>(TokensOf(*data, "train"))},
+      {"validation_tokens", static_cast<double>(TokensOf(*data, "valid"))},
       {"device_seconds", std::chrono::duration<double>(Clock::now() - start).count()},
       {"peak_memory_bytes", static_cast<double>(PeakMemoryBytes(at::kCPU))}};
   const bool small = data->info().dump().size() < kLargestReport;

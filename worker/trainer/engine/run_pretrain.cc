@@ -172,6 +172,8 @@ Ending RunPretrain(const RunContext& context) {
   if (!folder) return EndingOf(folder.error());
   auto data = Dataset::Open(*folder);
   if (!data) return EndingOfData(data.error());
+  if (data->parts().empty())
+    return {ExitCode::kDataError, "'" + folder->string() + "' holds tasks alone: there is no text to pretrain on"};
   if (auto fits = CheckVocabulary(*data, config->training.model.shape.vocabulary); !fits) return EndingOf(fits.error());
   auto objective = MakeObjective(config->objective, data->tokenizer().pieces());
   if (!objective) return EndingOf(objective.error());

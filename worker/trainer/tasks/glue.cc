@@ -51,9 +51,10 @@ common::Status GlueTask::SetAnswer(std::string_view text, TaskExample* example) 
   return common::InvalidArgument("the label '" + std::string(text) + "' is none of:" + known);
 }
 
-common::Status GlueTask::ReadSplit(const TaskFiles& files, std::string_view file, const std::string& split,
-                                   std::vector<TaskExample>* examples, std::map<std::string, int64_t>* counts) const {
-  ALLO_ASSIGN_OR_RETURN(TsvReader reader, TsvReader::Open(files, d_.name, file, d_.columns));
+common::Status GlueTask::ReadSplit(const TaskFiles& files, std::string_view file, BadRows bad_rows,
+                                   const std::string& split, std::vector<TaskExample>* examples,
+                                   std::map<std::string, int64_t>* counts) const {
+  ALLO_ASSIGN_OR_RETURN(TsvReader reader, TsvReader::Open(files, d_.name, file, bad_rows, d_.columns));
   if (d_.skip_short_rows) reader.SkipShortRows();
   if (d_.mend_doubled_tabs) reader.MendDoubledTabs();
   ALLO_ASSIGN_OR_RETURN(const Columns columns, Columns::Find(d_, reader));
@@ -66,20 +67,24 @@ common::Status GlueTask::ReadSplit(const TaskFiles& files, std::string_view file
       continue;
     }
     TaskExample example = ExampleOf(d_, columns, reader);
-    if (const common::Status status = SetAnswer(label, &example); !status) return reader.Wrong(status.error().message);
+    if (const common::Status status = SetAnswer(label, &example); !status) {
+      ALLO_RETURN_IF_ERROR(reader.Bad(status.error().message));
+      continue;
+    }
     examples->push_back(std::move(example));
   }
   reader.AddCounts(split, counts);
   return common::Ok();
 }
 
-common::Result<TaskExamples> GlueTask::Read(const TaskFiles& files) const {
+common::Result<TaskExamples> GlueTask::Read(const TaskFiles& files, BadRows bad_rows) const {
   TaskExamples examples;
-  ALLO_RETURN_IF_ERROR(ReadSplit(files, "train.tsv", "train", &examples.train, &examples.counts));
+  ALLO_RETURN_IF_ERROR(ReadSplit(files, "train.tsv", bad_rows, "train", &examples.train, &examples.counts));
   examples.other_valid.resize(d_.valid_files.size() - 1);
   for (size_t i = 0; i < d_.valid_files.size(); ++i) {
     std::vector<TaskExample>* split = i == 0 ? &examples.valid : &examples.other_valid[i - 1];
-    ALLO_RETURN_IF_ERROR(ReadSplit(files, d_.valid_files[i], std::string(d_.valid_splits[i]), split, &examples.counts));
+    ALLO_RETURN_IF_ERROR(
+        ReadSplit(files, d_.valid_files[i], bad_rows, std::string(d_.valid_splits[i]), split, &examples.counts));
   }
   return examples;
 }

@@ -46,11 +46,11 @@ class GlueTask : public Task {
   std::span<const std::string_view> valid_splits() const override { return d_.valid_splits; }
   int numerics_version() const override { return 1; }
   std::span<const std::string_view> files() const override { return files_; }
-  common::Result<TaskExamples> Read(const TaskFiles& files) const override;
+  common::Result<TaskExamples> Read(const TaskFiles& files, BadRows bad_rows) const override;
 
  protected:
   // Appends a file's examples. `split` begins the names of its counts.
-  common::Status ReadSplit(const TaskFiles& files, std::string_view file, const std::string& split,
+  common::Status ReadSplit(const TaskFiles& files, std::string_view file, BadRows bad_rows, const std::string& split,
                            std::vector<TaskExample>* examples, std::map<std::string, int64_t>* counts) const;
   // Sets the example's label from the file's text. kInvalidArgument says what is wrong with it, without the place.
   virtual common::Status SetAnswer(std::string_view text, TaskExample* example) const;

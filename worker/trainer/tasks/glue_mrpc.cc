@@ -22,25 +22,27 @@ class GlueMrpc : public GlueTask {
   std::span<const std::string_view> files() const override { return {}; }
   std::span<const std::string_view> optional_files() const override { return kLayoutFiles; }
 
-  common::Result<TaskExamples> Read(const TaskFiles& files) const override {
+  common::Result<TaskExamples> Read(const TaskFiles& files, BadRows bad_rows) const override {
     const auto has = [&](const char* file) { return files.contains(file); };
-    if (has("train.tsv") && has("dev.tsv")) return GlueTask::Read(files);
+    if (has("train.tsv") && has("dev.tsv")) return GlueTask::Read(files, bad_rows);
     if (!has("msr_paraphrase_train.txt") || !(has("dev_ids.tsv") || has("msr_paraphrase_test.txt")))
       return common::NotFound(
           "task glue_mrpc needs 'train.tsv' and 'dev.tsv', or 'msr_paraphrase_train.txt' with 'dev_ids.tsv' or "
           "'msr_paraphrase_test.txt'");
-    return ReadMicrosoftFiles(files);
+    return ReadMicrosoftFiles(files, bad_rows);
   }
 
  private:
-  common::Result<TaskExamples> ReadMicrosoftFiles(const TaskFiles& files) const {
+  common::Result<TaskExamples> ReadMicrosoftFiles(const TaskFiles& files, BadRows bad_rows) const {
     TaskExamples examples;
-    ALLO_RETURN_IF_ERROR(ReadSplit(files, "msr_paraphrase_train.txt", "train", &examples.train, &examples.counts));
+    ALLO_RETURN_IF_ERROR(
+        ReadSplit(files, "msr_paraphrase_train.txt", bad_rows, "train", &examples.train, &examples.counts));
     if (files.contains("dev_ids.tsv")) {
       ALLO_RETURN_IF_ERROR(MoveValidation(files, &examples));
       return examples;
     }
-    ALLO_RETURN_IF_ERROR(ReadSplit(files, "msr_paraphrase_test.txt", "valid", &examples.valid, &examples.counts));
+    ALLO_RETURN_IF_ERROR(
+        ReadSplit(files, "msr_paraphrase_test.txt", bad_rows, "valid", &examples.valid, &examples.counts));
     AddCount(&examples.counts, "valid_rows_of_msr_paraphrase_test", static_cast<int64_t>(examples.valid.size()));
     return examples;
   }
@@ -60,7 +62,8 @@ class GlueMrpc : public GlueTask {
   }
 
   common::Result<std::unordered_set<std::string>> ReadIds(const TaskFiles& files) const {
-    ALLO_ASSIGN_OR_RETURN(TsvReader reader, TsvReader::Open(files, name(), "dev_ids.tsv", {"first", "second"}));
+    ALLO_ASSIGN_OR_RETURN(TsvReader reader,
+                          TsvReader::Open(files, name(), "dev_ids.tsv", BadRows::kFail, {"first", "second"}));
     std::unordered_set<std::string> ids;
     for (;;) {
       ALLO_ASSIGN_OR_RETURN(const bool more, reader.Next());

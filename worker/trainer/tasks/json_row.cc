@@ -93,20 +93,25 @@ common::Result<Json> ParseTaskJson(std::string_view text, const std::string& pla
   return common::DataLoss(std::move(message));
 }
 
-common::Status ReadJsonLines(const TaskFiles& files, std::string_view task, std::string_view file,
+common::Status ReadRow(const std::string& line, const std::string& place, const JsonRowFunction& function) {
+  const auto json = ParseTaskJson(line, place);
+  if (!json) return WithoutRowsLine(json.error());
+  const JsonRow row(*json, place);
+  return json->is_object() ? function(row) : row.Wrong("should be a JSON object");
+}
+
+common::Status ReadJsonLines(const TaskFiles& files, std::string_view task, std::string_view file, BadRows bad_rows,
                              const std::string& split, std::map<std::string, int64_t>* counts,
                              const JsonRowFunction& function) {
-  ALLO_ASSIGN_OR_RETURN(TaskLines lines, TaskLines::Open(files, task, file));
+  ALLO_ASSIGN_OR_RETURN(TaskLines lines, TaskLines::Open(files, task, file, bad_rows));
   std::string line;
   for (;;) {
     ALLO_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
     if (!more) break;
-    const auto json = ParseTaskJson(line, lines.Place());
-    if (!json) return WithoutRowsLine(json.error());
-    if (!json->is_object()) return lines.Wrong("should be a JSON object");
-    ALLO_RETURN_IF_ERROR(function(JsonRow(*json, lines.Place()), lines.number()));
+    const common::Status read = ReadRow(line, lines.Place(), function);
+    if (!read.ok()) ALLO_RETURN_IF_ERROR(lines.Bad(read.error()));
   }
-  AddCount(counts, split + "_blank_lines", lines.blank_lines());
+  lines.AddCounts(split, counts);
   return common::Ok();
 }
 

@@ -44,9 +44,10 @@ class JsonRow {
 // Parses JSON of a task file. kDataLoss: "<place>: not valid JSON: …".
 common::Result<common::Json> ParseTaskJson(std::string_view text, const std::string& place);
 
-// Hands over a file of JSON lines row by row, each an object; an error ends it. Counts blank lines.
-using JsonRowFunction = std::function<common::Status(const JsonRow& row, int64_t line)>;
-common::Status ReadJsonLines(const TaskFiles& files, std::string_view task, std::string_view file,
+// Hands over a file of JSON lines row by row, each an object; an error ends it, unless it is a bad row's (kDataLoss)
+// that is passed over. Counts blank lines and bad rows.
+using JsonRowFunction = std::function<common::Status(const JsonRow& row)>;
+common::Status ReadJsonLines(const TaskFiles& files, std::string_view task, std::string_view file, BadRows bad_rows,
                              const std::string& split, std::map<std::string, int64_t>* counts,
                              const JsonRowFunction& function);
 

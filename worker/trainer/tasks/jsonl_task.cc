@@ -18,6 +18,7 @@ enum class RowKind { kUnknown, kTarget, kChoices };
 struct Split {
   std::vector<TaskExample> examples;
   std::map<std::string, int32_t> passages;  // by the file's name for them
+  int64_t rows = 0;                         // bad ones too
 };
 
 common::Status TakeTarget(const JsonRow& row, TaskExample* example) {
@@ -78,14 +79,14 @@ class JsonlTask : public Task {
   int numerics_version() const override { return 1; }
   std::span<const std::string_view> files() const override { return files_; }
 
-  common::Result<TaskExamples> Read(const TaskFiles& files) const override {
+  common::Result<TaskExamples> Read(const TaskFiles& files, BadRows bad_rows) const override {
     TaskExamples examples;
     RowKind kind = RowKind::kUnknown;
     for (const bool train : {true, false}) {
       Split split;
-      ALLO_RETURN_IF_ERROR(ReadJsonLines(files, options_.name, files_[train ? 0 : 1], train ? "train" : "valid",
-                                         &examples.counts,
-                                         [&](const JsonRow& row, int64_t) { return AddRow(row, &kind, &split); }));
+      ALLO_RETURN_IF_ERROR(ReadJsonLines(files, options_.name, files_[train ? 0 : 1], bad_rows,
+                                         train ? "train" : "valid", &examples.counts,
+                                         [&](const JsonRow& row) { return AddRow(row, &kind, &split); }));
       (train ? examples.train : examples.valid) = std::move(split.examples);
     }
     return examples;
@@ -94,11 +95,11 @@ class JsonlTask : public Task {
  private:
   static common::Status AddRow(const JsonRow& row, RowKind* kind, Split* split) {
     TaskExample example;
+    example.id = std::to_string(split->rows++);
     ALLO_ASSIGN_OR_RETURN(example.input, row.Text("input"));
     if (example.input.empty()) return row.Wrong("'input' is empty");
-    ALLO_RETURN_IF_ERROR(CheckKind(row, kind));
-    ALLO_RETURN_IF_ERROR(*kind == RowKind::kTarget ? TakeTarget(row, &example) : TakeChoices(row, &example));
-    example.id = std::to_string(split->examples.size());
+    ALLO_ASSIGN_OR_RETURN(const RowKind its_kind, KindOf(row, *kind));
+    ALLO_RETURN_IF_ERROR(its_kind == RowKind::kTarget ? TakeTarget(row, &example) : TakeChoices(row, &example));
     if (row.Has("id")) {
       ALLO_ASSIGN_OR_RETURN(example.id, row.Id("id"));
     }
@@ -106,21 +107,22 @@ class JsonlTask : public Task {
       ALLO_ASSIGN_OR_RETURN(const std::string passage, row.Id("passage"));
       example.passage = split->passages.emplace(passage, static_cast<int32_t>(split->passages.size())).first->second;
     }
+    *kind = its_kind;
     split->examples.push_back(std::move(example));
     return common::Ok();
   }
 
-  static common::Status CheckKind(const JsonRow& row, RowKind* kind) {
+  // The row's kind, which must be that of the rows before.
+  static common::Result<RowKind> KindOf(const JsonRow& row, RowKind before) {
     const bool target = row.Has("target"), choices = row.Has("choices");
     if (target == choices)
       return row.Wrong(target ? "there are both 'target' and 'choices'; one of them is needed"
                               : "there is neither 'target' nor 'choices'");
     const RowKind found = target ? RowKind::kTarget : RowKind::kChoices;
-    if (*kind != RowKind::kUnknown && *kind != found)
+    if (before != RowKind::kUnknown && before != found)
       return row.Wrong(std::string("there is '") + (target ? "target" : "choices") + "', but the rows before have '" +
                        (target ? "choices" : "target") + "'");
-    *kind = found;
-    return common::Ok();
+    return found;
   }
 
   JsonlTaskOptions options_;

@@ -52,39 +52,54 @@ class Squad : public Task {
   int numerics_version() const override { return 1; }
   std::span<const std::string_view> files() const override { return kFiles; }
 
-  common::Result<TaskExamples> Read(const TaskFiles& files) const override {
+  common::Result<TaskExamples> Read(const TaskFiles& files, BadRows bad_rows) const override {
     TaskExamples examples;
-    ALLO_RETURN_IF_ERROR(ReadSplit(files, kFiles[0], &examples.train));
-    ALLO_RETURN_IF_ERROR(ReadSplit(files, kFiles[1], &examples.valid));
+    for (const bool train : {true, false}) {
+      BadRowCounter bad(bad_rows);
+      ALLO_RETURN_IF_ERROR(ReadSplit(files, kFiles[train ? 0 : 1], &bad, train ? &examples.train : &examples.valid));
+      AddCount(&examples.counts, train ? "train_bad_rows" : "valid_bad_rows", bad.count());
+    }
     return examples;
   }
 
  private:
-  common::Status ReadSplit(const TaskFiles& files, std::string_view file, std::vector<TaskExample>* examples) const {
+  // A paragraph without its text or its list of questions is one bad row, and so is a question.
+  common::Status ReadSplit(const TaskFiles& files, std::string_view file, BadRowCounter* bad,
+                           std::vector<TaskExample>* examples) const {
     ALLO_ASSIGN_OR_RETURN(const common::Json json, ReadFile(files, file));
     ALLO_ASSIGN_OR_RETURN(const std::vector<JsonRow> articles, JsonRow(json, PlaceOf(file)).Objects("data"));
     int32_t passage = 0;
     for (const JsonRow& article : articles) {
       ALLO_ASSIGN_OR_RETURN(const std::vector<JsonRow> paragraphs, article.Objects("paragraphs"));
-      for (const JsonRow& paragraph : paragraphs) ALLO_RETURN_IF_ERROR(AddParagraph(paragraph, passage++, examples));
+      for (const JsonRow& paragraph : paragraphs) {
+        const common::Status added = AddParagraph(paragraph, passage++, bad, examples);
+        if (!added.ok()) ALLO_RETURN_IF_ERROR(bad->Take(added.error()));
+      }
     }
     return common::Ok();
   }
 
-  common::Status AddParagraph(const JsonRow& paragraph, int32_t number, std::vector<TaskExample>* examples) const {
+  common::Status AddParagraph(const JsonRow& paragraph, int32_t number, BadRowCounter* bad,
+                              std::vector<TaskExample>* examples) const {
     ALLO_ASSIGN_OR_RETURN(const std::string context, paragraph.Text("context"));
     ALLO_ASSIGN_OR_RETURN(const std::vector<JsonRow> questions, paragraph.Objects("qas"));
     const std::string prepared = Prepared(context);
     for (const JsonRow& question : questions) {
-      TaskExample example{.label = -1, .passage = number};
-      ALLO_ASSIGN_OR_RETURN(const std::string text, question.Text("question"));
-      ALLO_ASSIGN_OR_RETURN(example.id, question.Id("id"));
-      ALLO_ASSIGN_OR_RETURN(example.references, Answers(question));
-      example.target = example.references.front();
-      example.input = CollapseBlanks("question: " + Prepared(text) + " context: " + prepared);
-      examples->push_back(std::move(example));
+      auto example = ExampleOf(question, number, prepared);
+      if (example) examples->push_back(std::move(*example));
+      if (!example) ALLO_RETURN_IF_ERROR(bad->Take(example.error()));
     }
     return common::Ok();
+  }
+
+  common::Result<TaskExample> ExampleOf(const JsonRow& question, int32_t passage, const std::string& context) const {
+    TaskExample example{.label = -1, .passage = passage};
+    ALLO_ASSIGN_OR_RETURN(const std::string text, question.Text("question"));
+    ALLO_ASSIGN_OR_RETURN(example.id, question.Id("id"));
+    ALLO_ASSIGN_OR_RETURN(example.references, Answers(question));
+    example.target = example.references.front();
+    example.input = CollapseBlanks("question: " + Prepared(text) + " context: " + context);
+    return example;
   }
 
   common::Result<std::vector<std::string>> Answers(const JsonRow& question) const {

@@ -9,12 +9,23 @@ std::span<const std::string_view> SuperglueTask::files() const {
   return kFiles;
 }
 
-common::Result<TaskExamples> SuperglueTask::Read(const TaskFiles& files) const {
+common::Status SuperglueTask::AddWholeRow(const JsonRow& row, SuperglueSplit* split) const {
+  const size_t examples = split->examples.size(), passages = split->passages.size();
+  const std::map<std::string, int64_t> counts = *split->counts;
+  common::Status status = AddRow(row, split);
+  if (status.ok()) return status;
+  split->examples.resize(examples);
+  std::erase_if(split->passages, [&](const auto& p) { return p.second >= static_cast<int32_t>(passages); });
+  *split->counts = counts;
+  return status;
+}
+
+common::Result<TaskExamples> SuperglueTask::Read(const TaskFiles& files, BadRows bad_rows) const {
   TaskExamples examples;
   for (const bool train : {true, false}) {
     SuperglueSplit split{.train = train, .name = train ? "train" : "valid", .counts = &examples.counts};
-    ALLO_RETURN_IF_ERROR(ReadJsonLines(files, name(), train ? "train.jsonl" : "val.jsonl", split.name, split.counts,
-                                       [&](const JsonRow& row, int64_t) { return AddRow(row, &split); }));
+    ALLO_RETURN_IF_ERROR(ReadJsonLines(files, name(), train ? "train.jsonl" : "val.jsonl", bad_rows, split.name,
+                                       split.counts, [&](const JsonRow& row) { return AddWholeRow(row, &split); }));
     EndSplit(&split);
     (train ? examples.train : examples.valid) = std::move(split.examples);
   }

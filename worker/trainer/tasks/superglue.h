@@ -36,13 +36,17 @@ class SuperglueTask : public Task {
   std::string_view benchmark() const override { return "superglue"; }
   int numerics_version() const override { return 1; }
   std::span<const std::string_view> files() const override;
-  common::Result<TaskExamples> Read(const TaskFiles& files) const override;
+  common::Result<TaskExamples> Read(const TaskFiles& files, BadRows bad_rows) const override;
 
  protected:
-  // Appends the row's examples.
+  // Appends the row's examples. kDataLoss: the row is bad.
   virtual common::Status AddRow(const JsonRow& row, SuperglueSplit* split) const = 0;
   // Called when all rows are there.
   virtual void EndSplit(SuperglueSplit* split) const {}
+
+ private:
+  // As AddRow; of a row that fails nothing stays.
+  common::Status AddWholeRow(const JsonRow& row, SuperglueSplit* split) const;
 };
 
 inline constexpr std::array<std::string_view, 2> kFalseTrue = {"False", "True"};

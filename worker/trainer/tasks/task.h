@@ -54,6 +54,10 @@ struct TaskExamples {
   std::map<std::string, int64_t> counts;
 };
 
+// What becomes of a row that cannot be read: an error with its place, or it is left out and counted, as
+// "<split>_bad_rows".
+enum class BadRows { kFail, kSkip };
+
 using TaskFiles = std::map<std::string, std::filesystem::path>;  // name -> path
 
 // A downstream task. Instances are constants owned by the registry (or made from a user's options); one file each.
@@ -80,8 +84,11 @@ class Task {
   // Names of the files that it reads; those in optional_files may be missing.
   virtual std::span<const std::string_view> files() const = 0;
   virtual std::span<const std::string_view> optional_files() const { return {}; }
+  // Whether its rows are apart from each other, so that bad ones can be left out. WordNet's are not.
+  virtual bool can_skip_bad_rows() const { return true; }
   // Reads the raw files. kNotFound: a file is missing; kDataLoss names the file and the line.
-  virtual common::Result<TaskExamples> Read(const TaskFiles& files) const = 0;
+  virtual common::Result<TaskExamples> Read(const TaskFiles& files, BadRows bad_rows) const = 0;
+  common::Result<TaskExamples> Read(const TaskFiles& files) const { return Read(files, BadRows::kFail); }
 };
 
 // What a model should write: the label's word, or the example's target.

@@ -69,10 +69,17 @@ void AddCount(std::map<std::string, int64_t>* counts, const std::string& name, i
   if (n != 0) (*counts)[name] += n;
 }
 
-common::Result<TaskLines> TaskLines::Open(const TaskFiles& files, std::string_view task, std::string_view file) {
+common::Status BadRowCounter::Take(const common::Error& error) {
+  if (!skips_ || error.code != common::ErrorCode::kDataLoss) return error;
+  ++count_;
+  return common::Ok();
+}
+
+common::Result<TaskLines> TaskLines::Open(const TaskFiles& files, std::string_view task, std::string_view file,
+                                          BadRows bad_rows) {
   ALLO_ASSIGN_OR_RETURN(const fs::path path, PathOfTaskFile(files, task, file));
   ALLO_ASSIGN_OR_RETURN(TextReader reader, TextReader::Open(path));
-  return TaskLines(std::move(reader), task, file);
+  return TaskLines(std::move(reader), task, file, bad_rows);
 }
 
 common::Result<bool> TaskLines::Next(std::string* line) {
@@ -84,9 +91,14 @@ common::Result<bool> TaskLines::Next(std::string* line) {
       ++blank_lines_;
       continue;
     }
-    if (!IsUtf8(*line)) return Wrong("not UTF-8; convert the file, or fetch it again");
-    return true;
+    if (IsUtf8(*line)) return true;
+    ALLO_RETURN_IF_ERROR(Bad("not UTF-8; convert the file, or fetch it again"));
   }
+}
+
+void TaskLines::AddCounts(const std::string& split, std::map<std::string, int64_t>* counts) const {
+  AddCount(counts, split + "_blank_lines", blank_lines_);
+  AddCount(counts, split + "_bad_rows", bad_rows_.count());
 }
 
 }  // namespace allometry::trainer

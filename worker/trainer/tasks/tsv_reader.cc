@@ -5,8 +5,8 @@
 namespace allometry::trainer {
 
 common::Result<TsvReader> TsvReader::Open(const TaskFiles& files, std::string_view task, std::string_view file,
-                                          std::vector<std::string> columns) {
-  ALLO_ASSIGN_OR_RETURN(TaskLines lines, TaskLines::Open(files, task, file));
+                                          BadRows bad_rows, std::vector<std::string> columns) {
+  ALLO_ASSIGN_OR_RETURN(TaskLines lines, TaskLines::Open(files, task, file, bad_rows));
   TsvReader reader(std::move(lines));
   reader.columns_ = std::move(columns);
   if (!reader.columns_.empty()) return reader;
@@ -58,15 +58,17 @@ common::Result<bool> TsvReader::Next() {
       ++mended_rows_;
       return true;
     }
-    if (fields_.size() > columns_.size() || !skip_short_rows_)
-      return Wrong("the row has " + std::to_string(fields_.size()) + " columns, and there should be " +
-                   std::to_string(columns_.size()));
-    ++short_rows_;
+    if (fields_.size() < columns_.size() && skip_short_rows_) {
+      ++short_rows_;
+      continue;
+    }
+    ALLO_RETURN_IF_ERROR(Bad("the row has " + std::to_string(fields_.size()) + " columns, and there should be " +
+                             std::to_string(columns_.size())));
   }
 }
 
 void TsvReader::AddCounts(const std::string& split, std::map<std::string, int64_t>* counts) const {
-  AddCount(counts, split + "_blank_lines", lines_.blank_lines());
+  lines_.AddCounts(split, counts);
   AddCount(counts, split + "_rows_with_missing_columns", short_rows_);
   AddCount(counts, split + "_rows_with_surplus_empty_columns", mended_rows_);
 }

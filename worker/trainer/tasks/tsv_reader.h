@@ -18,7 +18,7 @@ class TsvReader {
  public:
   // `columns`: the names for a file without a header; otherwise the first line has them.
   static common::Result<TsvReader> Open(const TaskFiles& files, std::string_view task, std::string_view file,
-                                        std::vector<std::string> columns = {});
+                                        BadRows bad_rows, std::vector<std::string> columns = {});
 
   // The column's position. kDataLoss names the columns that are there.
   common::Result<size_t> Column(std::string_view name) const;
@@ -29,11 +29,11 @@ class TsvReader {
   // A row with too many columns that fits without its empty ones is taken so, and counted.
   void MendDoubledTabs() { mend_doubled_tabs_ = true; }
 
-  // The next row; false at the end. kDataLoss: it has not as many columns as the header.
+  // The next row; false at the end. kDataLoss: it has not as many columns as the header, and bad rows are errors.
   common::Result<bool> Next();
-  std::string_view Field(size_t column) const { return fields_[column]; }  // until the next call of Next
-  int64_t row() const { return row_; }                                     // number of the row, from 0
-  common::Error Wrong(const std::string& what) const { return lines_.Wrong(what); }
+  std::string_view Field(size_t column) const { return fields_[column]; }   // until the next call of Next
+  int64_t row() const { return row_; }                                      // number of the row, from 0
+  common::Status Bad(const std::string& what) { return lines_.Bad(what); }  // the row is bad: OK if it is passed over
 
   // Adds what was left out or mended, each name beginning with the split's.
   void AddCounts(const std::string& split, std::map<std::string, int64_t>* counts) const;

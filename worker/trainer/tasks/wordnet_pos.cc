@@ -32,7 +32,8 @@ class WordnetPos : public Task {
   int numerics_version() const override { return 1; }
   std::span<const std::string_view> files() const override { return kFiles; }
 
-  common::Result<TaskExamples> Read(const std::map<std::string, std::filesystem::path>& files) const override {
+  bool can_skip_bad_rows() const override { return false; }
+  common::Result<TaskExamples> Read(const TaskFiles& files, BadRows) const override {
     TaskExamples examples;
     std::unordered_set<std::string> seen;
     for (size_t label = 0; label < kFiles.size(); ++label) {

@@ -135,7 +135,8 @@ class WordnetWic : public Task {
   std::span<const std::string_view> files() const override { return kFiles; }
   std::span<const std::string_view> optional_files() const override { return kOptionalFiles; }
 
-  common::Result<TaskExamples> Read(const std::map<std::string, std::filesystem::path>& files) const override {
+  bool can_skip_bad_rows() const override { return false; }
+  common::Result<TaskExamples> Read(const TaskFiles& files, BadRows) const override {
     TaskExamples examples;
     std::unordered_set<std::string> seen;
     for (size_t i = 0; i < kFiles.size(); ++i) {
