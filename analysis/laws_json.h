@@ -1,0 +1,17 @@
+#pragma once
+
+#include "analysis/allocation.h"
+#include "analysis/back_test.h"
+#include "analysis/isoflop.h"
+#include "analysis/laws.h"
+#include "common/json.h"
+
+// Results of law fits as JSON; the keys are documented in docs/science.md, "Laws".
+namespace allometry::analysis {
+
+common::Json ToJson(const LawResult& result);
+common::Json ToJson(const AllocationResult& result);
+common::Json ToJson(const IsoFlopResult& result);
+common::Json ToJson(const BackTestResult& result);
+
+}  // namespace allometry::analysis
