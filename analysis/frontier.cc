@@ -1,14 +1,11 @@
 #include "analysis/frontier.h"
 
 #include <algorithm>
-#include <boost/random/chi_squared_distribution.hpp>
-#include <boost/random/mersenne_twister.hpp>
-#include <boost/random/normal_distribution.hpp>
-#include <cmath>
 #include <limits>
 #include <map>
 #include <numeric>
 
+#include "analysis/expected_draws.h"
 #include "analysis/mean.h"
 
 namespace allometry::analysis {
@@ -35,44 +32,6 @@ std::vector<bool> OnFrontier(const std::vector<FrontierCell>& cells, const std::
   }
   return on;
 }
-
-struct Spread {
-  double sd = 0;
-  double degrees = 0;  // 0: the sd was given, and is taken as known
-};
-
-std::optional<Spread> SpreadOf(const std::vector<FrontierCell>& cells, const FrontierOptions& options) {
-  double squares = 0, degrees = 0;
-  for (const FrontierCell& cell : cells) {
-    const double mean = Mean(cell.qualities);
-    for (double q : cell.qualities) squares += (q - mean) * (q - mean);
-    degrees += static_cast<double>(cell.qualities.size()) - 1;
-  }
-  if (degrees > 0) return Spread{std::sqrt(squares / degrees), degrees};
-  if (options.seed_sd) return Spread{*options.seed_sd, 0};
-  return std::nullopt;
-}
-
-// Joint draws of expected qualities. Boost's generators and distributions give the same numbers on every platform;
-// those of the standard library need not.
-class Draws {
- public:
-  Draws(uint64_t seed, Spread spread)
-      : generator_(seed), normal_(0, 1), chi_squared_(spread.degrees > 0 ? spread.degrees : 1), spread_(spread) {}
-
-  void Next(const std::vector<FrontierCell>& cells, const std::vector<double>& means, std::vector<double>* drawn) {
-    const double sd =
-        spread_.degrees > 0 ? spread_.sd * std::sqrt(spread_.degrees / chi_squared_(generator_)) : spread_.sd;
-    for (size_t i = 0; i < cells.size(); ++i)
-      (*drawn)[i] = means[i] + normal_(generator_) * sd / std::sqrt(static_cast<double>(cells[i].qualities.size()));
-  }
-
- private:
-  boost::random::mt19937_64 generator_;
-  boost::random::normal_distribution<double> normal_;
-  boost::random::chi_squared_distribution<double> chi_squared_;
-  Spread spread_;
-};
 
 // Counts how often each cell is on the frontier and takes each rank of its region.
 class Tally {
@@ -112,23 +71,27 @@ class Tally {
 Frontier FindFrontier(const std::vector<FrontierCell>& cells, const FrontierOptions& options) {
   const std::vector<size_t> order = OrderByCost(cells);
   std::vector<double> means;
-  for (const FrontierCell& cell : cells) means.push_back(Mean(cell.qualities));
+  std::vector<int64_t> seeds;
+  std::vector<const std::vector<double>*> qualities;
+  for (const FrontierCell& cell : cells) {
+    means.push_back(Mean(cell.qualities));
+    seeds.push_back(static_cast<int64_t>(cell.qualities.size()));
+    qualities.push_back(&cell.qualities);
+  }
   const std::vector<bool> on = OnFrontier(cells, order, means);
   Frontier out;
-  for (size_t i = 0; i < cells.size(); ++i) {
-    const auto seeds = static_cast<int64_t>(cells[i].qualities.size());
-    out.points.push_back({cells[i].name, cells[i].cost, means[i], seeds, on[i], {}, {}});
-  }
-  const std::optional<Spread> spread = SpreadOf(cells, options);
+  for (size_t i = 0; i < cells.size(); ++i)
+    out.points.push_back({cells[i].name, cells[i].cost, means[i], seeds[i], on[i], {}, {}});
+  const std::optional<SeedSpread> spread = PooledSpread(qualities, options.seed_sd);
   if (!spread) return out;
   out.seed_sd = spread->sd;
   out.degrees_of_freedom = spread->degrees;
   if (options.draws < 1 || spread->sd <= 0) return out;
-  Draws draws(options.seed, *spread);
+  ExpectedDraws draws(options.seed, *spread);
   Tally tally(cells);
   std::vector<double> drawn(cells.size());
   for (int draw = 0; draw < options.draws; ++draw) {
-    draws.Next(cells, means, &drawn);
+    draws.Next(means, seeds, &drawn);
     tally.Add(order, drawn);
   }
   tally.Finish(options.draws, &out.points);

@@ -18,10 +18,6 @@ constexpr size_t kQuadraticFromSizes = 6;
 // Differences this small against the values themselves are rounding, not variance.
 constexpr double kRelativeZero = 1e-12;
 
-double TQuantile(double confidence, double degrees) {
-  return boost::math::quantile(boost::math::students_t(degrees), 0.5 + confidence / 2);
-}
-
 // Sum of products of deviations of two equally long samples.
 double CrossDeviation(const std::vector<double>& a, const std::vector<double>& b) {
   const double mean_a = Mean(a), mean_b = Mean(b);
@@ -94,27 +90,37 @@ double TwoSidedP(double estimate, const Variance& variance) {
   return 2 * boost::math::cdf(boost::math::complement(boost::math::students_t(variance.degrees), t));
 }
 
-// v_i = s_i^2 with Satterthwaite's degrees of freedom.
-Variance WelchVariance(std::span<const SizeSamples> sizes, const Line& line) {
-  double sum = 0, squares = 0;
+// w_i = a_i^2 s_i^2.
+std::vector<double> WelchTerms(std::span<const SizeSamples> sizes, const Line& line) {
+  std::vector<double> terms;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const double v = CrossDeviation(sizes[i].y, sizes[i].y) / (line.n[i] - 1);
-    const double term = line.a[i] * line.a[i] * v / line.n[i];
-    sum += term;
-    squares += term * term / (line.n[i] - 1);
+    terms.push_back(line.a[i] * line.a[i] * v);
   }
-  return {sum, squares > 0 ? sum * sum / squares : 0};
+  return terms;
 }
 
 // g_i = (r_i - b u_i, u_i) / Sxx with u_i = x_i - mean x; without variance of x this is the pooled form.
-Variance PooledVariance(std::span<const SizeSamples> sizes, const Line& line) {
+std::vector<double> PooledTerms(std::span<const SizeSamples> sizes, const Line& line) {
   const Covariance s = PooledCovariance(sizes, line.seeds_degrees);
-  double sum = 0;
+  std::vector<double> terms;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const double gx = line.residuals[i] / line.sxx - line.slope * line.a[i], gy = line.a[i];
-    sum += (gx * gx * s.xx + 2 * gx * gy * s.xy + gy * gy * s.yy) / line.n[i];
+    terms.push_back(gx * gx * s.xx + 2 * gx * gy * s.xy + gy * gy * s.yy);
   }
-  return {sum, line.seeds_degrees};
+  return terms;
+}
+
+// Sum of w_i / n_i; with v_i of each size's own, Satterthwaite's degrees of freedom.
+Variance SumOf(const std::vector<double>& terms, const Line& line, bool welch) {
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    const double term = terms[i] / line.n[i];
+    sum += term;
+    squares += term * term / (line.n[i] - 1);
+  }
+  if (!welch) return {sum, line.seeds_degrees};
+  return {sum, squares > 0 ? sum * sum / squares : 0};
 }
 
 // Sum of squared residuals of the least-squares polynomial of a degree, weighted by n when asked.
@@ -185,13 +191,15 @@ void AddIntervals(std::span<const SizeSamples> sizes, const Line& line, double c
   if (line.x.size() == 2) out->flags.push_back("two sizes");
   if (line.seeds_degrees > 0) {
     if (IsCurved(line, PooledCovariance(sizes, line.seeds_degrees))) out->flags.push_back("curved");
-    const Variance v = welch ? WelchVariance(sizes, line) : PooledVariance(sizes, line);
+    std::vector<double> terms = welch ? WelchTerms(sizes, line) : PooledTerms(sizes, line);
+    const Variance v = SumOf(terms, line, welch);
     if (NoVariance(v.value, line.slope)) {
       out->alpha.reset();
       out->refused = "the seeds of every size have equal results: are they the same run?";
       return;
     }
     out->variance = v.value;
+    out->seed_terms = std::move(terms);
     out->seed_interval = Around(line.slope, v.value, v.degrees, confidence);
   }
   AddLineInterval(line, confidence, out);
@@ -218,6 +226,10 @@ SlopeDifference DifferenceOf(const SlopeEstimate& first, const SlopeEstimate& se
 }
 
 }  // namespace
+
+double TQuantile(double confidence, double degrees) {
+  return boost::math::quantile(boost::math::students_t(degrees), 0.5 + confidence / 2);
+}
 
 bool SlopeEstimate::HasFlag(std::string_view flag) const { return std::ranges::count(flags, flag) > 0; }
 

@@ -23,7 +23,8 @@ struct SlopeEstimate {
   std::optional<double> alpha;
   double variance = 0;                    // of alpha under infinitely many repetitions of the seeds; 0 when unknown
   std::optional<Interval> seed_interval;  // this grid under infinitely many seeds
-  double line_variance = 0;               // the same with the deviations from size to size; 0 when unknown
+  std::vector<double> seed_terms;  // w_i, in the order of the sizes: variance = sum w_i / n_i; empty when unknown
+  double line_variance = 0;        // the same with the deviations from size to size; 0 when unknown
   std::optional<Interval> line_interval;  // allows for deviations from size to size too
   std::vector<std::string> flags;         // "curved", "one seed", "two sizes", ...
   std::string refused;                    // why alpha or every interval is missing
@@ -60,6 +61,9 @@ struct SharedCurvature {
 };
 SharedCurvature FitSharedCurvature(std::span<const SizeSamples> first, std::span<const SizeSamples> second,
                                    double confidence);
+
+// The t within which a share `confidence` of Student's distribution lies; any positive degrees of freedom.
+double TQuantile(double confidence, double degrees);
 
 // Holm's step-down adjustment; the result is in the order of the arguments and never falls along the sorted order.
 std::vector<double> HolmAdjusted(std::span<const double> p_values);

@@ -16,6 +16,7 @@ constexpr std::array<const char*, 5> kAxisNames = {"flops", "parameters", "upstr
 constexpr std::array<const char*, 5> kAxisLetters = {"F", "P", "U", "D", "s"};
 constexpr std::array<const char*, 3> kDefinitionNames = {"tasks", "benchmarks", "wanted"};
 constexpr std::array<const char*, 2> kTransformNames = {"semilog", "loglog"};
+constexpr int kMostDraws = 10'000'000;
 constexpr std::array<const char*, 5> kFlopNames = {"forward", "forward_without_head", "mtf", "six_nd", "training"};
 constexpr std::array<const char*, 5> kFlopMetrics = {"forward_flops", "forward_flops_without_head", "mtf_multiply_adds",
                                                      "six_nd", "training_flops"};
@@ -252,6 +253,32 @@ Measured AxisValue(const records::Record& record, Axis axis, const MeasureOption
   return loss;
 }
 
+Measured QualityValue(const records::Record& record, const std::string& quality,
+                      const std::vector<std::string>& parts) {
+  if (quality == "upstream") return AxisValue(record, Axis::kUpstream, {});
+  if (quality == "downstream") return AxisValue(record, Axis::kDownstream, {.tasks = parts});
+  return TaskValue(record, quality);
+}
+
+std::vector<std::string> QualityTasks(const std::string& quality, const std::vector<std::string>& parts) {
+  if (quality == "upstream") return {};
+  return quality == "downstream" ? parts : std::vector<std::string>{quality};
+}
+
+common::Status CheckDraws(int draws, const std::optional<double>& seed_sd) {
+  if (seed_sd && !(std::isfinite(*seed_sd) && *seed_sd > 0))
+    return common::InvalidArgument("the seed sd must be a positive number");
+  if (draws < 0 || draws > kMostDraws) return common::InvalidArgument("draws must lie between 0 and 10,000,000");
+  return common::Ok();
+}
+
+std::string WhyNoProbability(const std::optional<double>& seed_sd, int draws) {
+  if (draws == 0) return "no draws were asked for";
+  if (!seed_sd) return "no cell has a replicate (give a seed sd to assume one)";
+  if (*seed_sd <= 0) return "the seeds of every cell have equal results: are they the same run?";
+  return "";
+}
+
 common::Result<Selection> SelectCells(const records::Table& table, const std::vector<std::string>& wanted_tasks) {
   Selection selection;
   LeftOutList left_out({});
@@ -283,6 +310,16 @@ common::Result<Selection> SelectCells(const records::Table& table, const std::ve
 
 std::vector<std::string> KnownScores(const std::vector<CellGroup>& groups) {
   return KnownScores(ScoresTogether(groups));
+}
+
+common::Status CheckQuality(const std::string& quality, const Selection& selection) {
+  std::vector<std::string> known = KnownScores(selection.groups);
+  known.insert(known.end(), {"upstream", "downstream"});
+  if (std::ranges::count(known, quality) > 0) return common::Ok();
+  const std::string near = common::NearestName(quality, known);
+  return common::InvalidArgument("unknown quality '" + quality +
+                                 "': use upstream, downstream, a task of these cells or an average" +
+                                 (near.empty() ? "" : " (did you mean '" + near + "'?)"));
 }
 
 common::Result<records::Table> FilteredCells(const records::Table& table, const std::string& filter,

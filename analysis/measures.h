@@ -73,6 +73,17 @@ Measured TaskValue(const records::Record& record, const std::string& task);
 bool IsAtChance(const records::Record& record, const std::vector<std::string>& tasks);
 Measured AxisValue(const records::Record& record, Axis axis, const MeasureOptions& options);
 
+// A quality by the name that a request gives it: "upstream", "downstream", a task or an average; higher is better.
+// `parts` are those of D.
+Measured QualityValue(const records::Record& record, const std::string& quality, const std::vector<std::string>& parts);
+// The tasks whose scores make up a quality; none for "upstream".
+std::vector<std::string> QualityTasks(const std::string& quality, const std::vector<std::string>& parts);
+
+// Of requests with draws: kInvalidArgument unless 0 to 10,000,000 draws and, if given, a positive seed sd.
+common::Status CheckDraws(int draws, const std::optional<double>& seed_sd);
+// Why a pooled seed sd gives no probabilities; empty if it does.
+std::string WhyNoProbability(const std::optional<double>& seed_sd, int draws);
+
 // The cells of one architecture at one size: equal but for their seeds.
 struct CellGroup {
   std::string architecture;
@@ -99,6 +110,9 @@ common::Result<Selection> SelectCells(const records::Table& table, const std::ve
 
 // Every task that some cell has a score of, and the averages that their scores together are enough for.
 std::vector<std::string> KnownScores(const std::vector<CellGroup>& groups);
+
+// kInvalidArgument for a quality that QualityValue does not know in any of these cells.
+common::Status CheckQuality(const std::string& quality, const Selection& selection);
 
 // The records that a filter keeps, with the named ones marked as excluded by the user.
 common::Result<records::Table> FilteredCells(const records::Table& table, const std::string& filter,

@@ -17,7 +17,6 @@ constexpr std::array<const char*, 7> kCostNames = {
 constexpr std::array<const char*, 7> kCostUnits = {"FLOP",       "FLOP",    "parameters", "parameters",
                                                    "parameters", "seconds", "bytes"};
 constexpr int kDefaultRegions = 3;
-constexpr int kMostDraws = 10'000'000;
 
 std::string MetricOf(const ParetoRequest& request) {
   switch (request.cost) {
@@ -37,18 +36,6 @@ std::string MetricOf(const ParetoRequest& request) {
       return "peak_memory_bytes";
   }
   throw std::invalid_argument("unknown cost");
-}
-
-// The tasks whose scores make up the quality; none for "upstream".
-std::vector<std::string> QualityTasks(const ParetoRequest& request, const std::vector<std::string>& tasks) {
-  if (request.quality == "upstream") return {};
-  return request.quality == "downstream" ? tasks : std::vector<std::string>{request.quality};
-}
-
-Measured Quality(const records::Record& cell, const ParetoRequest& request, const std::vector<std::string>& tasks) {
-  if (request.quality == "upstream") return AxisValue(cell, Axis::kUpstream, {});
-  if (request.quality == "downstream") return AxisValue(cell, Axis::kDownstream, {.tasks = tasks});
-  return TaskValue(cell, request.quality);
 }
 
 // A point with the qualities of its seeds.
@@ -77,7 +64,7 @@ void AddCell(const records::Record& cell, double cost, double quality, Candidate
 std::vector<Candidate> Candidates(const Selection& selection, const ParetoRequest& request, LeftOutList* left_out,
                                   std::vector<const records::Record*>* used) {
   std::vector<Candidate> candidates;
-  const std::vector<std::string> chance_tasks = QualityTasks(request, selection.downstream.parts);
+  const std::vector<std::string> chance_tasks = QualityTasks(request.quality, selection.downstream.parts);
   for (const CellGroup& group : selection.groups) {
     Candidate candidate;
     candidate.point.architecture = group.architecture;
@@ -85,7 +72,7 @@ std::vector<Candidate> Candidates(const Selection& selection, const ParetoReques
     candidate.point.cell = group.architecture + "-" + group.size;
     for (const records::Record* cell : group.cells) {
       const Measured cost = MetricValue(*cell, MetricOf(request), true);
-      const Measured quality = Quality(*cell, request, selection.downstream.parts);
+      const Measured quality = QualityValue(*cell, request.quality, selection.downstream.parts);
       if (!cost.value) left_out->Add(*cell, CostName(request.cost), cost.missing);
       if (!quality.value) left_out->Add(*cell, request.quality, quality.missing);
       if (!cost.value || !quality.value) continue;
@@ -142,13 +129,6 @@ void AddBest(ParetoResult* result) {
   }
 }
 
-std::string WhyNoProbability(const Frontier& frontier, int draws) {
-  if (draws == 0) return "no draws were asked for";
-  if (!frontier.seed_sd) return "no cell has a replicate (give a seed sd to assume one)";
-  if (*frontier.seed_sd <= 0) return "the seeds of every cell have equal results: are they the same run?";
-  return "";
-}
-
 void FillPoints(const std::vector<Candidate>& candidates, ParetoResult* result) {
   std::vector<FrontierCell> cells;
   for (const Candidate& c : candidates) cells.push_back({c.point.cell, c.point.cost, c.qualities, c.point.region});
@@ -166,27 +146,14 @@ void FillPoints(const std::vector<Candidate>& candidates, ParetoResult* result) 
   }
   result->seed_sd = frontier.seed_sd;
   result->degrees_of_freedom = frontier.degrees_of_freedom;
-  result->no_probability = WhyNoProbability(frontier, request.draws);
+  result->no_probability = WhyNoProbability(frontier.seed_sd, request.draws);
 }
 
 common::Status CheckRequest(const ParetoRequest& request) {
-  if (request.sd && !(std::isfinite(*request.sd) && *request.sd > 0))
-    return common::InvalidArgument("the seed sd must be a positive number");
-  if (request.draws < 0 || request.draws > kMostDraws)
-    return common::InvalidArgument("draws must lie between 0 and 10,000,000");
+  ALLO_RETURN_IF_ERROR(CheckDraws(request.draws, request.sd));
   if (std::ranges::adjacent_find(request.region_edges, std::greater_equal<>()) != request.region_edges.end())
     return common::InvalidArgument("the edges of the cost regions must rise");
   return common::Ok();
-}
-
-common::Status CheckQuality(const std::string& quality, const Selection& selection) {
-  std::vector<std::string> known = KnownScores(selection.groups);
-  known.insert(known.end(), {"upstream", "downstream"});
-  if (std::ranges::count(known, quality) > 0) return common::Ok();
-  const std::string near = common::NearestName(quality, known);
-  return common::InvalidArgument("unknown quality '" + quality +
-                                 "': use upstream, downstream, a task of these cells or an average" +
-                                 (near.empty() ? "" : " (did you mean '" + near + "'?)"));
 }
 
 common::Status CheckDevices(const ParetoRequest& request, const std::vector<const records::Record*>& used) {

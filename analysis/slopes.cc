@@ -1,9 +1,9 @@
 #include "analysis/slopes.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
+#include "analysis/axis_pair.h"
 #include "analysis/comparisons.h"
 #include "analysis/mean.h"
 #include "common/ids.h"
@@ -12,13 +12,6 @@ namespace allometry::analysis {
 namespace {
 
 constexpr const char* kDefaultReference = "transformer";
-constexpr std::array<std::pair<Axis, Axis>, 7> kPairs = {{{Axis::kFlops, Axis::kUpstream},
-                                                          {Axis::kFlops, Axis::kDownstream},
-                                                          {Axis::kParameters, Axis::kUpstream},
-                                                          {Axis::kParameters, Axis::kDownstream},
-                                                          {Axis::kUpstream, Axis::kDownstream},
-                                                          {Axis::kSeconds, Axis::kUpstream},
-                                                          {Axis::kSeconds, Axis::kDownstream}}};
 // Costs that arch/ computes are exact: a larger spread inside one size means that two things share a name.
 constexpr double kEqualCost = 1e-9;
 
@@ -66,7 +59,7 @@ class SlopeBuilder {
 
   ArchitectureSlopes Build(const std::string& architecture) {
     ArchitectureSlopes out{architecture, {}};
-    for (const auto& [x, y] : kPairs) out.slopes.push_back(BuildSlope(architecture, x, y));
+    for (const auto& [x, y] : kAxisPairs) out.slopes.push_back(BuildSlope(architecture, x, y));
     return out;
   }
 

@@ -1,4 +1,4 @@
-#include "analysis/back_test.h"
+#include "analysis/law_back_test.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "analysis/allocation.h"
+#include "analysis/compute_optimal.h"
 
 #include <cmath>
 
