@@ -1,6 +1,8 @@
 #include "coordinator/rpc/analysis_service.h"
 
+#include "analysis/crossover.h"
 #include "analysis/pareto.h"
+#include "analysis/rank.h"
 #include "analysis/score_table.h"
 #include "analysis/slopes.h"
 #include "analysis/tables.h"
@@ -186,6 +188,101 @@ Result<v1::ScoresResponse> ComputeScores(const std::filesystem::path& database, 
   return response;
 }
 
+namespace {
+
+Result<analysis::CrossoversRequest> RequestOf(const v1::CrossoversRequest& request) {
+  analysis::CrossoversRequest out;
+  ALLO_ASSIGN_OR_RETURN(out.slopes, RequestOf(request.slopes()));
+  ALLO_ASSIGN_OR_RETURN(out.axes, analysis::ParseAxisPair(request.axes()));
+  out.first = request.first();
+  out.second = request.second();
+  return out;
+}
+
+void Fill(const analysis::Crossover& crossover, const analysis::CrossoversRequest& request, v1::Crossover* out) {
+  const auto value = [&](double x) { return analysis::ValueOfX(x, request.axes.x, request.slopes.transform); };
+  out->set_first(crossover.first);
+  out->set_second(crossover.second);
+  out->set_verdict(crossover.verdict);
+  out->set_reason(crossover.reason);
+  out->set_curved(crossover.curved);
+  for (const double x : crossover.at) out->add_at(value(x));
+  for (const analysis::CrossoverBand& band : crossover.bands) {
+    v1::CrossoverBand* filled = out->add_bands();
+    if (band.low) filled->set_low(value(*band.low));
+    if (band.high) filled->set_high(value(*band.high));
+  }
+  out->set_ahead_below(crossover.ahead_below);
+  out->set_ahead_above(crossover.ahead_above);
+}
+
+}  // namespace
+
+Result<v1::CrossoversResponse> ComputeCrossovers(const std::filesystem::path& database,
+                                                 const v1::CrossoversRequest& request) {
+  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
+  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.slopes().sweeps())));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Crossovers(table, wanted));
+  v1::CrossoversResponse response;
+  for (const auto& crossover : result.crossovers) Fill(crossover, result.request, response.add_crossovers());
+  Fill(result.downstream, response.mutable_downstream());
+  FillLeftOut(result.left_out, &response);
+  return response;
+}
+
+namespace {
+
+analysis::RankRequest RequestOf(const v1::RanksRequest& request) {
+  analysis::RankRequest out;
+  out.filter = request.filter();
+  out.exclude = ToVector(request.exclude());
+  if (!request.quality().empty()) out.quality = request.quality();
+  out.tasks = ToVector(request.tasks());
+  if (request.has_confidence()) out.confidence = request.confidence();
+  out.seed = request.seed();
+  if (request.has_sd()) out.sd = request.sd();
+  return out;
+}
+
+void Fill(const analysis::RankedArchitecture& ranked, v1::RankedArchitecture* out) {
+  out->set_architecture(ranked.architecture);
+  out->set_quality(ranked.quality);
+  out->set_rank(ranked.rank);
+  out->set_rank_low(ranked.rank_low.value_or(0));
+  out->set_rank_high(ranked.rank_high.value_or(0));
+  if (ranked.probability_best) out->set_probability_best(*ranked.probability_best);
+  out->set_seeds(static_cast<int>(ranked.seeds));
+  out->set_at_chance(ranked.at_chance);
+}
+
+void Fill(const analysis::RankAgreement& agreement, v1::RankAgreement* out) {
+  out->set_first(agreement.first);
+  out->set_second(agreement.second);
+  out->set_architectures(agreement.architectures);
+  if (agreement.tau) out->set_tau(*agreement.tau);
+  if (agreement.low) out->set_low(*agreement.low);
+  if (agreement.high) out->set_high(*agreement.high);
+  out->set_reason(agreement.reason);
+}
+
+}  // namespace
+
+Result<v1::RanksResponse> ComputeRanks(const std::filesystem::path& database, const v1::RanksRequest& request) {
+  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Rank(table, RequestOf(request)));
+  v1::RanksResponse response;
+  for (const auto& size : result.sizes) {
+    v1::SizeRanking* out = response.add_sizes();
+    out->set_size(size.size);
+    for (const auto& ranked : size.ranking) Fill(ranked, out->add_ranking());
+  }
+  for (const auto& agreement : result.agreements) Fill(agreement, response.add_agreements());
+  response.set_no_probability(result.no_probability);
+  Fill(result.downstream, response.mutable_downstream());
+  FillLeftOut(result.left_out, &response);
+  return response;
+}
+
 grpc::ServerUnaryReactor* AnalysisServiceImpl::Slopes(grpc::CallbackServerContext* context,
                                                       const v1::SlopesRequest* request, v1::SlopesResponse* response) {
   return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
@@ -204,6 +301,21 @@ grpc::ServerUnaryReactor* AnalysisServiceImpl::Scores(grpc::CallbackServerContex
                                                       const v1::ScoresRequest* request, v1::ScoresResponse* response) {
   return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
     FinishWith(reactor, response, ComputeScores(database_, *request));
+  });
+}
+
+grpc::ServerUnaryReactor* AnalysisServiceImpl::Crossovers(grpc::CallbackServerContext* context,
+                                                          const v1::CrossoversRequest* request,
+                                                          v1::CrossoversResponse* response) {
+  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
+    FinishWith(reactor, response, ComputeCrossovers(database_, *request));
+  });
+}
+
+grpc::ServerUnaryReactor* AnalysisServiceImpl::Ranks(grpc::CallbackServerContext* context,
+                                                     const v1::RanksRequest* request, v1::RanksResponse* response) {
+  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
+    FinishWith(reactor, response, ComputeRanks(database_, *request));
   });
 }
 

@@ -15,9 +15,12 @@ common::Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& da
                                                  const v1::ParetoRequest& request);
 common::Result<v1::ScoresResponse> ComputeScores(const std::filesystem::path& database,
                                                  const v1::ScoresRequest& request);
+common::Result<v1::CrossoversResponse> ComputeCrossovers(const std::filesystem::path& database,
+                                                         const v1::CrossoversRequest& request);
+common::Result<v1::RanksResponse> ComputeRanks(const std::filesystem::path& database, const v1::RanksRequest& request);
 
-// Slopes, frontiers and scores of what is finished by now, computed on the pool from the database itself, by the same
-// code that the command line runs on a file. Thread-safe; no handler blocks.
+// Slopes, frontiers, crossovers, ranks and scores of what is finished by now, computed on the pool from the database
+// itself, by the same code that the command line runs on a file. Thread-safe; no handler blocks.
 class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
  public:
   AnalysisServiceImpl(ServiceContext services, std::filesystem::path database)
@@ -29,6 +32,10 @@ class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
                                    v1::ParetoResponse* response) override;
   grpc::ServerUnaryReactor* Scores(grpc::CallbackServerContext* context, const v1::ScoresRequest* request,
                                    v1::ScoresResponse* response) override;
+  grpc::ServerUnaryReactor* Crossovers(grpc::CallbackServerContext* context, const v1::CrossoversRequest* request,
+                                       v1::CrossoversResponse* response) override;
+  grpc::ServerUnaryReactor* Ranks(grpc::CallbackServerContext* context, const v1::RanksRequest* request,
+                                  v1::RanksResponse* response) override;
 
  private:
   ServiceContext services_;

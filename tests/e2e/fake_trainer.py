@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A trainer that trains nothing, by the trainer contract: for tests of the processes around it.
 
-What it "learns" is a known line: validation loss = 6 - 0.5 log10(FLOPs) ± 0.01 by seed, FLOPs = 10^(3 + order).
-Its `model.options`: order (the size), step_ms (how long a step takes), journal (a file to which every start and end is
+What it "learns" is a known line: validation loss = 6 + above - slope log10(FLOPs) ± 0.01 by seed, FLOPs = 10^(3 + order).
+Its `model.options`: order (the size), slope (0.5), above (0), step_ms (how long a step takes), journal (a file to which every start and end is
 appended, so that a test knows what was executed), exit_code (end with it at once), die_once (a file: kill itself half way unless the
 file exists), log_bytes (written to stdout), checkpoint_bytes (put beside the state, for uploads of several parts), scores (1: leave a
 model, and as fine-tuning of it score each of its tasks: all metrics are 0.1 order + 0.01 seed + 0.001 the task's place).
@@ -64,7 +64,8 @@ class Trainer:
 
     def loss(self, step):
         flops = 10 ** (3 + self.options["order"])
-        final = 6 - 0.5 * math.log10(flops) + (0.01 if self.run["seed"] == 0 else -0.01)
+        line = 6 + self.options.get("above", 0) - self.options.get("slope", 0.5) * math.log10(flops)
+        final = line + (0.01 if self.run["seed"] == 0 else -0.01)
         return final + (self.steps - step) / self.steps
 
     def score(self, place, task):

@@ -43,6 +43,43 @@ def test_submits_watches_and_asks_for_slopes_and_frontier(cluster, tmp_path):
     assert [point.cost for point in pareto.points] == sorted(by_order)
 
 
+def test_compares_architectures(cluster, tmp_path):
+    """Two lines that cross at 10^5 FLOPs, between the second and the third of four sizes."""
+    analysis = module("analysis_service_pb2")
+    spec = fake_spec("pair", orders=4, seeds=2)
+    steep = spec.architectures.add(name="steep")
+    steep.options.update({"slope": 0.6, "above": 0.5})
+    submit(cluster, spec, corpus(tmp_path))
+    cluster.start_worker("worker")
+    assert cluster.finished("pair").done == 16
+
+    request = analysis.CrossoversRequest(slopes=analysis.SlopesRequest(sweeps=["pair"]))
+    crossover, = cluster.analysis.Crossovers(request, timeout=HANGS_S).crossovers
+    assert (crossover.first, crossover.second, crossover.verdict) == ("fake", "steep", "observed")
+    assert crossover.at[0] == pytest.approx(1e5, rel=1e-6)
+    assert crossover.bands[0].low < 1e5 < crossover.bands[0].high
+    assert (crossover.ahead_below, crossover.ahead_above) == ("fake", "steep")
+
+    ranks = cluster.analysis.Ranks(analysis.RanksRequest(sweeps=["pair"]), timeout=HANGS_S)
+    order = {size.size: [ranked.architecture for ranked in size.ranking] for size in ranks.sizes}
+    assert order["n1"] == ["fake", "steep"] and order["n4"] == ["steep", "fake"]
+    assert ranks.sizes[0].ranking[0].probability_best > 0.99
+    tau = {(a.first, a.second): a.tau for a in ranks.agreements}
+    assert tau["n1", "n4"] == -1 and tau["n3", "n4"] == 1
+
+    # The command line prints the same, from the coordinator and from the file.
+    asked = json.loads(cluster.allo("crossover", "pair", "--format", "json").stdout)["crossovers"]
+    offline = json.loads(cluster.allo("crossover", "--db", cluster.data / "allometry.db", "--format", "json").stdout)["crossovers"]
+    assert asked == offline and asked[0]["at"] == pytest.approx(1e5, rel=1e-6)
+    shown = cluster.allo("crossover", "pair", "--between", "steep").stdout
+    assert "steep/fake" in shown and "observed" in shown and "100k" in shown
+    both = json.loads(cluster.allo("rank", "pair", "--format", "json").stdout)
+    assert len(both["ranks"]) == 8 and len(both["agreements"]) == 6
+    assert "Kendall's tau" in cluster.allo("rank", "pair").stdout
+    wrong = cluster.allo("crossover", "pair", "--axes", "Q,U", check=False)
+    assert wrong.returncode == 2 and "F,U" in wrong.stderr
+
+
 def test_errors_carry_codes(cluster, tmp_path):
     service = module("sweep_service_pb2")
     with pytest.raises(grpc.RpcError) as unknown:
