@@ -87,7 +87,8 @@ TEST(Backtest, DegenerateSlopesAreRefusedWithTheirReason) {
   records::Table table = Grid("one size", {.sizes = 1}) + Grid("equal seeds", {.noise = 0}) + Grid("equal costs", {});
   for (records::Record& r : table)
     if (r.architecture == "equal costs") r.metrics["forward_flops"] = 1e6;
-  for (const BacktestRow& row : Backtest(table, {.axes = kFU}).value().rows) {
+  const BacktestResult result = Backtest(table, {.axes = kFU}).value();
+  for (const BacktestRow& row : result.rows) {
     EXPECT_FALSE(row.refused.empty()) << row.architecture;
     EXPECT_FALSE(row.forecast) << row.architecture;
   }
@@ -121,7 +122,6 @@ double ForecastCoverage(const ForecastTruth& truth, std::optional<Interval> Fore
     covered += found.low <= measured && measured <= found.high;
   }
   const double share = static_cast<double>(covered) / kSets;
-  std::printf("forecast, %d sizes, %d seeds: covers %.4f\n", truth.sizes, truth.seeds, share);
   return share;
 }
 
