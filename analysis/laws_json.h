@@ -1,7 +1,7 @@
 #pragma once
 
 #include "analysis/compute_optimal.h"
-#include "analysis/law_back_test.h"
+#include "analysis/law_backtest.h"
 #include "analysis/isoflop.h"
 #include "analysis/laws.h"
 #include "common/json.h"

@@ -164,10 +164,6 @@ std::string WhyLeftOut(const records::Record& record) {
   return "";
 }
 
-std::string SizeLabel(const records::Record& record) {
-  return record.shape.empty() ? record.size : record.size + " (" + record.shape + ")";
-}
-
 // Finds a record's group in a selection without walking over all of them.
 class Grouper {
  public:
@@ -205,6 +201,10 @@ common::Result<FlopConvention> ParseFlopConvention(std::string_view name) {
 }
 common::Result<ParameterConvention> ParseParameterConvention(std::string_view name) {
   return ParseName<ParameterConvention>(name, kParameterNames, "parameter convention");
+}
+
+std::string SizeLabel(const records::Record& record) {
+  return record.shape.empty() ? record.size : record.size + " (" + record.shape + ")";
 }
 
 Measured MetricValue(const records::Record& record, const std::string& name, bool positive) {

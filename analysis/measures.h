@@ -63,6 +63,8 @@ struct MeasureOptions {
   std::vector<std::string> tasks;  // Downstream::parts
 };
 
+// The size as results name it: with the shape in parentheses where a record has one.
+std::string SizeLabel(const records::Record& record);
 // A metric of the record that must be finite, and positive when asked.
 Measured MetricValue(const records::Record& record, const std::string& name, bool positive);
 // Why a cell lacks these scores: it is not fine-tuned, its fine-tuning failed or is not done, or they are not in it.

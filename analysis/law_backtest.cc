@@ -1,4 +1,4 @@
-#include "analysis/law_back_test.h"
+#include "analysis/law_backtest.h"
 
 #include <algorithm>
 #include <cmath>
