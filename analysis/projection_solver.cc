@@ -38,8 +38,8 @@ class ProjectionSolver final : public LawSolver {
     LocalGeometry out;
     const std::vector<int> free = FreeCoordinates(theta, at, &out.active_bounds);
     const auto size = static_cast<Eigen::Index>(free.size());
-    out.gradient = Eigen::VectorXd::Zero(size);
-    out.gauss_newton = Eigen::MatrixXd::Zero(size, size);
+    Eigen::VectorXd gradient = Eigen::VectorXd::Zero(size);
+    Eigen::MatrixXd gauss_newton = Eigen::MatrixXd::Zero(size, size);
     const ProjectionPoints& points = law_.points();
     for (size_t i = 0; i < points.y.size(); ++i) {
       const BasisValues basis = law_.basis().evaluate(theta.data(), points.u0[i], points.u1[i]);
@@ -48,9 +48,11 @@ class ProjectionSolver final : public LawSolver {
       const Eigen::VectorXd jacobian = Jacobian(basis, at, free);
       out.objective += 0.5 * points.weight[i] * residual * residual;
       out.floor += 0.5e-24 * points.weight[i] * points.y[i] * points.y[i];
-      out.gradient -= points.weight[i] * residual * jacobian;
-      out.gauss_newton += points.weight[i] * jacobian * jacobian.transpose();
+      gradient -= points.weight[i] * residual * jacobian;
+      gauss_newton += points.weight[i] * jacobian * jacobian.transpose();
     }
+    out.gradient.assign(gradient.begin(), gradient.end());
+    out.gauss_newton.assign(gauss_newton.reshaped().begin(), gauss_newton.reshaped().end());
     return out;
   }
 
