@@ -33,6 +33,7 @@ Found Study(Make make_solver, int outlier_every) {
   constexpr int kFirst = 3;  // alpha's place in (E, A, B, alpha, beta)
   Found found;
   double squares[2] = {};
+  int covered[2] = {};
   for (int set = 0; set < kSets; ++set) {
     const std::vector<LawPoint> runs = RunsWithOutliers(7000 + static_cast<uint64_t>(set), outlier_every);
     const std::unique_ptr<LawSolver> solver = make_solver(runs);
@@ -44,10 +45,13 @@ Found Study(Make make_solver, int outlier_every) {
       const Range interval = PercentileInterval(Column(replicates, kFirst + k), 0.95);
       found.bias[k] += error / kSets;
       squares[k] += error * error / kSets;
-      found.coverage[k] += (interval.low <= truth && truth <= interval.high) / static_cast<double>(kSets);
+      covered[k] += interval.low <= truth && truth <= interval.high;
     }
   }
-  for (int k = 0; k < 2; ++k) found.sd[k] = std::sqrt(squares[k] - found.bias[k] * found.bias[k]);
+  for (int k = 0; k < 2; ++k) {
+    found.sd[k] = std::sqrt(squares[k] - found.bias[k] * found.bias[k]);
+    found.coverage[k] = static_cast<double>(covered[k]) / kSets;
+  }
   return found;
 }
 

@@ -111,10 +111,10 @@ TEST(PublishedLaws, LossAndErrorOfLargeRunsByGadreEtAl) {
   // their notebook scaling_explorer.ipynb).
   const auto [loss_over, error_over] = relative_errors(1.44, 32);
   const auto [loss_large, error_large] = relative_errors(6.9, 1);
-  EXPECT_NEAR(loss_over, 0.007103, 0.001);
-  EXPECT_NEAR(error_over, 0.036365, 0.002);
-  EXPECT_NEAR(loss_large, 0.007320, 0.001);
-  EXPECT_NEAR(error_large, 0.000464, 0.002);
+  EXPECT_NEAR(loss_over, 0.007103, 5e-6);
+  EXPECT_NEAR(error_over, 0.036365, 5e-6);
+  EXPECT_NEAR(loss_large, 0.007320, 5e-6);
+  EXPECT_NEAR(error_large, 0.000464, 5e-6);
 }
 
 // Over all runs the exponential relation holds to about a percentage point of error.
