@@ -92,7 +92,8 @@ ProjectionBasis BasisOf(LawForm form, double least, double most) {
   return {};
 }
 
-// Relative errors, so that runs of high loss do not outweigh the others; kTied as it was published, and scores, plainly.
+// Relative errors, so that runs of high loss do not outweigh the others; kTied as it was published, and scores,
+// plainly.
 bool IsRelative(LawForm form) { return PredictsLoss(form) && form != LawForm::kTied; }
 
 double MeanOf(const std::vector<double>& values) {

@@ -8,6 +8,9 @@
 namespace allometry::analysis {
 namespace {
 
+// Rounding; and, in a replicate, an error of the parameters far below their spread.
+constexpr double kLeastGain = 1e-13, kLeastReplicateGain = 1e-9;
+
 class ProjectionSolver final : public LawSolver {
  public:
   ProjectionSolver(LawForm form, std::span<const LawPoint> points) : law_(form, points) {}
@@ -18,7 +21,7 @@ class ProjectionSolver final : public LawSolver {
     const std::vector<ThetaVector> grid = ThetaGrid(law_.basis());
     std::vector<StartResult> results(grid.size());
     ParallelFor(grid.size(), threads, [&](size_t i) {
-      const ProjectionResult end = FitProjection(law_.basis(), law_.points(), grid[i]);
+      const ProjectionResult end = FitProjection(law_.basis(), law_.points(), grid[i], kLeastGain);
       const Projected start = ProjectAt(law_.basis(), law_.points(), grid[i]);
       results[i] = {law_.Outer(grid[i], start.linear), law_.Outer(end.theta, end.at.linear), end.at.objective};
     });
@@ -27,7 +30,7 @@ class ProjectionSolver final : public LawSolver {
 
   std::optional<std::vector<double>> Refit(std::span<const double> counts,
                                            std::span<const double> warm) const override {
-    const ProjectionResult end = FitProjection(law_.basis(), Counted(counts), law_.Theta(warm));
+    const ProjectionResult end = FitProjection(law_.basis(), Counted(counts), law_.Theta(warm), kLeastReplicateGain);
     if (!end.at.determined || !std::isfinite(end.at.objective)) return std::nullopt;
     return law_.Outer(end.theta, end.at.linear);
   }
