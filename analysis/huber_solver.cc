@@ -1,4 +1,3 @@
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 
@@ -63,13 +62,9 @@ class HuberSolver final : public LawSolver {
     std::vector<int> free;
     for (int p = 0; p < P; ++p)
       if (!AtBound(p, inner, system, &out.active_bounds)) free.push_back(p);
-    out.gradient.resize(static_cast<Eigen::Index>(free.size()));
-    out.gauss_newton.resize(out.gradient.size(), out.gradient.size());
-    for (size_t i = 0; i < free.size(); ++i) {
-      out.gradient(static_cast<Eigen::Index>(i)) = system.gradient[free[i]];
-      for (size_t j = 0; j < free.size(); ++j)
-        out.gauss_newton(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(j)) =
-            system.reweighted[free[i] * P + free[j]];
+    for (int i : free) {
+      out.gradient.push_back(system.gradient[i]);
+      for (int j : free) out.gauss_newton.push_back(system.reweighted[i * P + j]);
     }
     return out;
   }

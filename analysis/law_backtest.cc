@@ -17,9 +17,9 @@ std::vector<LawPoint> PointsOf(LawForm form, std::vector<LawPoint> points) {
   return points;
 }
 
-BackTestRow Row(const LawFit& fit, LawForm form, const Split& split) {
-  BackTestRow row{form, fit.method, split.fitted.size(), split.held_out.size(), 0, 0, 0, {}, fit.certificate.failures,
-                  ""};
+LawBacktestRow Row(const LawFit& fit, LawForm form, const Split& split) {
+  LawBacktestRow row{
+      form, fit.method, split.fitted.size(), split.held_out.size(), 0, 0, 0, {}, fit.certificate.failures, ""};
   const std::vector<double> law = fit.Parameters();
   const auto n = static_cast<double>(split.held_out.size());
   for (const LawPoint& point : split.held_out) {
@@ -33,12 +33,12 @@ BackTestRow Row(const LawFit& fit, LawForm form, const Split& split) {
   return row;
 }
 
-void AddRows(LawForm form, const Split& split, LawOptions options, BackTestResult* result) {
+void AddRows(LawForm form, const Split& split, LawOptions options, LawBacktestResult* result) {
   options.replicates = 0;
   const Split shaped{PointsOf(form, split.fitted), PointsOf(form, split.held_out)};
   const common::Result<LawResult> fits = FitLaw(form, shaped.fitted, options);
   if (!fits) {
-    BackTestRow row{form, LawMethod::kProjection, split.fitted.size(), split.held_out.size(), 0, 0, 0, {}, {}, ""};
+    LawBacktestRow row{form, LawMethod::kProjection, split.fitted.size(), split.held_out.size(), 0, 0, 0, {}, {}, ""};
     row.refused = fits.error().message;
     result->rows.push_back(row);
     return;
@@ -46,12 +46,12 @@ void AddRows(LawForm form, const Split& split, LawOptions options, BackTestResul
   for (const LawFit& fit : fits->fits) result->rows.push_back(Row(fit, form, shaped));
 }
 
-common::Result<BackTestResult> Test(std::span<const LawForm> forms, const Split& split, double cut,
-                                    const LawOptions& options) {
+common::Result<LawBacktestResult> Test(std::span<const LawForm> forms, const Split& split, double cut,
+                                       const LawOptions& options) {
   if (split.fitted.empty() || split.held_out.empty())
     return common::InvalidArgument("the cut leaves no point " +
                                    std::string(split.fitted.empty() ? "to fit" : "to predict"));
-  BackTestResult result{cut, {}};
+  LawBacktestResult result{cut, {}};
   for (LawForm form : forms) AddRows(form, split, options, &result);
   return result;
 }
@@ -66,8 +66,8 @@ common::Status CheckForms(std::span<const LawForm> forms, bool of_loss) {
 
 }  // namespace
 
-common::Result<BackTestResult> BackTest(std::span<const LawForm> forms, std::span<const LawPoint> points, double cut,
-                                        const LawOptions& options) {
+common::Result<LawBacktestResult> BacktestLaws(std::span<const LawForm> forms, std::span<const LawPoint> points,
+                                               double cut, const LawOptions& options) {
   ALLO_RETURN_IF_ERROR(CheckForms(forms, true));
   Split split;
   for (const LawPoint& point : points) {
@@ -78,8 +78,8 @@ common::Result<BackTestResult> BackTest(std::span<const LawForm> forms, std::spa
   return Test(forms, split, cut, options);
 }
 
-common::Result<BackTestResult> BackTestScores(std::span<const LawForm> forms, std::span<const LawPoint> points,
-                                              double cut, const LawOptions& options) {
+common::Result<LawBacktestResult> BacktestScores(std::span<const LawForm> forms, std::span<const LawPoint> points,
+                                                 double cut, const LawOptions& options) {
   ALLO_RETURN_IF_ERROR(CheckForms(forms, false));
   Split split;
   for (const LawPoint& point : points) {

@@ -9,7 +9,7 @@
 namespace allometry::analysis {
 
 // One form and method, fitted to the smaller points and asked for the largest.
-struct BackTestRow {
+struct LawBacktestRow {
   LawForm form = LawForm::kParametersTokens;
   LawMethod method = LawMethod::kHuber;
   size_t fitted = 0, held_out = 0;
@@ -20,21 +20,21 @@ struct BackTestRow {
   std::string refused;                // why there is no fit; the numbers are then 0
 };
 
-struct BackTestResult {
+struct LawBacktestResult {
   double cut = 0;  // what is larger was held out
-  std::vector<BackTestRow> rows;
+  std::vector<LawBacktestRow> rows;
 };
 
 // Fits every form to the points up to `cut`, and predicts the others. Points are (N, D, loss), and the size of one is
 // its compute 6 N D, which is also the x of kCompute and kBroken. No bootstrap, so the methods' agreement is not
 // part of the certificates. kInvalidArgument: a form that does not predict loss, nothing at all on one side of the cut,
 // or a size, token count or loss that is not positive.
-common::Result<BackTestResult> BackTest(std::span<const LawForm> forms, std::span<const LawPoint> points, double cut,
-                                        const LawOptions& options);
+common::Result<LawBacktestResult> BacktestLaws(std::span<const LawForm> forms, std::span<const LawPoint> points,
+                                               double cut, const LawOptions& options);
 
 // The same for a law of scores by loss (kSigmoid, kExponential), x the loss: fitted to the losses from `cut` up, asked
 // for the lower ones.
-common::Result<BackTestResult> BackTestScores(std::span<const LawForm> forms, std::span<const LawPoint> points,
-                                              double cut, const LawOptions& options);
+common::Result<LawBacktestResult> BacktestScores(std::span<const LawForm> forms, std::span<const LawPoint> points,
+                                                 double cut, const LawOptions& options);
 
 }  // namespace allometry::analysis

@@ -37,15 +37,18 @@ Eigen::MatrixXd Scaled(const Eigen::MatrixXd& matrix) {
 
 void AddGeometry(const LawSolver& solver, const LocalGeometry& at, Certificate* out) {
   const auto p = static_cast<double>(at.gradient.size()), n = static_cast<double>(solver.points());
-  if (at.gradient.size() == 0) {
+  if (at.gradient.empty()) {
     out->failures.push_back("every parameter is at a bound");
     return;
   }
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(Scaled(at.gauss_newton));
+  const auto size = static_cast<Eigen::Index>(at.gradient.size());
+  const Eigen::Map<const Eigen::MatrixXd> gauss_newton(at.gauss_newton.data(), size, size);
+  const Eigen::Map<const Eigen::VectorXd> unscaled(at.gradient.data(), size);
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(Scaled(gauss_newton));
   const double least = eigen.eigenvalues().minCoeff(), most = eigen.eigenvalues().maxCoeff();
   out->condition = most / std::max(least, most * 1e-17);
-  const Eigen::VectorXd length = at.gauss_newton.diagonal().cwiseMax(1e-300).cwiseSqrt();
-  const Eigen::VectorXd gradient = eigen.eigenvectors().transpose() * at.gradient.cwiseQuotient(length);
+  const Eigen::VectorXd length = gauss_newton.diagonal().cwiseMax(1e-300).cwiseSqrt();
+  const Eigen::VectorXd gradient = eigen.eigenvectors().transpose() * unscaled.cwiseQuotient(length);
   // Directions that the data does not see at all belong to the condition number.
   double tangent = 0;
   for (Eigen::Index i = 0; i < gradient.size(); ++i)

@@ -56,7 +56,7 @@ Json CurveJson(const IsoFlopCurve& curve) {
           {"refused", curve.refused}};
 }
 
-Json RowJson(const BackTestRow& row) {
+Json RowJson(const LawBacktestRow& row) {
   Json json = {{"form", LawFormName(row.form)},
                {"method", LawMethodName(row.method)},
                {"fitted", row.fitted},
@@ -111,9 +111,9 @@ common::Json ToJson(const IsoFlopResult& result) {
   return json;
 }
 
-common::Json ToJson(const BackTestResult& result) {
+common::Json ToJson(const LawBacktestResult& result) {
   Json json = {{"cut", JsonNumber(result.cut)}, {"rows", Json::array()}};
-  for (const BackTestRow& row : result.rows) json["rows"].push_back(RowJson(row));
+  for (const LawBacktestRow& row : result.rows) json["rows"].push_back(RowJson(row));
   return json;
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "analysis/compute_optimal.h"
-#include "analysis/law_backtest.h"
 #include "analysis/isoflop.h"
+#include "analysis/law_backtest.h"
 #include "analysis/laws.h"
 #include "common/json.h"
 
@@ -12,6 +12,6 @@ namespace allometry::analysis {
 common::Json ToJson(const LawResult& result);
 common::Json ToJson(const AllocationResult& result);
 common::Json ToJson(const IsoFlopResult& result);
-common::Json ToJson(const BackTestResult& result);
+common::Json ToJson(const LawBacktestResult& result);
 
 }  // namespace allometry::analysis

@@ -92,6 +92,10 @@ ProjectionBasis BasisOf(LawForm form, double least, double most) {
   return {};
 }
 
+// Relative errors, so that runs of high loss do not outweigh the others; kTied as it was published, and scores,
+// plainly.
+bool IsRelative(LawForm form) { return PredictsLoss(form) && form != LawForm::kTied; }
+
 double MeanOf(const std::vector<double>& values) {
   double sum = 0;
   for (double value : values) sum += value / static_cast<double>(values.size());
@@ -105,7 +109,7 @@ LawProjection::LawProjection(LawForm form, std::span<const LawPoint> points) : f
     points_.u0.push_back(PredictsLoss(form) ? std::log(point.x) : point.x);
     points_.u1.push_back(HasTokens(form) ? std::log(point.tokens) : 0);
     points_.y.push_back(point.y);
-    points_.weight.push_back(PredictsLoss(form) ? 1 / (point.y * point.y) : 1);
+    points_.weight.push_back(IsRelative(form) ? 1 / (point.y * point.y) : 1);
   }
   centre0_ = MeanOf(points_.u0), centre1_ = MeanOf(points_.u1);
   for (double& u : points_.u0) u -= centre0_;

@@ -9,7 +9,6 @@ namespace {
 
 constexpr double kFirstThetaDamping = 1e-3, kLeastThetaDamping = 1e-12, kMostThetaDamping = 1e10;
 constexpr double kThetaDampingDown = 0.1, kThetaDampingUp = 8;
-constexpr double kNoThetaGain = 1e-13;  // of the objective: rounding
 constexpr int kMostThetaEvaluations = 200;
 constexpr double kDependent = 1e-14;  // a pivot this small of the scaled normal equations
 
@@ -184,7 +183,8 @@ Projected ProjectAt(const ProjectionBasis& basis, const ProjectionPoints& points
   return out;
 }
 
-ProjectionResult FitProjection(const ProjectionBasis& basis, const ProjectionPoints& points, const ThetaVector& start) {
+ProjectionResult FitProjection(const ProjectionBasis& basis, const ProjectionPoints& points, const ThetaVector& start,
+                               double least_gain) {
   ProjectionResult out{start, ProjectAt(basis, points, start)};
   double damping = kFirstThetaDamping;
   for (int evaluation = 1; evaluation < kMostThetaEvaluations && damping < kMostThetaDamping; ++evaluation) {
@@ -194,7 +194,7 @@ ProjectionResult FitProjection(const ProjectionBasis& basis, const ProjectionPoi
       next(k) = std::clamp(next(k), basis.theta[static_cast<size_t>(k)].low, basis.theta[static_cast<size_t>(k)].high);
     const ThetaVector taken = next - out.theta;
     const double predicted = PredictedThetaGain(out.at, taken);
-    if (std::abs(predicted) <= kNoThetaGain * out.at.objective || taken.isZero(0)) break;
+    if (std::abs(predicted) <= least_gain * out.at.objective || taken.isZero(0)) break;
     const Projected there = ProjectAt(basis, points, next);
     if (!(there.objective < out.at.objective)) {
       damping *= kThetaDampingUp;

@@ -55,7 +55,9 @@ struct ProjectionResult {
 
 Projected ProjectAt(const ProjectionBasis& basis, const ProjectionPoints& points, const ThetaVector& theta);
 
-ProjectionResult FitProjection(const ProjectionBasis& basis, const ProjectionPoints& points, const ThetaVector& start);
+// Ends when no step can gain more than `least_gain` of the objective.
+ProjectionResult FitProjection(const ProjectionBasis& basis, const ProjectionPoints& points, const ThetaVector& start,
+                               double least_gain);
 
 // The product of the ranges' grids.
 std::vector<ThetaVector> ThetaGrid(const ProjectionBasis& basis);

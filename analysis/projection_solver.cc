@@ -8,6 +8,9 @@
 namespace allometry::analysis {
 namespace {
 
+// Rounding; and, in a replicate, an error of the parameters far below their spread.
+constexpr double kLeastGain = 1e-13, kLeastReplicateGain = 1e-9;
+
 class ProjectionSolver final : public LawSolver {
  public:
   ProjectionSolver(LawForm form, std::span<const LawPoint> points) : law_(form, points) {}
@@ -18,7 +21,7 @@ class ProjectionSolver final : public LawSolver {
     const std::vector<ThetaVector> grid = ThetaGrid(law_.basis());
     std::vector<StartResult> results(grid.size());
     ParallelFor(grid.size(), threads, [&](size_t i) {
-      const ProjectionResult end = FitProjection(law_.basis(), law_.points(), grid[i]);
+      const ProjectionResult end = FitProjection(law_.basis(), law_.points(), grid[i], kLeastGain);
       const Projected start = ProjectAt(law_.basis(), law_.points(), grid[i]);
       results[i] = {law_.Outer(grid[i], start.linear), law_.Outer(end.theta, end.at.linear), end.at.objective};
     });
@@ -27,7 +30,7 @@ class ProjectionSolver final : public LawSolver {
 
   std::optional<std::vector<double>> Refit(std::span<const double> counts,
                                            std::span<const double> warm) const override {
-    const ProjectionResult end = FitProjection(law_.basis(), Counted(counts), law_.Theta(warm));
+    const ProjectionResult end = FitProjection(law_.basis(), Counted(counts), law_.Theta(warm), kLeastReplicateGain);
     if (!end.at.determined || !std::isfinite(end.at.objective)) return std::nullopt;
     return law_.Outer(end.theta, end.at.linear);
   }
@@ -38,8 +41,8 @@ class ProjectionSolver final : public LawSolver {
     LocalGeometry out;
     const std::vector<int> free = FreeCoordinates(theta, at, &out.active_bounds);
     const auto size = static_cast<Eigen::Index>(free.size());
-    out.gradient = Eigen::VectorXd::Zero(size);
-    out.gauss_newton = Eigen::MatrixXd::Zero(size, size);
+    Eigen::VectorXd gradient = Eigen::VectorXd::Zero(size);
+    Eigen::MatrixXd gauss_newton = Eigen::MatrixXd::Zero(size, size);
     const ProjectionPoints& points = law_.points();
     for (size_t i = 0; i < points.y.size(); ++i) {
       const BasisValues basis = law_.basis().evaluate(theta.data(), points.u0[i], points.u1[i]);
@@ -48,9 +51,11 @@ class ProjectionSolver final : public LawSolver {
       const Eigen::VectorXd jacobian = Jacobian(basis, at, free);
       out.objective += 0.5 * points.weight[i] * residual * residual;
       out.floor += 0.5e-24 * points.weight[i] * points.y[i] * points.y[i];
-      out.gradient -= points.weight[i] * residual * jacobian;
-      out.gauss_newton += points.weight[i] * jacobian * jacobian.transpose();
+      gradient -= points.weight[i] * residual * jacobian;
+      gauss_newton += points.weight[i] * jacobian * jacobian.transpose();
     }
+    out.gradient.assign(gradient.begin(), gradient.end());
+    out.gauss_newton.assign(gauss_newton.reshaped().begin(), gauss_newton.reshaped().end());
     return out;
   }
 
