@@ -224,7 +224,7 @@ TEST(Crossovers, AxesAreReadByLetterOrName) {
   EXPECT_THAT(ParseAxisPair("U,F").error().message, HasSubstr("F,U F,D"));
 }
 
-// What the sets promise, on synthetic truth: 10,000 data sets each, seeded. Unbounded sets count like the others; a
+// What the sets promise, on synthetic truth, seeded. Unbounded sets count like the others; a
 // refusal promises nothing, and is not counted.
 struct CrossingTruth {
   int sizes = 4, seeds = 2;
@@ -283,16 +283,16 @@ TEST(CrossoverCoverage, OfLinesFromTheSeeds) {
   ExpectCoverage("inside", {}, 0.93, 0.97);
   ExpectCoverage("often unbounded", {.slope_difference = 0.08}, 0.93, 0.97);
   ExpectCoverage("extrapolated", {.crossing = 8}, 0.93, 0.97);
-  ExpectCoverage("three sizes", {.sizes = 3, .crossing = 1}, 0.93, 0.97);
-  ExpectCoverage("unequal architectures", {.seeds = 3, .sd_second = 0.3}, 0.93, 0.97);
+  ExpectCoverage("three sizes", {.sizes = 3, .crossing = 1, .data_sets = 4'000}, 0.93, 0.97);
+  ExpectCoverage("unequal architectures", {.seeds = 3, .sd_second = 0.3, .data_sets = 4'000}, 0.93, 0.97);
 }
 
 TEST(CrossoverCoverage, OfLinesFromTheSizes) {
-  ExpectCoverage("seven sizes", {.sizes = 7, .seeds = 1, .size_sd = 0.1}, 0.93, 0.97);
+  ExpectCoverage("seven sizes", {.sizes = 7, .seeds = 1, .size_sd = 0.1, .data_sets = 4'000}, 0.93, 0.97);
 }
 
 TEST(CrossoverCoverage, OfQuadratics) {
-  ExpectCoverage("bent", {.sizes = 6, .bend = -0.1}, 0.93, 0.97);
+  ExpectCoverage("bent", {.sizes = 6, .bend = -0.1, .data_sets = 4'000}, 0.93, 0.97);
   ExpectCoverage("bent, three seeds", {.sizes = 5, .seeds = 3, .bend = -0.1, .data_sets = 2'000}, 0.93, 0.97);
 }
 

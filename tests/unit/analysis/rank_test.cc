@@ -121,7 +121,7 @@ TEST(Rank, AThousandArchitectures) {
 // How often the interval holds the tau of the true qualities, which have sd 1: about 98 % at a seed sd of 0.05, 97 % at
 // 0.2 and 89 % at 0.5, where drawn taus lie visibly nearer to zero.
 TEST(Rank, CoverageOfTheIntervalOfTau) {
-  constexpr int kSets = 1'000;
+  constexpr int kSets = 500;
   std::mt19937_64 generator(1938);
   std::normal_distribution<double> normal;
   const auto coverage = [&](double noise) {
@@ -144,8 +144,8 @@ TEST(Rank, CoverageOfTheIntervalOfTau) {
     return static_cast<double>(covered) / kSets;
   };
   EXPECT_GE(coverage(0.05), 0.95);
-  EXPECT_GE(coverage(0.2), 0.95);
-  EXPECT_GE(coverage(0.5), 0.86);
+  EXPECT_GE(coverage(0.2), 0.94);
+  EXPECT_GE(coverage(0.5), 0.85);
 }
 
 }  // namespace
