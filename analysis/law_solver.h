@@ -23,7 +23,7 @@ struct LocalGeometry {
   double objective = 0;  // half the (re)weighted sum of squares, or the sum of Huber losses
   double floor = 0;      // an objective that is nothing but rounding
   std::vector<double> gradient;
-  std::vector<double> gauss_newton;  // row by row, symmetric
+  std::vector<double> gauss_newton;        // row by row, symmetric
   std::vector<std::string> active_bounds;  // "A is 0", ...: these coordinates are left out above
   std::optional<double> outlier_share;     // of points beyond Huber's delta
 };
@@ -45,9 +45,9 @@ class LawSolver {
 std::unique_ptr<LawSolver> MakeHuberSolver(LawForm form, std::span<const LawPoint> points, double delta);
 
 // Least squares by variable projection (Golub and Pereyra 1973): what the law is linear in is solved, non-negative,
-// inside a search over the rest. Of errors relative to the loss; of the loss itself for kTied, as it was published; of the
-// accuracy or error itself. All forms. Its Inspect takes the law's other parameters from the argument and solves the
-// linear ones anew.
+// inside a search over the rest. Of errors relative to the loss; of the loss itself for kTied, as it was published; of
+// the accuracy or error itself. All forms. Its Inspect takes the law's other parameters from the argument and solves
+// the linear ones anew.
 std::unique_ptr<LawSolver> MakeProjectionSolver(LawForm form, std::span<const LawPoint> points);
 
 }  // namespace allometry::analysis
