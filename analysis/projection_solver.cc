@@ -9,7 +9,7 @@ namespace allometry::analysis {
 namespace {
 
 // Rounding; and, in a replicate, an error of the parameters far below their spread.
-constexpr double kLeastGain = 1e-13, kLeastReplicateGain = 1e-9;
+constexpr double kLeastDescent = 1e-13, kLeastReplicateGain = 1e-9;
 
 class ProjectionSolver final : public LawSolver {
  public:
@@ -21,7 +21,7 @@ class ProjectionSolver final : public LawSolver {
     const std::vector<ThetaVector> grid = ThetaGrid(law_.basis());
     std::vector<StartResult> results(grid.size());
     ParallelFor(grid.size(), threads, [&](size_t i) {
-      const ProjectionResult end = FitProjection(law_.basis(), law_.points(), grid[i], kLeastGain);
+      const ProjectionResult end = FitProjection(law_.basis(), law_.points(), grid[i], kLeastDescent);
       const Projected start = ProjectAt(law_.basis(), law_.points(), grid[i]);
       results[i] = {law_.Outer(grid[i], start.linear), law_.Outer(end.theta, end.at.linear), end.at.objective};
     });

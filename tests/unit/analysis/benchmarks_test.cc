@@ -153,7 +153,9 @@ TEST(Averages, AgreeWithASecondImplementation) {
     const auto expect = [&](const Average& average, const char* name) {
       const common::Json& expected = c.at("expected").at(name);
       ASSERT_EQ(average.value.has_value(), !expected.is_null()) << name << " of " << c.dump();
-      if (average.value) EXPECT_NEAR(*average.value, expected.get<double>(), 1e-12) << name << " of " << c.dump();
+      if (average.value) {
+        EXPECT_NEAR(*average.value, expected.get<double>(), 1e-12) << name << " of " << c.dump();
+      }
     };
     expect(averages.glue, "glue");
     expect(averages.superglue, "super_glue");
