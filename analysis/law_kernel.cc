@@ -6,7 +6,8 @@
 
 // Vectors of eight doubles in GCC's and Clang's portable notation; the instruction set is chosen at run time. Without
 // fused multiply-adds (ISO mode) and with eight lanes everywhere, every machine gets the same bits.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// The choice is made while the program is loaded, before a sanitizer is ready.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) && !defined(ALLOMETRY_THREAD_SANITIZER)
 #define ALLO_LAW_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define ALLO_LAW_CLONES
