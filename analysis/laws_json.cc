@@ -1,5 +1,6 @@
 #include "analysis/laws_json.h"
 
+#include "analysis/json_parts.h"
 #include "common/table.h"
 
 namespace allometry::analysis {
@@ -7,8 +8,6 @@ namespace {
 
 using common::Json;
 using common::JsonNumber;
-
-Json NumberOrNull(const std::optional<double>& value) { return value ? JsonNumber(*value) : Json(nullptr); }
 
 Json RangeJson(const std::optional<Range>& range) {
   if (!range) return nullptr;
@@ -23,7 +22,7 @@ Json CertificateJson(const Certificate& c) {
           {"spread", JsonNumber(c.spread)},
           {"distance_from_start", JsonNumber(c.distance_from_start)},
           {"active_bounds", c.active_bounds},
-          {"outlier_share", NumberOrNull(c.outlier_share)},
+          {"outlier_share", OrNull(c.outlier_share)},
           {"failures", c.failures},
           {"notes", c.notes}};
 }
@@ -49,9 +48,9 @@ Json CurveJson(const IsoFlopCurve& curve) {
   return {{"flops", JsonNumber(curve.flops)},
           {"points", curve.points},
           {"curvature", JsonNumber(curve.curvature)},
-          {"parameters", NumberOrNull(curve.parameters)},
-          {"tokens", NumberOrNull(curve.tokens)},
-          {"loss", NumberOrNull(curve.loss)},
+          {"parameters", OrNull(curve.parameters)},
+          {"tokens", OrNull(curve.tokens)},
+          {"loss", OrNull(curve.loss)},
           {"log_standard_error", JsonNumber(curve.log_standard_error)},
           {"refused", curve.refused}};
 }
@@ -104,9 +103,9 @@ common::Json ToJson(const AllocationResult& result) {
 
 common::Json ToJson(const IsoFlopResult& result) {
   Json json = {{"curves", Json::array()},
-               {"exponent", NumberOrNull(result.exponent)},
-               {"intercept", NumberOrNull(result.intercept)},
-               {"exponent_standard_error", NumberOrNull(result.exponent_standard_error)}};
+               {"exponent", OrNull(result.exponent)},
+               {"intercept", OrNull(result.intercept)},
+               {"exponent_standard_error", OrNull(result.exponent_standard_error)}};
   for (const IsoFlopCurve& curve : result.curves) json["curves"].push_back(CurveJson(curve));
   return json;
 }

@@ -1,5 +1,6 @@
 #include <memory>
 
+#include "analysis/axis_pair.h"
 #include "cli/client.h"
 #include "cli/comparison_tables.h"
 #include "cli/output.h"
@@ -44,12 +45,12 @@ common::Result<v1::CrossoversResponse> Answer(const Options& options, const v1::
 int Crossovers(const Options& options) {
   if (options.sweeps.empty() && options.database.empty())
     return Fail(common::InvalidArgument("name at least one sweep"));
+  ALLO_ASSIGN_OR_FAIL(const analysis::AxisPair axes, analysis::ParseAxisPair(options.axes));
   if (options.between.size() > 2) return Fail(common::InvalidArgument("--between takes one architecture, or two"));
   ALLO_ASSIGN_OR_FAIL(const v1::CrossoversResponse crossovers, Answer(options, RequestOf(options)));
   const common::OutputFormat format = FormatOf(options.output);
   const bool tidy = format == common::OutputFormat::kCsv || format == common::OutputFormat::kJson;
-  const bool quantity = options.axes.starts_with("F") || options.axes.starts_with("P") ||
-                        options.axes.starts_with("flops") || options.axes.starts_with("parameters");
+  const bool quantity = axes.x == analysis::Axis::kFlops || axes.x == analysis::Axis::kParameters;
   Print(CrossoversTable(crossovers, quantity, tidy), options.output);
   return kExitOk;
 }

@@ -402,7 +402,8 @@ class SpecChecker {
   void CheckTask(const std::string& path, const v1::TaskSpec& task) {
     if (!IsBuiltin(spec_)) return;
     if (IsOwnTask(task)) return CheckOwnTask(path, task);
-    if (!FindKnown(KnownTasks(), task.name()) && !IsTaskGroup(task.name())) {
+    const KnownData* known = FindKnown(KnownTasks(), task.name());
+    if (!known && !IsTaskGroup(task.name())) {
       std::vector<std::string> names = NamesOf(KnownTasks());
       names.insert(names.end(), {"glue", "superglue"});
       Add(path + ".name", OneOf(path + ".name", task.name(), names) + "; a task of your own has train and valid");
@@ -411,7 +412,7 @@ class SpecChecker {
       Add(path + ".metrics",
           path + ".metrics is for tasks of one's own; " + task.name() + " is measured as its benchmark does");
     if (task.t5_padding() && task.name() != "squad") Add(path + ".t5_padding", path + ".t5_padding is for squad only");
-    if (task.skip_bad_rows() && task.name().starts_with("wordnet_"))
+    if (task.skip_bad_rows() && known && known->benchmark == "wordnet")
       Add(path + ".skip_bad_rows", path + ".skip_bad_rows is not for " + task.name() + ", whose rows belong together");
     if (task.decoding() == "rank" && task.name() == "squad")
       Add(path + ".decoding", path + ".decoding: squad has no choices to rank; it is answered in words (greedy)");

@@ -122,7 +122,7 @@ class Worker::Impl {
 void Worker::Impl::FillDefaults() {
   std::error_code ec;
   options_.work_directory = fs::absolute(options_.work_directory, ec).lexically_normal();
-  // The same name after a restart: people and the coordinator recognise the machine.
+  // The same after a restart, so that people know it again.
   if (options_.name.empty())
     options_.name = HostName() + ":" + common::Sha256Hex(options_.work_directory.string()).substr(0, 6);
   options_.slots = std::max(1, options_.slots);

@@ -254,6 +254,15 @@ common::Status ParseTasks(const Json& list, const Json& execution, PrepareRecipe
   return common::Ok();
 }
 
+// Tasks alone: `data` is the identity of the text's preparation, whose folder is the input "data".
+common::Status TakePreparedText(const Json& tasks, const Json& execution, PrepareRecipe* recipe) {
+  const std::string folder = execution.is_object() ? execution.value("data", "") : "";
+  if (folder.empty()) return common::NotFound("execution.inputs has no 'data', which run.data names");
+  if (tasks.empty()) return common::InvalidArgument("run.tasks is empty: there is nothing to prepare");
+  recipe->prepared_text = folder;
+  return common::Ok();
+}
+
 }  // namespace
 
 int64_t DefaultSampleSentences(int64_t vocabulary) { return std::max<int64_t>(20'000, 4 * vocabulary); }
@@ -267,15 +276,6 @@ std::vector<RawFile> PrepareRecipe::AllFiles() const {
   std::set<std::string> seen;
   std::erase_if(all, [&](const RawFile& f) { return !seen.insert(f.sha256).second; });
   return all;
-}
-
-// Tasks alone: `data` is the identity of the text's preparation, whose folder is the input "data".
-common::Status TakePreparedText(const Json& tasks, const Json& execution, PrepareRecipe* recipe) {
-  const std::string folder = execution.is_object() ? execution.value("data", "") : "";
-  if (folder.empty()) return common::NotFound("execution.inputs has no 'data', which run.data names");
-  if (tasks.empty()) return common::InvalidArgument("run.tasks is empty: there is nothing to prepare");
-  recipe->prepared_text = folder;
-  return common::Ok();
 }
 
 common::Result<PrepareRecipe> ParsePrepare(const Json& run, const Json& execution) {

@@ -93,12 +93,17 @@ common::Result<Json> ParseTaskJson(std::string_view text, const std::string& pla
   return common::DataLoss(std::move(message));
 }
 
+namespace {
+
+// Parses a line and hands it over.
 common::Status ReadRow(const std::string& line, const std::string& place, const JsonRowFunction& function) {
   const auto json = ParseTaskJson(line, place);
   if (!json) return WithoutRowsLine(json.error());
   const JsonRow row(*json, place);
   return json->is_object() ? function(row) : row.Wrong("should be a JSON object");
 }
+
+}  // namespace
 
 common::Status ReadJsonLines(const TaskFiles& files, std::string_view task, std::string_view file, BadRows bad_rows,
                              const std::string& split, std::map<std::string, int64_t>* counts,
