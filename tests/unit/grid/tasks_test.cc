@@ -158,7 +158,8 @@ TEST(SweepTasks, PaddingIsPartOfThePreparationsIdentity) {
 
 TEST(SweepTasks, BadRowsAreSkippedByEveryTaskOfAGroup) {
   const auto cells = Cells("{tasks: [{name: glue, skip_bad_rows: true}, squad]}");
-  for (const Json& task : RunOf(cells[1])["tasks"])
+  const Json run = RunOf(cells[1]);
+  for (const Json& task : run["tasks"])
     EXPECT_EQ(task.value("skip_bad_rows", false), task["name"] != "squad") << task;
   EXPECT_THAT(Mistake("{tasks: [{name: wordnet_pos, skip_bad_rows: true}]}"), HasSubstr("whose rows belong together"));
 }
