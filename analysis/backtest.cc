@@ -57,9 +57,10 @@ std::optional<Interval> SizeForecast(std::span<const SizeSamples> fitted, double
   return IntervalOf(at, confidence);
 }
 
-Forecast ForecastByLine(std::span<const SizeSamples> fitted, const SizeSamples& asked, double confidence) {
+Forecast ForecastByLine(const ForecastRequest& request) {
+  const std::span<const SizeSamples> fitted = request.fitted;
   Forecast out;
-  const SlopeEstimate estimate = EstimateSlope(fitted, confidence);
+  const SlopeEstimate estimate = EstimateSlope(fitted, request.confidence);
   if (!estimate.alpha) {
     out.refused = "without its largest size: " + estimate.refused;
     return out;
@@ -69,18 +70,16 @@ Forecast ForecastByLine(std::span<const SizeSamples> fitted, const SizeSamples& 
     xs.push_back(Mean(size.x));
     ys.push_back(Mean(size.y));
   }
-  const double x = Mean(asked.x);
+  const double x = Mean(request.asked.x);
   out.value = Mean(ys) + *estimate.alpha * (x - Mean(xs));
-  out.seed_interval = SeedForecast(fitted, asked, *estimate.alpha, confidence);
-  out.line_interval = SizeForecast(fitted, x, confidence);
+  out.seed_interval = SeedForecast(fitted, request.asked, *estimate.alpha, request.confidence);
+  out.line_interval = SizeForecast(fitted, x, request.confidence);
   return out;
 }
 
-// A y of a slope as a loss in nats, or as a score.
-double NaturalValue(double y, const AxisPair& axes, Transform transform) {
-  const bool logarithm = transform == Transform::kLoglog && axes.x != Axis::kUpstream;
-  if (axes.y == Axis::kUpstream) return logarithm ? std::exp(-y) : -y;
-  return logarithm ? 1 - std::exp(-y) : y;
+// Y is a logarithm, its sign turned; D against U never is.
+bool IsLogarithm(const AxisPair& axes, Transform transform) {
+  return transform == Transform::kLoglog && axes.x != Axis::kUpstream;
 }
 
 bool HoldsValue(const Interval& interval, double value) { return interval.low <= value && value <= interval.high; }
@@ -126,18 +125,11 @@ BacktestRow AskForLargest(const std::string& architecture, const Slope& slope, c
   row.x = slope.points[order.back()].x;
   row.largest_fitted_x = slope.points[order[order.size() - 2]].x;
   row.fitted_sizes = static_cast<int>(fitted.size());
-  const Forecast forecast = form.forecast(fitted, asked, request.confidence);
+  const Forecast forecast = form.forecast({fitted, asked, row.axes, request.transform, request.confidence});
   row.refused = forecast.refused;
   if (!forecast.value && row.refused.empty()) row.refused = "the form gives no value";
   if (forecast.value) CompareForecast(forecast, slope.points[order.back()].y, request.transform, &row);
   return row;
-}
-
-std::optional<double> MedianOf(std::vector<double> values) {
-  if (values.empty()) return std::nullopt;
-  std::ranges::sort(values);
-  const size_t half = values.size() / 2;
-  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
 BacktestSummary Summarise(std::span<const BacktestRow> rows, const std::string& form, const AxisPair& axes) {
@@ -155,16 +147,32 @@ BacktestSummary Summarise(std::span<const BacktestRow> rows, const std::string& 
     out.with_line_interval += row.in_line_interval.has_value();
     out.in_line_interval += row.in_line_interval.value_or(false);
   }
-  out.median_absolute_error = MedianOf(absolute);
-  if (!errors.empty()) out.mean_error = Mean(errors);
-  if (!absolute.empty()) out.largest_absolute_error = std::ranges::max(absolute);
-  out.median_absolute_relative_error = MedianOf(relative);
+  if (!errors.empty()) {
+    out.median_absolute_error = Median(absolute);
+    out.largest_absolute_error = std::ranges::max(absolute);
+    out.mean_error = Mean(errors);
+  }
+  if (!relative.empty()) out.median_absolute_relative_error = Median(relative);
   return out;
 }
 
+bool Takes(const BacktestForm& form, const AxisPair& axes) { return !form.takes || form.takes(axes); }
+
 }  // namespace
 
-BacktestForm LineForm() { return {"line", ForecastByLine}; }
+double NaturalValue(double y, const AxisPair& axes, Transform transform) {
+  const bool logarithm = IsLogarithm(axes, transform);
+  if (axes.y == Axis::kUpstream) return logarithm ? std::exp(-y) : -y;
+  return logarithm ? 1 - std::exp(-y) : y;
+}
+
+double AxisValueOf(double natural, const AxisPair& axes, Transform transform) {
+  const bool logarithm = IsLogarithm(axes, transform);
+  if (axes.y == Axis::kUpstream) return logarithm ? -std::log(natural) : -natural;
+  return logarithm ? -std::log(1 - natural) : natural;
+}
+
+BacktestForm LineForm() { return {"line", ForecastByLine, {}}; }
 
 common::Result<BacktestResult> Backtest(const records::Table& table, const BacktestRequest& wanted,
                                         std::span<const BacktestForm> forms) {
@@ -178,10 +186,12 @@ common::Result<BacktestResult> Backtest(const records::Table& table, const Backt
     const size_t begin = result.rows.size();
     for (const ArchitectureSlopes& a : slopes.architectures) {
       for (const BacktestForm& form : forms)
-        result.rows.push_back(AskForLargest(a.architecture, *FindSlope(a, axes.x, axes.y), form, request.slopes));
+        if (Takes(form, axes))
+          result.rows.push_back(AskForLargest(a.architecture, *FindSlope(a, axes.x, axes.y), form, request.slopes));
     }
     for (const BacktestForm& form : forms)
-      result.summaries.push_back(Summarise(std::span(result.rows).subspan(begin), form.name, axes));
+      if (Takes(form, axes))
+        result.summaries.push_back(Summarise(std::span(result.rows).subspan(begin), form.name, axes));
   }
   return result;
 }

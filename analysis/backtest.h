@@ -24,12 +24,26 @@ struct Forecast {
   std::string refused;
 };
 
-// A form that extrapolates: a straight line here, laws elsewhere. `fitted` are the smaller sizes, rising in x, and
-// `asked` holds the x of the seeds that were measured; its y is not to be looked at.
+// What a form is fitted to, and asked: `fitted` are the smaller sizes, rising in x, on the axes of a slope under
+// `transform`; `asked` holds the x of the seeds that were measured, and its y is not to be looked at.
+struct ForecastRequest {
+  std::span<const SizeSamples> fitted;
+  const SizeSamples& asked;
+  AxisPair axes;
+  Transform transform = Transform::kSemilog;
+  double confidence = 0.95;
+};
+
+// A form that extrapolates: a straight line here, laws in analysis/law_forecast.h.
 struct BacktestForm {
   std::string name;
-  std::function<Forecast(std::span<const SizeSamples> fitted, const SizeSamples& asked, double confidence)> forecast;
+  std::function<Forecast(const ForecastRequest&)> forecast;
+  std::function<bool(const AxisPair&)> takes;  // the axes that it can be asked on; unset: all
 };
+
+// A y of a slope as a loss in nats, or as a score, and the reverse.
+double NaturalValue(double y, const AxisPair& axes, Transform transform);
+double AxisValueOf(double natural, const AxisPair& axes, Transform transform);
 
 // "line": that of the slopes, from two sizes on; its line interval from three.
 BacktestForm LineForm();

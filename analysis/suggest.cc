@@ -12,7 +12,7 @@
 
 #include "analysis/allocation.h"
 #include "analysis/mean.h"
-#include "common/ids.h"
+#include "analysis/next_seeds.h"
 #include "common/table.h"
 
 namespace allometry::analysis {
@@ -55,41 +55,6 @@ struct Narrowed {
   size_t first_cell;
 };
 
-// The training FLOPs of one seed; absent if no cell of the size tells.
-std::optional<double> CostOfSeed(const CellGroup& group) {
-  std::vector<double> costs;
-  for (const records::Record* cell : group.cells) {
-    const Measured cost = MetricValue(*cell, MetricOf(FlopConvention::kTraining), true);
-    if (cost.value) costs.push_back(*cost.value);
-  }
-  if (costs.empty()) return std::nullopt;
-  return Mean(costs);
-}
-
-using SizeKey = std::pair<std::string, std::string>;  // architecture, size
-
-std::map<SizeKey, double> CostsOfSizes(const Selection& selection) {
-  std::map<SizeKey, double> costs;
-  for (const CellGroup& group : selection.groups) {
-    if (const auto cost = CostOfSeed(group)) costs[{group.architecture, group.size}] = *cost;
-  }
-  return costs;
-}
-
-// Seeds that are taken, by what became of them or not: a diverged seed stays taken.
-std::map<SizeKey, std::set<uint64_t>> SeedsTaken(const records::Table& table) {
-  std::map<SizeKey, std::set<uint64_t>> taken;
-  for (const records::Record& record : table) taken[{record.architecture, SizeLabel(record)}].insert(record.seed);
-  return taken;
-}
-
-uint64_t NextSeed(std::set<uint64_t>* taken) {
-  uint64_t seed = taken->empty() ? 0 : *taken->begin();
-  while (taken->contains(seed)) ++seed;
-  taken->insert(seed);
-  return seed;
-}
-
 bool XOfSlopeVaries(const Slope& slope) { return slope.x == Axis::kUpstream || slope.x == Axis::kSeconds; }
 
 std::string WhyNotNarrowed(const Slope& slope, const std::string& architecture,
@@ -107,7 +72,7 @@ std::string WhyNotNarrowed(const Slope& slope, const std::string& architecture,
 class Suggester {
  public:
   Suggester(const SlopesResult& slopes, const Selection& selection, SuggestResult* out)
-      : slopes_(slopes), costs_(CostsOfSizes(selection)), out_(out) {}
+      : slopes_(slopes), costs_(TrainingFlopsOfSizes(selection)), out_(out) {}
 
   common::Status Run(const records::Table& table) {
     for (const ArchitectureSlopes& a : slopes_.architectures) {
@@ -298,16 +263,6 @@ common::Status CheckSuggestRequest(const SuggestRequest& request) {
   return common::Ok();
 }
 
-common::Status CheckWanted(const std::vector<std::string>& wanted, const Selection& selection) {
-  for (const std::string& name : wanted) {
-    if (std::ranges::count(selection.architectures, name) > 0) continue;
-    const std::string near = common::NearestName(name, selection.architectures);
-    return common::NotFound("suggest: no finished cell has the architecture '" + name + "'" +
-                            (near.empty() ? "" : " (did you mean '" + near + "'?)"));
-  }
-  return common::Ok();
-}
-
 }  // namespace
 
 std::optional<double> ExpectedHalfWidth(std::span<const double> terms, std::span<const int> seeds, double confidence,
@@ -337,7 +292,7 @@ common::Result<SuggestResult> Suggest(const records::Table& table, const Suggest
   ALLO_ASSIGN_OR_RETURN(const SlopesResult slopes, Slopes(table, of_slopes));
   ALLO_ASSIGN_OR_RETURN(const records::Table cells, FilteredCells(table, of_slopes.filter, of_slopes.exclude));
   ALLO_ASSIGN_OR_RETURN(const Selection selection, SelectCells(cells, of_slopes.tasks));
-  ALLO_RETURN_IF_ERROR(CheckWanted(wanted.architectures, selection));
+  ALLO_RETURN_IF_ERROR(CheckArchitectures(wanted.architectures, selection));
   ALLO_RETURN_IF_ERROR(Suggester(slopes, selection, &result).Run(table));
   result.downstream = slopes.downstream;
   result.left_out = LeftOutOfAxes(slopes.left_out, wanted.axes);

@@ -2,18 +2,10 @@
 
 #include <iostream>
 
+#include "cli/analysis_options.h"
 #include "cli/tables.h"
 
 namespace allometry::cli {
-namespace {
-
-// The analysis' own JSON where it parses, else what the table holds.
-common::Json JsonOf(const std::string& text, const common::Table& table) {
-  const auto json = common::ParseJson(text, "analysis");
-  return json && json->is_object() ? *json : common::TableToJson(table);
-}
-
-}  // namespace
 
 common::Result<v1::SlopesResponse> AskSlopes(Client& client, const v1::SlopesRequest& request) {
   return client.Call(client.analysis(), &v1::AnalysisService::Stub::Slopes, request);
@@ -24,15 +16,11 @@ common::Result<v1::ParetoResponse> AskPareto(Client& client, const v1::ParetoReq
 }
 
 void PrintSlopes(const v1::SlopesResponse& slopes, const OutputOptions& output) {
-  const common::OutputFormat format = FormatOf(output);
-  const bool tidy = format == common::OutputFormat::kCsv || format == common::OutputFormat::kJson;
-  const common::Table table = SlopesTable(slopes, tidy);
-  Print(table, JsonOf(slopes.json(), table), output);
+  PrintAnswer({SlopesTable(slopes, IsTidy(output)), ComparisonsTable(slopes)}, slopes.json(), output);
 }
 
 void PrintPareto(const v1::ParetoRequest& request, const v1::ParetoResponse& pareto, const OutputOptions& output) {
-  const common::Table table = ParetoTable(pareto, request.cost(), request.quality());
-  Print(table, JsonOf(pareto.json(), table), output);
+  PrintAnswer({ParetoTable(pareto, request), RegionsTable(pareto)}, pareto.json(), output);
 }
 
 void PrintStudy(Client& client, const std::string& sweep) {

@@ -1,8 +1,10 @@
 #include "cli/tables.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <set>
 
 #include "cli/names.h"
 #include "cli/output.h"
@@ -41,13 +43,21 @@ std::string Flags(const v1::Slope& slope) {
 }
 
 // "0.541 ±0.032"; with "L" behind it when only the line interval is known.
-std::string SlopeText(const v1::Slope& slope) {
-  if (!slope.known()) return "-";
-  const bool seed = slope.seed_interval().known();
-  const v1::Interval& interval = seed ? slope.seed_interval() : slope.line_interval();
-  std::string text = Fixed(slope.alpha());
-  if (interval.known()) text += " ±" + Fixed((interval.high() - interval.low()) / 2) + (seed ? "" : " L");
+std::string WithInterval(double value, const v1::Interval& seed, const v1::Interval& line) {
+  const v1::Interval& interval = seed.known() ? seed : line;
+  std::string text = Fixed(value);
+  if (interval.known()) text += " ±" + Fixed((interval.high() - interval.low()) / 2) + (seed.known() ? "" : " L");
   return text;
+}
+
+std::string SlopeText(const v1::Slope& slope) {
+  return slope.known() ? WithInterval(slope.alpha(), slope.seed_interval(), slope.line_interval()) : "-";
+}
+
+// "forward FLOPs", "non embedding parameters".
+std::string Spoken(std::string convention, const char* what) {
+  std::ranges::replace(convention, '_', ' ');
+  return convention + " " + what;
 }
 
 const v1::Slope* Find(const v1::ArchitectureSlopes& slopes, const Wanted& wanted) {
@@ -77,8 +87,10 @@ Table CompactSlopes(const v1::SlopesResponse& response) {
     }
     table.rows.push_back(std::move(row));
   }
-  table.notes.push_back("a(X,Y): slope of Y against X; F forward FLOPs, P parameters, U -validation loss, " +
-                        DownstreamText(response.downstream()) + "; ± seed interval (L: line interval)");
+  table.notes.push_back(
+      "a(X,Y): slope of Y against X" + std::string(response.transform() == "loglog" ? ", both as logarithms" : "") +
+      "; F " + Spoken(response.flops(), "FLOPs") + ", P " + Spoken(response.parameters(), "parameters") +
+      ", U -validation loss, " + DownstreamText(response.downstream()) + "; ± seed interval (L: line interval)");
   if (!response.downstream().note().empty()) table.notes.push_back(response.downstream().note());
   for (const auto& [note, architectures] : notes) table.notes.push_back(note + " (" + architectures.substr(1) + ")");
   AddLeftOut(response.left_out(), &table);
@@ -242,7 +254,53 @@ Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy) {
   return tidy ? TidySlopes(slopes) : CompactSlopes(slopes);
 }
 
-Table ParetoTable(const v1::ParetoResponse& pareto, const std::string& cost, const std::string& quality) {
+Table ComparisonsTable(const v1::SlopesResponse& slopes) {
+  Table table;
+  table.name = "comparisons";
+  table.columns = {{"axes", "", "", ColumnKind::kText},           {"first", "", "", ColumnKind::kText},
+                   {"second", "", "", ColumnKind::kText},         {"difference", "", "", ColumnKind::kText},
+                   {"p", "p (Holm)", "", ColumnKind::kNumber, 3}, {"verdict", "", "", ColumnKind::kText}};
+  std::set<std::string> reasons;
+  for (const v1::SlopeComparison& c : slopes.comparisons()) {
+    const auto wanted = std::ranges::find_if(
+        kSlopes, [&](const Wanted& one) { return std::string(one.x) == c.x() && std::string(one.y) == c.y(); });
+    if (wanted == std::end(kSlopes)) continue;
+    table.rows.push_back({wanted->title, c.first(), c.second(),
+                          c.has_difference()
+                              ? TableValue(WithInterval(c.difference(), c.seed_interval(), c.line_interval()))
+                              : TableValue(),
+                          c.has_p_seeds() ? TableValue(c.p_seeds()) : TableValue(), c.verdict()});
+    if (!c.reason().empty()) reasons.insert("no verdict: " + c.reason());
+  }
+  table.notes.assign(reasons.begin(), reasons.end());
+  return table;
+}
+
+Table RegionsTable(const v1::ParetoResponse& pareto) {
+  Table table;
+  table.name = "regions";
+  table.columns = {{"low", "cost from", "", ColumnKind::kQuantity},
+                   {"high", "to", "", ColumnKind::kQuantity},
+                   {"cells", "cells", "", ColumnKind::kInteger},
+                   {"best", "best", "", ColumnKind::kText},
+                   {"probability", "prob.", "", ColumnKind::kNumber, 2},
+                   {"second", "second", "", ColumnKind::kText},
+                   {"second_probability", "prob.", "", ColumnKind::kNumber, 2}};
+  const auto name = [](const v1::ParetoRegion& region, int i) {
+    return i < region.best_size() ? TableValue(region.best(i).architecture()) : TableValue();
+  };
+  const auto probability = [](const v1::ParetoRegion& region, int i) {
+    return i < region.best_size() ? TableValue(region.best(i).probability()) : TableValue();
+  };
+  for (const v1::ParetoRegion& region : pareto.regions())
+    if (region.best_size() > 0)
+      table.rows.push_back({region.low(), region.high(), int64_t{region.cells()}, name(region, 0),
+                            probability(region, 0), name(region, 1), probability(region, 1)});
+  return table;
+}
+
+Table ParetoTable(const v1::ParetoResponse& pareto, const v1::ParetoRequest& request) {
+  const std::string &cost = request.cost(), &quality = request.quality();
   Table table;
   table.name = "points";
   table.columns = {{"cell", "cell", "", ColumnKind::kText},

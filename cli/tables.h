@@ -19,10 +19,14 @@ common::Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts);
 
 // For people: a row per architecture, a column per slope, "0.541 ±0.032". Otherwise (`tidy`) a row per slope.
 common::Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy);
+// A row a comparison, first minus second; no rows when none was asked for.
+common::Table ComparisonsTable(const v1::SlopesResponse& slopes);
 // What D is: "D mean score", "D mean of glue, superglue, squad".
 std::string DownstreamText(const v1::Downstream& downstream);
 // "2 cells left out: downstream: no score of glue_rte".
 std::vector<std::string> LeftOutNotes(const google::protobuf::RepeatedPtrField<v1::LeftOut>& left_out);
-common::Table ParetoTable(const v1::ParetoResponse& pareto, const std::string& cost, const std::string& quality);
+// A row a region of the (first) cost: which architecture is best there.
+common::Table RegionsTable(const v1::ParetoResponse& pareto);
+common::Table ParetoTable(const v1::ParetoResponse& pareto, const v1::ParetoRequest& request);
 
 }  // namespace allometry::cli

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
@@ -5,7 +6,7 @@
 #include "cli/export_rows.h"
 #include "cli/output.h"
 #include "cli/verb.h"
-#include "common/files.h"
+#include "common/atomic_file.h"
 
 namespace allometry::cli {
 namespace {
@@ -13,23 +14,58 @@ namespace {
 struct Options {
   std::string sweep;
   std::string what = "cells";
-  std::string file;
+  std::string file, database;
   ConnectOptions connect;
   OutputOptions output{.format = "csv"};
 };
 
-int Export(const Options& options) {
-  ALLO_ASSIGN_OR_FAIL(const auto client, Client::Open(options.connect));
-  ALLO_ASSIGN_OR_FAIL(const auto rows, ReadExport(*client, options.sweep, options.what));
+// Text that is made where the rows are, and never held whole.
+bool IsStreamed(const Options& options) {
+  return options.output.format == "jsonl" || (options.output.format == "csv" && options.what == "metrics");
+}
+
+common::Status WriteTo(std::ostream& out, const std::string& text) {
+  out.write(text.data(), static_cast<std::streamsize>(text.size()));
+  return out ? common::Ok() : common::Status(common::Unavailable("standard output cannot be written to"));
+}
+
+common::Status Stream(const Options& options, const ExportSource& source) {
+  if (options.file.empty())
+    return StreamExport(source, options.output.format,
+                        [](const std::string& text) { return WriteTo(std::cout, text); });
+  ALLO_ASSIGN_OR_RETURN(auto file, common::AtomicFile::Create(options.file));
+  int64_t lines = options.output.format == "csv" ? -1 : 0;  // without the header
+  ALLO_RETURN_IF_ERROR(StreamExport(source, options.output.format, [&](const std::string& text) {
+    lines += std::ranges::count(text, '\n');
+    return file.Append(text);
+  }));
+  ALLO_RETURN_IF_ERROR(file.Commit());
+  std::cerr << options.file << ": " << lines << " rows\n";
+  return common::Ok();
+}
+
+common::Status WriteTable(const Options& options, const ExportSource& source) {
+  ALLO_ASSIGN_OR_RETURN(const auto rows, ReadExport(source));
   const common::Table table = RowsTable(rows, options.what);
   if (options.file.empty()) {
     Print(table, options.output);
-    return kExitOk;
+    return common::Ok();
   }
-  const auto written = common::WriteFileAtomically(options.file, common::Render(table, FormatOf(options.output), 0));
-  if (!written) return Fail(written.error());
+  ALLO_ASSIGN_OR_RETURN(auto file, common::AtomicFile::Create(options.file));
+  ALLO_RETURN_IF_ERROR(file.Append(common::Render(table, FormatOf(options.output), 0)));
+  ALLO_RETURN_IF_ERROR(file.Commit());
   std::cerr << options.file << ": " << rows.size() << " rows\n";
-  return kExitOk;
+  return common::Ok();
+}
+
+int Export(const Options& options) {
+  std::unique_ptr<Client> client;
+  if (options.database.empty()) {
+    ALLO_ASSIGN_OR_FAIL(client, Client::Open(options.connect));
+  }
+  const ExportSource source{client.get(), options.database, options.sweep, options.what};
+  const common::Status done = IsStreamed(options) ? Stream(options, source) : WriteTable(options, source);
+  return done ? kExitOk : Fail(done.error());
 }
 
 void Declare(CLI::App& program) {
@@ -40,8 +76,11 @@ void Declare(CLI::App& program) {
       ->check(CLI::IsMember({"cells", "scores", "metrics"}))
       ->capture_default_str();
   verb->add_option("-o,--output", options->file, "File to write (default: standard output)");
+  verb->add_option("--format", options->output.format, "How to print; jsonl: one JSON object a line")
+      ->check(CLI::IsMember({"table", "csv", "json", "jsonl", "markdown"}))
+      ->capture_default_str();
+  verb->add_option("--db", options->database, "Database file to read instead of asking a coordinator");
   AddConnectOptions(verb, &options->connect);
-  AddOutputOptions(verb, &options->output);
   OnRun(verb, [options] { return Export(*options); });
 }
 

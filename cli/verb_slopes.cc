@@ -1,71 +1,36 @@
 #include <memory>
 
-#include "cli/client.h"
-#include "cli/output.h"
+#include "cli/analysis_options.h"
 #include "cli/study.h"
 #include "cli/verb.h"
-#include "coordinator/rpc/analysis_service.h"
 
 namespace allometry::cli {
 namespace {
 
 struct Options {
-  std::vector<std::string> sweeps, tasks, exclude;
-  std::string transform, flops, parameters, baseline, filter;
-  double confidence = 0.95;
-  std::string database;
-  ConnectOptions connect;
-  OutputOptions output;
+  CellOptions cells;
+  ConventionOptions conventions;
+  std::string baseline;
+  bool per_task = false;
 };
 
-v1::SlopesRequest RequestOf(const Options& options) {
-  v1::SlopesRequest request;
-  for (const std::string& sweep : options.sweeps) request.add_sweeps(sweep);
-  for (const std::string& task : options.tasks) request.add_tasks(task);
-  for (const std::string& cell : options.exclude) request.add_exclude(cell);
-  request.set_transform(options.transform);
-  request.set_flops(options.flops);
-  request.set_parameters(options.parameters);
-  request.set_baseline(options.baseline);
-  request.set_filter(options.filter);
-  request.set_confidence(options.confidence);
-  return request;
-}
-
-common::Result<v1::SlopesResponse> Answer(const Options& options, const v1::SlopesRequest& request) {
-  if (!options.database.empty()) return coordinator::ComputeSlopes(options.database, request);
-  ALLO_ASSIGN_OR_RETURN(const auto client, Client::Open(options.connect));
-  return AskSlopes(*client, request);
-}
-
 int Slopes(const Options& options) {
-  if (options.sweeps.empty() && options.database.empty())
-    return Fail(common::InvalidArgument("name at least one sweep"));
-  ALLO_ASSIGN_OR_FAIL(const v1::SlopesResponse slopes, Answer(options, RequestOf(options)));
-  PrintSlopes(slopes, options.output);
+  v1::SlopesRequest request = SlopesRequestOf(options.cells, options.conventions);
+  request.set_baseline(options.baseline);
+  request.set_per_task(options.per_task);
+  ALLO_ASSIGN_OR_FAIL(const v1::SlopesResponse slopes,
+                      Ask(options.cells, request, &coordinator::Analyst::Slopes, &v1::AnalysisService::Stub::Slopes));
+  PrintSlopes(slopes, options.cells.output);
   return kExitOk;
 }
 
 void Declare(CLI::App& program) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = program.add_subcommand("slopes", "Fit the slopes that say how each architecture scales");
-  verb->add_option("sweeps", options->sweeps, "Sweeps whose cells to take together; with --db, none means all");
-  verb->add_option("--transform", options->transform, "How axes are transformed (default: semilog)")
-      ->check(CLI::IsMember({"semilog", "loglog"}));
-  verb->add_option("--flops", options->flops, "Which FLOPs (default: forward)")
-      ->check(CLI::IsMember({"forward", "forward_without_head", "mtf", "six_nd", "training"}));
-  verb->add_option("--parameters", options->parameters, "Which parameters (default: total)")
-      ->check(CLI::IsMember({"total", "non_embedding", "active"}));
-  verb->add_option("--confidence", options->confidence, "Of the intervals")->capture_default_str();
+  AddConventionOptions(verb, &options->conventions);
   verb->add_option("--baseline", options->baseline, "Differences to this architecture; '*': all pairs");
-  verb->add_option("--tasks", options->tasks,
-                   "What D averages: tasks, glue, superglue, squad, tasks (default: whole benchmarks, else all tasks)")
-      ->delimiter(',');
-  verb->add_option("--filter", options->filter, "As for allo list");
-  verb->add_option("--exclude", options->exclude, "Cells to leave out")->delimiter(',');
-  verb->add_option("--db", options->database, "Database file to read instead of asking a coordinator");
-  AddConnectOptions(verb, &options->connect);
-  AddOutputOptions(verb, &options->output);
+  verb->add_flag("--per-task", options->per_task, "Also the slopes of every task by itself");
+  AddCellOptions(verb, &options->cells);
   OnRun(verb, [options] { return Slopes(*options); });
 }
 

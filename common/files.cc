@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/atomic_file.h"
+
 namespace allometry::common {
 namespace {
 
@@ -68,23 +70,40 @@ Status SyncDirectory(const std::filesystem::path& path) {
   return status;
 }
 
-Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content, unsigned mode) {
-  const std::string temporary = path.string() + ".tmp" + std::to_string(::getpid());
-  int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+Result<AtomicFile> AtomicFile::Create(const std::filesystem::path& path, unsigned mode) {
+  std::string temporary = path.string() + ".tmp" + std::to_string(::getpid());
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (fd < 0) return FileError("create", temporary);
-  if (!WriteAll(fd, content) || ::fsync(fd) != 0) {
-    Error error = FileError("write", temporary);
-    ::close(fd);
-    ::unlink(temporary.c_str());
-    return error;
-  }
-  ::close(fd);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    Error error = FileError("rename to", path);
-    ::unlink(temporary.c_str());
-    return error;
-  }
-  return SyncDirectory(path.parent_path());
+  return AtomicFile(path, std::move(temporary), fd);
+}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)), temporary_(std::move(other.temporary_)), fd_(other.fd_) {
+  other.fd_ = -1;
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+Status AtomicFile::Append(std::string_view bytes) {
+  return WriteAll(fd_, bytes) ? Ok() : Status(FileError("write", temporary_));
+}
+
+Status AtomicFile::Commit() {
+  if (::fsync(fd_) != 0) return FileError("write", temporary_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return FileError("rename to", path_);
+  ::close(fd_);
+  fd_ = -1;
+  return SyncDirectory(path_.parent_path());
+}
+
+Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content, unsigned mode) {
+  ALLO_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path, mode));
+  ALLO_RETURN_IF_ERROR(file.Append(content));
+  return file.Commit();
 }
 
 Status MakeDirectories(const std::filesystem::path& path) {

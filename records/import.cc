@@ -292,6 +292,7 @@ class Importer {
       }
     }
     AddScores(scores, &record);
+    AddTokens(&record);
     AddSixNd(&record);
     return record;
   }
@@ -316,28 +317,56 @@ class Importer {
     computed_six_nd_ = true;
   }
 
+  // FLOPs that were said to be 6 N D tell D.
+  void AddTokens(Record* record) {
+    const std::optional<double> flops = MetricOf(*record, "six_nd"), total = MetricOf(*record, "parameters"),
+                                non_embedding = MetricOf(*record, "non_embedding_parameters");
+    const std::optional<double> n = non_embedding ? non_embedding : total;
+    if (!flops || !n || !(*n > 0) || record->metrics.contains("tokens")) return;
+    record->metrics["tokens"] = *flops / (6 * *n);
+    computed_tokens_ = true;
+  }
+
   static std::optional<double> MetricOf(const Record& record, const char* name) {
     const auto found = record.metrics.find(name);
     return found == record.metrics.end() ? std::nullopt : std::optional(found->second);
   }
 
-  // Three digits, or all of them if that makes two sizes one.
+  // Three digits, or all of them where that would make two values one.
+  class ShortNames {
+   public:
+    void Add(const std::optional<double>& value) {
+      if (value) values_[common::FormatQuantity(*value)].insert(*value);
+    }
+    std::string Of(double value) const {
+      const std::string name = common::FormatQuantity(value);
+      return values_.at(name).size() > 1 ? common::ShortestDouble(value) : name;
+    }
+
+   private:
+    std::map<std::string, std::set<double>> values_;
+  };
+
+  // Without a size it is N; the same model trained longer is told apart by its tokens, or by its FLOPs.
   void NameSizes() {
     if (Has("size")) return;
-    std::map<std::string, std::set<double>> by_name;
+    ShortNames sizes, tokens, flops;
     for (const Record& record : out_.table) {
-      if (const auto n = MetricOf(record, "parameters")) by_name[common::FormatQuantity(*n)].insert(*n);
+      sizes.Add(MetricOf(record, "parameters"));
+      tokens.Add(MetricOf(record, "tokens"));
+      flops.Add(MetricOf(record, "training_flops"));
     }
     for (Record& record : out_.table) {
-      const std::optional<double> n = MetricOf(record, "parameters"), d = MetricOf(record, "tokens");
-      if (n) {
-        const std::string name = common::FormatQuantity(*n);
-        record.size = by_name[name].size() > 1 ? common::ShortestDouble(*n) : name;
-      }
-      if (d && !Has("shape")) record.shape = common::ShortestDouble(*d) + " tokens";
+      if (const auto n = MetricOf(record, "parameters")) record.size = sizes.Of(*n);
+      if (Has("shape")) continue;
+      if (const auto d = MetricOf(record, "tokens"))
+        record.shape = tokens.Of(*d) + " tokens";
+      else if (const auto c = MetricOf(record, "training_flops"))
+        record.shape = flops.Of(*c) + " FLOPs";
     }
     out_.notes.push_back(
-        "no column says the size: it is the number of parameters, with the tokens where they are known");
+        "no column says the size: it is the number of parameters, with the tokens (or training FLOPs) where they are "
+        "known");
   }
 
   using CellKey = std::tuple<std::string, std::string, std::string>;  // architecture, size, shape
@@ -392,6 +421,9 @@ class Importer {
                            std::to_string(out_.table.size()) + " values are missing, the first at line " +
                            std::to_string(missing.second));
     if (computed_six_nd_) out_.notes.push_back("six_nd was computed from non_embedding_parameters and tokens");
+    if (computed_tokens_)
+      out_.notes.push_back(
+          "tokens were computed as six_nd / (6 N), N the non-embedding parameters, or all without them");
     if (!Has("validation_loss")) out_.notes.push_back("no column says the loss: map it (loss=COLUMN) to have U");
   }
 
@@ -400,7 +432,7 @@ class Importer {
   const std::string& where_;
   std::map<std::string, std::string> columns_;          // by field
   std::map<std::string, std::pair<int, int>> missing_;  // by column: how many, first line
-  bool computed_six_nd_ = false;
+  bool computed_six_nd_ = false, computed_tokens_ = false;
   Import out_;
 };
 

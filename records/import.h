@@ -38,10 +38,11 @@ struct Import {
 // - An empty field, NA, N/A, null, none and nan are missing values: the record lacks that number. Rows without an
 //   architecture are an error.
 // - Without `state` a row is done. Without `size` it is the parameters in three digits ("412M"; further digits where
-//   sizes would become equal), and where tokens are known they are the shape, since the same model trained longer is
-//   not a second seed. Without `seed` rows of one architecture, size and shape count as seeds, from 1 in the order of
-//   the file. Without `sweep` it is "imported".
-// - six_nd is computed where tokens and non_embedding_parameters are known and it is not.
+//   sizes would become equal), and tokens where known, else training FLOPs, are the shape, since the same model trained
+//   longer is not a second seed. Without `seed` rows of one architecture, size and shape count as seeds, from 1 in the
+//   order of the file. Without `sweep` it is "imported".
+// - six_nd is computed where tokens and non_embedding_parameters are known and it is not; tokens are where six_nd and
+//   parameters are known, since who maps FLOPs to six_nd says that they are 6 N D.
 // kInvalidArgument, with file, line, column and what to do: no header or no rows; two columns of one name that is used;
 // a mapped column that is not there (with the nearest); a row with more or fewer fields than the header; text where a
 // number belongs; no architecture; a cell that repeats another's architecture, size, shape and seed, or is equal to it

@@ -10,6 +10,7 @@
 #include "common/ids.h"
 #include "common/json.h"
 #include "common/table.h"
+#include "records/packed_table.h"
 #include "records/scores.h"
 #include "sql/migrations.h"
 
@@ -22,6 +23,7 @@ using common::Status;
 namespace fs = std::filesystem;
 
 constexpr int kBusyTimeoutMs = 5000;
+constexpr int64_t kImportedSince = 5;   // schema
 constexpr int64_t kCellsPerPage = 500;  // a few milliseconds
 
 struct CloseDatabase {
@@ -138,8 +140,10 @@ Result<Handle> Open(const fs::path& path) {
   return handle;
 }
 
+// A sweep, or a table that was imported under a name.
 struct SweepRow {
   int64_t id = 0;
+  bool imported = false;
   std::string name;
   std::map<std::string, std::string> tags;
 };
@@ -152,12 +156,33 @@ Result<std::vector<SweepRow>> AllSweeps(sqlite3* handle) {
   for (;;) {
     ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
     if (!row) return sweeps;
-    sweeps.push_back({rows.Int(0), rows.Text(1), rows.JsonAt(2).get<std::map<std::string, std::string>>()});
+    sweeps.push_back({rows.Int(0), false, rows.Text(1), rows.JsonAt(2).get<std::map<std::string, std::string>>()});
   }
+}
+
+// None of a database that is older than imports.
+Status AddImported(sqlite3* handle, std::vector<SweepRow>* sweeps) {
+  ALLO_ASSIGN_OR_RETURN(const int64_t version, UserVersion(handle));
+  if (version < kImportedSince) return common::Ok();
+  ALLO_ASSIGN_OR_RETURN(Statement rows, Statement::Prepare(handle, "SELECT name FROM imported ORDER BY name"));
+  for (;;) {
+    ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
+    if (!row) return common::Ok();
+    sweeps->push_back({0, true, rows.Text(0), {}});
+  }
+}
+
+Result<Table> LoadImported(sqlite3* handle, const std::string& name) {
+  ALLO_ASSIGN_OR_RETURN(Statement rows, Statement::Prepare(handle, "SELECT data, bytes FROM imported WHERE name = ?1"));
+  rows.Bind(1, name);
+  ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
+  if (!row) return common::NotFound("there is no import '" + name + "'");
+  return UnpackTable(rows.Text(0), rows.Int(1));
 }
 
 Result<std::vector<SweepRow>> WantedSweeps(sqlite3* handle, const std::vector<std::string>& names) {
   ALLO_ASSIGN_OR_RETURN(std::vector<SweepRow> sweeps, AllSweeps(handle));
+  ALLO_RETURN_IF_ERROR(AddImported(handle, &sweeps));
   if (names.empty()) return sweeps;
   std::vector<SweepRow> wanted;
   for (const std::string& name : names) {
@@ -315,12 +340,29 @@ Result<Table> LoadSqlite(const fs::path& database, const std::vector<std::string
   ALLO_ASSIGN_OR_RETURN(Loader loader, Loader::Prepare(handle.get()));
   Table table;
   try {
-    for (const SweepRow& sweep : wanted) ALLO_RETURN_IF_ERROR(loader.LoadSweep(sweep, &table));
+    for (const SweepRow& sweep : wanted) {
+      if (!sweep.imported) {
+        ALLO_RETURN_IF_ERROR(loader.LoadSweep(sweep, &table));
+        continue;
+      }
+      ALLO_ASSIGN_OR_RETURN(Table imported, LoadImported(handle.get(), sweep.name));
+      std::ranges::move(imported, std::back_inserter(table));
+    }
   } catch (const Json::exception& error) {
     return common::DataLoss("'" + database.string() +
                             "' holds text that is not the JSON it should be: " + error.what());
   }
   return table;
+}
+
+Result<std::string> LoadSweepSpec(const fs::path& database, const std::string& sweep) {
+  ALLO_ASSIGN_OR_RETURN(Handle handle, Open(database));
+  ALLO_ASSIGN_OR_RETURN(Statement rows,
+                        Statement::Prepare(handle.get(), "SELECT spec_json FROM sweeps WHERE name = ?1"));
+  rows.Bind(1, sweep);
+  ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
+  if (!row) return common::NotFound("'" + sweep + "' has no sweep file: it was imported, or does not exist");
+  return rows.Text(0);
 }
 
 }  // namespace allometry::records

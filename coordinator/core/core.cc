@@ -118,6 +118,19 @@ void Core::Retry(v1::RetryRequest request, Reply<v1::RetryResponse> reply) {
   EnqueueCall(std::move(reply), [this, request = std::move(request)](Batch& b) { return ApplyRetry(b, request); });
 }
 
+void Core::Import(store::ImportedRow row, bool replace, Reply<int64_t> reply) {
+  EnqueueCall(std::move(reply),
+              [this, row = std::move(row), replace](Batch& b) { return ApplyImport(b, row, replace); });
+}
+
+void Core::RemoveImport(std::string name, Reply<int64_t> reply) {
+  EnqueueCall(std::move(reply), [this, name = std::move(name)](Batch&) -> Result<int64_t> {
+    if (!store_->HasImported(name)) return common::NotFound("there is no import '" + name + "'");
+    store_->DropImported(name);
+    return 0;
+  });
+}
+
 void Core::Pause(v1::PauseRequest request, Reply<v1::Sweep> reply) {
   ChangeState(std::move(reply), [this, request = std::move(request)](Batch& b) {
     return ApplyPause(b, request.sweep(), true, request.kill_running());

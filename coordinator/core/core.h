@@ -78,8 +78,15 @@ class Core {
   void Resume(v1::ResumeRequest request, Reply<v1::Sweep> reply);
   void DrainWorker(v1::DrainWorkerRequest request, Reply<v1::DrainWorkerResponse> reply);
 
+  // A table under a name that no sweep has; with `replace` an import of that name may be there. kAlreadyExists else.
+  // The reply is the number of runs.
+  void Import(store::ImportedRow row, bool replace, Reply<int64_t> reply);
+  // kNotFound: no import has that name. The reply is 0.
+  void RemoveImport(std::string name, Reply<int64_t> reply);
+
   // A second registration under the uuid of the first gives the same id. A new process on the same host takes the
-  // place of one with its work directory, or with its name if that one is not connected: the old one's leases end at once.
+  // place of one with its work directory, or with its name if that one is not connected: the old one's leases end at
+  // once.
   void Register(v1::RegisterRequest request, Reply<v1::RegisterResponse> reply);
   // The reply is the answer to this message; orders in between come through the outbox, in the same numbering. After an
   // error the owner closes the stream, and the worker sends again what was not acknowledged.
@@ -172,6 +179,7 @@ class Core {
   int64_t AddRun(Batch& batch, Submission& submission, const Cell& cell);
   void CompleteSubmission(Batch& batch, std::shared_ptr<Submission> submission);
   common::Result<v1::CancelResponse> ApplyCancel(Batch& batch, const v1::CancelRequest& request);
+  common::Result<int64_t> ApplyImport(Batch& batch, const store::ImportedRow& row, bool replace);
   common::Result<v1::RetryResponse> ApplyRetry(Batch& batch, const v1::RetryRequest& request);
   common::Result<int64_t> ApplyPause(Batch& batch, const std::string& sweep, bool paused, bool kill_running);
   common::Result<std::vector<int64_t>> RunsOfCells(int64_t sweep_id, const std::string& sweep,

@@ -80,6 +80,8 @@ void Core::ApplySubmit(Batch& batch, const v1::SubmitRequest& request, std::shar
   for (const auto& other : submissions_)
     if (other->row.name == spec.name())
       return reply(common::Unavailable("sweep '" + spec.name() + "' is being submitted now: try again in a moment"));
+  if (store_->HasImported(spec.name()))
+    return reply(common::AlreadyExists("an imported table is called '" + spec.name() + "': choose another name"));
   const std::string content_hash = ContentHash(spec, submission->cells);
   submission->row = RowOf(request, content_hash, batch.unix_ms);
   const auto existing = sweep_ids_.find(spec.name());
@@ -260,6 +262,18 @@ Result<std::vector<int64_t>> Core::RunsOfCells(int64_t sweep_id, const std::stri
     runs.push_back(cell->run_id);
   }
   return runs;
+}
+
+Result<int64_t> Core::ApplyImport(Batch& batch, const store::ImportedRow& row, bool replace) {
+  const bool being_submitted =
+      std::ranges::any_of(submissions_, [&](const auto& one) { return one->row.name == row.name; });
+  if (sweep_ids_.contains(row.name) || being_submitted)
+    return common::AlreadyExists("a sweep is called '" + row.name + "': choose another name");
+  if (!replace && store_->HasImported(row.name))
+    return common::AlreadyExists("there is an import '" + row.name +
+                                 "': choose another name, or replace it with --replace");
+  store_->PutImported(row, batch.unix_ms);
+  return row.runs;
 }
 
 Result<v1::CancelResponse> Core::ApplyCancel(Batch& batch, const v1::CancelRequest& request) {

@@ -184,12 +184,6 @@ class FieldChecker {
   std::vector<SpecProblem>* problems_;
 };
 
-bool IsName(const std::string& text) {
-  return !text.empty() && text.size() <= 64 && text[0] != '-' && text[0] != '.' &&
-         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
-             std::string::npos;
-}
-
 std::string At(const char* field, int index) { return std::string(field) + "[" + std::to_string(index) + "]"; }
 
 // The checks that see more than one field.
@@ -455,7 +449,23 @@ class SpecChecker {
     for (const GridShape& shape : *shapes)
       if (!names.insert(shape.name).second)
         Add(At("sizes", shape.size_index), "two cells would be called '" + shape.name + "': rename a size");
+    CheckOnly(*shapes);
     if (IsBuiltin(spec_)) CheckShapes(*shapes);
+  }
+
+  void CheckOnly(const std::vector<GridShape>& shapes) {
+    if (spec_.only().empty()) return;
+    std::vector<std::string> names;
+    for (const v1::ArchitectureSpec& architecture : spec_.architectures())
+      for (const GridShape& shape : shapes)
+        for (const uint64_t seed : SeedsOf(spec_)) names.push_back(CellName(architecture, shape, seed));
+    const std::set<std::string> known(names.begin(), names.end());
+    for (int i = 0; i < spec_.only_size(); ++i) {
+      if (known.contains(spec_.only(i))) continue;
+      const std::string near = common::NearestName(spec_.only(i), names);
+      Add(At("only", i), "only has '" + spec_.only(i) + "', which is no pretraining cell of the grid" +
+                             (near.empty() ? "" : "; did you mean '" + near + "'?"));
+    }
   }
 
   void CheckShapes(const std::vector<GridShape>& shapes) {
@@ -489,6 +499,12 @@ class SpecChecker {
 };
 
 }  // namespace
+
+bool IsName(const std::string& text) {
+  return !text.empty() && text.size() <= 64 && text[0] != '-' && text[0] != '.' &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+             std::string::npos;
+}
 
 std::vector<SpecProblem> CheckFields(const v1::SweepSpec& spec) {
   std::vector<SpecProblem> problems;

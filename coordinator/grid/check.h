@@ -13,6 +13,9 @@ struct SpecProblem {
   std::string message;
 };
 
+// Up to 64 letters, digits, '.', '_' and '-', starting with a letter, a digit or '_': what sweeps are called.
+bool IsName(const std::string& text);
+
 // Every single value: allowed words and ranges. A field that is not given is no mistake here.
 std::vector<SpecProblem> CheckFields(const v1::SweepSpec& spec);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "coordinator/grid/check.h"
 #include "coordinator/grid/identity.h"
@@ -59,6 +60,7 @@ class Expander {
       : spec_(spec),
         manifest_(manifest),
         tags_(spec.tags().begin(), spec.tags().end()),
+        only_(spec.only().begin(), spec.only().end()),
         finetunings_(FinetuningsOf(spec)) {}
 
   common::Result<std::vector<Cell>> Expand() {
@@ -119,7 +121,8 @@ class Expander {
     const v1::Costs pretraining = PretrainingCosts(model, shape);
     const v1::Costs finetuning = spec_.has_finetuning() ? FinetuningCosts(model, shape) : v1::Costs();
     for (uint64_t seed : SeedsOf(spec_)) {
-      const std::string name = LabelOf(architecture) + "-" + shape.name + "-s" + std::to_string(seed);
+      const std::string name = CellName(architecture, shape, seed);
+      if (!only_.empty() && !only_.contains(name)) continue;
       const auto place = [&](Cell cell, const std::string& cell_name, const v1::Costs& costs) {
         cell.name = cell_name;
         cell.architecture = LabelOf(architecture);
@@ -226,6 +229,7 @@ class Expander {
   const v1::SweepSpec& spec_;
   const std::vector<v1::ManifestFile>& manifest_;
   const std::map<std::string, std::string> tags_;
+  const std::set<std::string> only_;  // cells to run; empty: all
   std::vector<Finetuning> finetunings_;
   std::string text_;  // identity of the run that prepares the text
   std::vector<Cell> cells_;

@@ -168,6 +168,10 @@ std::string LabelOf(const v1::ArchitectureSpec& architecture) {
   return architecture.label().empty() ? architecture.name() : architecture.label();
 }
 
+std::string CellName(const v1::ArchitectureSpec& architecture, const GridShape& shape, uint64_t seed) {
+  return LabelOf(architecture) + "-" + shape.name + "-s" + std::to_string(seed);
+}
+
 std::vector<uint64_t> SeedsOf(const v1::SweepSpec& spec) {
   if (spec.seeds().empty()) return {0};
   return {spec.seeds().begin(), spec.seeds().end()};

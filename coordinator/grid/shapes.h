@@ -35,6 +35,8 @@ std::string PartNameOf(const v1::DataPartSpec& part);
 // Of a built data set only what the sweep itself says: whoever reads the folder completes the sweep.
 int64_t VocabularyOf(const v1::SweepSpec& spec);
 std::string LabelOf(const v1::ArchitectureSpec& architecture);
+// "<label>-<size>-s<seed>", of a pretraining cell.
+std::string CellName(const v1::ArchitectureSpec& architecture, const GridShape& shape, uint64_t seed);
 std::vector<uint64_t> SeedsOf(const v1::SweepSpec& spec);
 
 // Numbers without a fraction become integers.

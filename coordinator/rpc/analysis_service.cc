@@ -1,321 +1,74 @@
 #include "coordinator/rpc/analysis_service.h"
 
-#include "analysis/crossover.h"
-#include "analysis/pareto.h"
-#include "analysis/rank.h"
-#include "analysis/score_table.h"
-#include "analysis/slopes.h"
-#include "analysis/tables.h"
-#include "records/sqlite.h"
+#include "coordinator/rpc/imports.h"
 
 namespace allometry::coordinator {
-namespace {
 
-using common::Result;
+using grpc::ServerUnaryReactor;
 
-template <typename Strings>
-std::vector<std::string> ToVector(const Strings& strings) {
-  return {strings.begin(), strings.end()};
+ServerUnaryReactor* AnalysisServiceImpl::Slopes(Context* context, const v1::SlopesRequest* request,
+                                                v1::SlopesResponse* response) {
+  return Answer(context, request, response, &Analyst::Slopes);
 }
 
-void Fill(const std::optional<analysis::Interval>& interval, v1::Interval* out) {
-  out->set_known(interval.has_value());
-  if (!interval) return;
-  out->set_low(interval->low);
-  out->set_high(interval->high);
-  out->set_degrees_of_freedom(interval->degrees_of_freedom);
+ServerUnaryReactor* AnalysisServiceImpl::Pareto(Context* context, const v1::ParetoRequest* request,
+                                                v1::ParetoResponse* response) {
+  return Answer(context, request, response, &Analyst::Pareto);
 }
 
-void Fill(const analysis::Slope& slope, v1::Slope* out) {
-  out->set_x(analysis::AxisName(slope.x));
-  out->set_y(analysis::AxisName(slope.y));
-  out->set_known(slope.estimate.alpha.has_value());
-  out->set_alpha(slope.estimate.alpha.value_or(0));
-  Fill(slope.estimate.seed_interval, out->mutable_seed_interval());
-  Fill(slope.estimate.line_interval, out->mutable_line_interval());
-  for (const std::string& flag : slope.estimate.flags) out->add_flags(flag);
-  out->set_refused(slope.estimate.refused);
-  out->set_sizes(static_cast<int>(slope.points.size()));
-  out->set_cells(slope.cells);
+ServerUnaryReactor* AnalysisServiceImpl::Scores(Context* context, const v1::ScoresRequest* request,
+                                                v1::ScoresResponse* response) {
+  return Answer(context, request, response, &Analyst::Scores);
 }
 
-template <typename Response>
-void FillLeftOut(const std::vector<analysis::LeftOut>& left_out, Response* response) {
-  for (const analysis::LeftOut& one : left_out) {
-    v1::LeftOut* out = response->add_left_out();
-    out->set_cell(one.cell);
-    out->set_reason(one.measure.empty() || one.measure == "all" ? one.reason : one.measure + ": " + one.reason);
-  }
+ServerUnaryReactor* AnalysisServiceImpl::Crossovers(Context* context, const v1::CrossoversRequest* request,
+                                                    v1::CrossoversResponse* response) {
+  return Answer(context, request, response, &Analyst::Crossovers);
 }
 
-void Fill(const analysis::Downstream& downstream, v1::Downstream* out) {
-  out->set_definition(analysis::DefinitionName(downstream.definition));
-  for (const std::string& part : downstream.parts) out->add_parts(part);
-  out->set_note(downstream.note);
+ServerUnaryReactor* AnalysisServiceImpl::Ranks(Context* context, const v1::RanksRequest* request,
+                                               v1::RanksResponse* response) {
+  return Answer(context, request, response, &Analyst::Ranks);
 }
 
-Result<analysis::SlopesRequest> RequestOf(const v1::SlopesRequest& request) {
-  analysis::SlopesRequest out;
-  out.filter = request.filter();
-  out.exclude = ToVector(request.exclude());
-  ALLO_ASSIGN_OR_RETURN(out.transform, analysis::ParseTransform(request.transform()));
-  ALLO_ASSIGN_OR_RETURN(out.flops, analysis::ParseFlopConvention(request.flops()));
-  ALLO_ASSIGN_OR_RETURN(out.parameters, analysis::ParseParameterConvention(request.parameters()));
-  if (request.has_confidence()) out.confidence = request.confidence();
-  out.baseline = request.baseline();
-  out.tasks = ToVector(request.tasks());
-  return out;
+ServerUnaryReactor* AnalysisServiceImpl::Fit(Context* context, const v1::FitRequest* request,
+                                             v1::FitResponse* response) {
+  return Answer(context, request, response, &Analyst::Fit);
 }
 
-}  // namespace
-
-Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database, const v1::SlopesRequest& request) {
-  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Slopes(table, wanted));
-  v1::SlopesResponse response;
-  for (const auto& architecture : result.architectures) {
-    v1::ArchitectureSlopes* out = response.add_architectures();
-    out->set_architecture(architecture.architecture);
-    for (const auto& slope : architecture.slopes) Fill(slope, out->add_slopes());
-  }
-  Fill(result.downstream, response.mutable_downstream());
-  FillLeftOut(result.left_out, &response);
-  response.set_json(analysis::ToJson(result).dump());
-  return response;
+ServerUnaryReactor* AnalysisServiceImpl::Backtest(Context* context, const v1::BacktestRequest* request,
+                                                  v1::BacktestResponse* response) {
+  return Answer(context, request, response, &Analyst::Backtest);
 }
 
-namespace {
-
-Result<analysis::ParetoRequest> RequestOf(const v1::ParetoRequest& request) {
-  analysis::ParetoRequest out;
-  out.filter = request.filter();
-  out.exclude = ToVector(request.exclude());
-  ALLO_ASSIGN_OR_RETURN(out.cost, analysis::ParseCost(request.cost()));
-  if (!request.quality().empty()) out.quality = request.quality();
-  ALLO_ASSIGN_OR_RETURN(out.flops, analysis::ParseFlopConvention(request.flops()));
-  out.seed = request.seed();
-  if (request.has_sd()) out.sd = request.sd();
-  return out;
+ServerUnaryReactor* AnalysisServiceImpl::Suggest(Context* context, const v1::SuggestRequest* request,
+                                                 v1::SuggestResponse* response) {
+  return Answer(context, request, response, &Analyst::Suggest);
 }
 
-void Fill(const analysis::ParetoPoint& point, v1::ParetoPoint* out) {
-  out->set_cell(point.cell);
-  out->set_architecture(point.architecture);
-  out->set_size(point.size);
-  out->set_cost(point.cost);
-  out->set_quality(point.quality);
-  out->set_parameters(point.parameters.value_or(0));
-  out->set_seeds(static_cast<int>(point.seeds));
-  out->set_on_frontier(point.on_frontier);
-  out->set_probability_known(point.probability.has_value());
-  out->set_probability(point.probability.value_or(0));
-}
-
-}  // namespace
-
-Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database, const v1::ParetoRequest& request) {
-  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Pareto(table, wanted));
-  v1::ParetoResponse response;
-  for (const auto& point : result.points) Fill(point, response.add_points());
-  Fill(result.downstream, response.mutable_downstream());
-  FillLeftOut(result.left_out, &response);
-  response.set_json(analysis::ToJson(result).dump());
-  return response;
-}
-
-namespace {
-
-Result<analysis::SquadValue> SquadValueOf(const std::string& name) {
-  if (name.empty() || name == "mean") return analysis::SquadValue::kMean;
-  if (name == "exact_match") return analysis::SquadValue::kExactMatch;
-  if (name == "f1") return analysis::SquadValue::kF1;
-  return common::InvalidArgument("unknown value of SQuAD '" + name + "': use mean, exact_match or f1");
-}
-
-Result<analysis::ScoresRequest> RequestOf(const v1::ScoresRequest& request) {
-  analysis::ScoresRequest out;
-  out.filter = request.filter();
-  out.exclude = ToVector(request.exclude());
-  if (request.by() != "" && request.by() != "cell" && request.by() != "mean")
-    return common::InvalidArgument("unknown rows '" + request.by() + "': use cell or mean");
-  out.mean_over_seeds = request.by() == "mean";
-  out.averages.with_wnli = request.with_wnli();
-  ALLO_ASSIGN_OR_RETURN(out.averages.squad, SquadValueOf(request.squad()));
-  return out;
-}
-
-void Fill(const analysis::ScoreValue& score, v1::ScoreValue* out) {
-  if (score.value) out->set_value(*score.value);
-  if (score.spread) out->set_spread(*score.spread);
-  if (score.standard_error) out->set_standard_error(*score.standard_error);
-  out->set_seeds(score.seeds);
-  out->set_examples(score.examples);
-  if (score.unparsed) out->set_unparsed(*score.unparsed);
-  out->set_tasks(score.tasks);
-  out->set_tasks_at_chance(score.tasks_at_chance);
-  out->set_at_chance(score.at_chance);
-  out->set_selected_on_test(score.selected_on_test);
-  out->set_decoding(score.decoding);
-  out->set_split(score.split);
-}
-
-void Fill(const analysis::ScoredRow& row, v1::ScoredRow* out) {
-  out->set_cell(row.cell);
-  out->set_architecture(row.architecture);
-  out->set_size(row.size);
-  if (row.seed) out->set_seed(*row.seed);
-  for (const auto& score : row.scores) Fill(score, out->add_scores());
-}
-
-}  // namespace
-
-Result<v1::ScoresResponse> ComputeScores(const std::filesystem::path& database, const v1::ScoresRequest& request) {
-  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Scores(table, wanted));
-  v1::ScoresResponse response;
-  for (const auto& column : result.columns) {
-    v1::ScoreColumn* out = response.add_columns();
-    out->set_name(column.name);
-    out->set_average(column.average);
-  }
-  for (const auto& row : result.rows) Fill(row, response.add_rows());
-  Fill(result.downstream, response.mutable_downstream());
-  FillLeftOut(result.left_out, &response);
-  return response;
-}
-
-namespace {
-
-Result<analysis::CrossoversRequest> RequestOf(const v1::CrossoversRequest& request) {
-  analysis::CrossoversRequest out;
-  ALLO_ASSIGN_OR_RETURN(out.slopes, RequestOf(request.slopes()));
-  ALLO_ASSIGN_OR_RETURN(out.axes, analysis::ParseAxisPair(request.axes()));
-  out.first = request.first();
-  out.second = request.second();
-  return out;
-}
-
-void Fill(const analysis::Crossover& crossover, const analysis::CrossoversRequest& request, v1::Crossover* out) {
-  const auto value = [&](double x) { return analysis::ValueOfX(x, request.axes.x, request.slopes.transform); };
-  out->set_first(crossover.first);
-  out->set_second(crossover.second);
-  out->set_verdict(crossover.verdict);
-  out->set_reason(crossover.reason);
-  out->set_curved(crossover.curved);
-  for (const double x : crossover.at) out->add_at(value(x));
-  for (const analysis::CrossoverBand& band : crossover.bands) {
-    v1::CrossoverBand* filled = out->add_bands();
-    if (band.low) filled->set_low(value(*band.low));
-    if (band.high) filled->set_high(value(*band.high));
-  }
-  out->set_ahead_below(crossover.ahead_below);
-  out->set_ahead_above(crossover.ahead_above);
-}
-
-}  // namespace
-
-Result<v1::CrossoversResponse> ComputeCrossovers(const std::filesystem::path& database,
-                                                 const v1::CrossoversRequest& request) {
-  ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.slopes().sweeps())));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Crossovers(table, wanted));
-  v1::CrossoversResponse response;
-  for (const auto& crossover : result.crossovers) Fill(crossover, result.request, response.add_crossovers());
-  Fill(result.downstream, response.mutable_downstream());
-  FillLeftOut(result.left_out, &response);
-  return response;
-}
-
-namespace {
-
-analysis::RankRequest RequestOf(const v1::RanksRequest& request) {
-  analysis::RankRequest out;
-  out.filter = request.filter();
-  out.exclude = ToVector(request.exclude());
-  if (!request.quality().empty()) out.quality = request.quality();
-  out.tasks = ToVector(request.tasks());
-  if (request.has_confidence()) out.confidence = request.confidence();
-  out.seed = request.seed();
-  if (request.has_sd()) out.sd = request.sd();
-  return out;
-}
-
-void Fill(const analysis::RankedArchitecture& ranked, v1::RankedArchitecture* out) {
-  out->set_architecture(ranked.architecture);
-  out->set_quality(ranked.quality);
-  out->set_rank(ranked.rank);
-  out->set_rank_low(ranked.rank_low.value_or(0));
-  out->set_rank_high(ranked.rank_high.value_or(0));
-  if (ranked.probability_best) out->set_probability_best(*ranked.probability_best);
-  out->set_seeds(static_cast<int>(ranked.seeds));
-  out->set_at_chance(ranked.at_chance);
-}
-
-void Fill(const analysis::RankAgreement& agreement, v1::RankAgreement* out) {
-  out->set_first(agreement.first);
-  out->set_second(agreement.second);
-  out->set_architectures(agreement.architectures);
-  if (agreement.tau) out->set_tau(*agreement.tau);
-  if (agreement.low) out->set_low(*agreement.low);
-  if (agreement.high) out->set_high(*agreement.high);
-  out->set_reason(agreement.reason);
-}
-
-}  // namespace
-
-Result<v1::RanksResponse> ComputeRanks(const std::filesystem::path& database, const v1::RanksRequest& request) {
-  ALLO_ASSIGN_OR_RETURN(const auto table, records::LoadSqlite(database, ToVector(request.sweeps())));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Rank(table, RequestOf(request)));
-  v1::RanksResponse response;
-  for (const auto& size : result.sizes) {
-    v1::SizeRanking* out = response.add_sizes();
-    out->set_size(size.size);
-    for (const auto& ranked : size.ranking) Fill(ranked, out->add_ranking());
-  }
-  for (const auto& agreement : result.agreements) Fill(agreement, response.add_agreements());
-  response.set_no_probability(result.no_probability);
-  Fill(result.downstream, response.mutable_downstream());
-  FillLeftOut(result.left_out, &response);
-  return response;
-}
-
-grpc::ServerUnaryReactor* AnalysisServiceImpl::Slopes(grpc::CallbackServerContext* context,
-                                                      const v1::SlopesRequest* request, v1::SlopesResponse* response) {
-  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
-    FinishWith(reactor, response, ComputeSlopes(database_, *request));
+// Read and packed on the pool; the core only writes what is ready.
+ServerUnaryReactor* AnalysisServiceImpl::Import(Context* context, const v1::ImportRequest* request,
+                                                v1::ImportResponse* response) {
+  return PoolCall(services_, context, [this, request, response](ServerUnaryReactor* reactor) {
+    auto read = ReadImport(*request);
+    if (!read) return reactor->Finish(common::ToGrpc(read.error()));
+    *response = std::move(read->response);
+    PostOrFinish(services_, reactor, [reactor, request, row = std::move(read->row)](Core& core) {
+      core.Import(row, request->replace(), [reactor](const common::Result<int64_t>& runs) {
+        reactor->Finish(runs ? grpc::Status::OK : common::ToGrpc(runs.error()));
+      });
+    });
   });
 }
 
-grpc::ServerUnaryReactor* AnalysisServiceImpl::Pareto(grpc::CallbackServerContext* context,
-                                                      const v1::ParetoRequest* request, v1::ParetoResponse* response) {
-  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
-    FinishWith(reactor, response, ComputePareto(database_, *request));
-  });
-}
-
-grpc::ServerUnaryReactor* AnalysisServiceImpl::Scores(grpc::CallbackServerContext* context,
-                                                      const v1::ScoresRequest* request, v1::ScoresResponse* response) {
-  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
-    FinishWith(reactor, response, ComputeScores(database_, *request));
-  });
-}
-
-grpc::ServerUnaryReactor* AnalysisServiceImpl::Crossovers(grpc::CallbackServerContext* context,
-                                                          const v1::CrossoversRequest* request,
-                                                          v1::CrossoversResponse* response) {
-  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
-    FinishWith(reactor, response, ComputeCrossovers(database_, *request));
-  });
-}
-
-grpc::ServerUnaryReactor* AnalysisServiceImpl::Ranks(grpc::CallbackServerContext* context,
-                                                     const v1::RanksRequest* request, v1::RanksResponse* response) {
-  return PoolCall(services_, context, [this, request, response](grpc::ServerUnaryReactor* reactor) {
-    FinishWith(reactor, response, ComputeRanks(database_, *request));
+ServerUnaryReactor* AnalysisServiceImpl::RemoveImport(Context* context, const v1::RemoveImportRequest* request,
+                                                      v1::RemoveImportResponse*) {
+  return PoolCall(services_, context, [this, request](ServerUnaryReactor* reactor) {
+    PostOrFinish(services_, reactor, [reactor, request](Core& core) {
+      core.RemoveImport(request->name(), [reactor](const common::Result<int64_t>& removed) {
+        reactor->Finish(removed ? grpc::Status::OK : common::ToGrpc(removed.error()));
+      });
+    });
   });
 }
 

@@ -3,43 +3,50 @@
 #include <filesystem>
 
 #include "allometry/v1/analysis_service.grpc.pb.h"
+#include "coordinator/rpc/analyst.h"
 #include "coordinator/rpc/calls.h"
 
 namespace allometry::coordinator {
 
-// The answers of the service from a database file: what the service itself sends, and what the command line prints
-// offline. Thread-safe. Errors are those of records::LoadSqlite and of the analysis.
-common::Result<v1::SlopesResponse> ComputeSlopes(const std::filesystem::path& database,
-                                                 const v1::SlopesRequest& request);
-common::Result<v1::ParetoResponse> ComputePareto(const std::filesystem::path& database,
-                                                 const v1::ParetoRequest& request);
-common::Result<v1::ScoresResponse> ComputeScores(const std::filesystem::path& database,
-                                                 const v1::ScoresRequest& request);
-common::Result<v1::CrossoversResponse> ComputeCrossovers(const std::filesystem::path& database,
-                                                         const v1::CrossoversRequest& request);
-common::Result<v1::RanksResponse> ComputeRanks(const std::filesystem::path& database, const v1::RanksRequest& request);
-
-// Slopes, frontiers, crossovers, ranks and scores of what is finished by now, computed on the pool from the database
-// itself, by the same code that the command line runs on a file. Thread-safe; no handler blocks.
+// What is finished by now, analysed on the pool from the database itself, by the same code that the command line runs
+// on a file. Imports go through the core, as the database's only writer. Thread-safe; no handler blocks.
 class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
  public:
   AnalysisServiceImpl(ServiceContext services, std::filesystem::path database)
-      : services_(services), database_(std::move(database)) {}
+      : services_(services), analyst_(std::move(database)) {}
 
-  grpc::ServerUnaryReactor* Slopes(grpc::CallbackServerContext* context, const v1::SlopesRequest* request,
+  using Context = grpc::CallbackServerContext;
+  grpc::ServerUnaryReactor* Slopes(Context* context, const v1::SlopesRequest* request,
                                    v1::SlopesResponse* response) override;
-  grpc::ServerUnaryReactor* Pareto(grpc::CallbackServerContext* context, const v1::ParetoRequest* request,
+  grpc::ServerUnaryReactor* Pareto(Context* context, const v1::ParetoRequest* request,
                                    v1::ParetoResponse* response) override;
-  grpc::ServerUnaryReactor* Scores(grpc::CallbackServerContext* context, const v1::ScoresRequest* request,
+  grpc::ServerUnaryReactor* Scores(Context* context, const v1::ScoresRequest* request,
                                    v1::ScoresResponse* response) override;
-  grpc::ServerUnaryReactor* Crossovers(grpc::CallbackServerContext* context, const v1::CrossoversRequest* request,
+  grpc::ServerUnaryReactor* Crossovers(Context* context, const v1::CrossoversRequest* request,
                                        v1::CrossoversResponse* response) override;
-  grpc::ServerUnaryReactor* Ranks(grpc::CallbackServerContext* context, const v1::RanksRequest* request,
+  grpc::ServerUnaryReactor* Ranks(Context* context, const v1::RanksRequest* request,
                                   v1::RanksResponse* response) override;
+  grpc::ServerUnaryReactor* Fit(Context* context, const v1::FitRequest* request, v1::FitResponse* response) override;
+  grpc::ServerUnaryReactor* Backtest(Context* context, const v1::BacktestRequest* request,
+                                     v1::BacktestResponse* response) override;
+  grpc::ServerUnaryReactor* Suggest(Context* context, const v1::SuggestRequest* request,
+                                    v1::SuggestResponse* response) override;
+  grpc::ServerUnaryReactor* Import(Context* context, const v1::ImportRequest* request,
+                                   v1::ImportResponse* response) override;
+  grpc::ServerUnaryReactor* RemoveImport(Context* context, const v1::RemoveImportRequest* request,
+                                         v1::RemoveImportResponse* response) override;
 
  private:
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Answer(Context* context, const Request* request, Response* response,
+                                   common::Result<Response> (Analyst::*method)(const Request&) const) {
+    return PoolCall(services_, context, [this, request, response, method](grpc::ServerUnaryReactor* reactor) {
+      FinishWith(reactor, response, (analyst_.*method)(*request));
+    });
+  }
+
   ServiceContext services_;
-  std::filesystem::path database_;
+  Analyst analyst_;
 };
 
 }  // namespace allometry::coordinator

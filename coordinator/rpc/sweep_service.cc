@@ -26,6 +26,7 @@ class ExportRun {
       : database_(std::move(database)), request_(std::move(request)) {}
 
   void Next(PullStream<v1::ExportRow>* stream) {
+    if (!request_.format().empty()) return NextText(stream);
     if (auto ready = Fill(); !ready) return stream->End(common::ToGrpc(ready.error()));
     if (next_ == rows_.size()) return stream->End(grpc::Status::OK);
     v1::ExportRow message;
@@ -34,12 +35,26 @@ class ExportRun {
   }
 
  private:
+  void NextText(PullStream<v1::ExportRow>* stream) {
+    if (auto opened = Open(); !opened) return stream->End(common::ToGrpc(opened.error()));
+    auto text = exporter_->NextText(request_.format());
+    if (!text) return stream->End(common::ToGrpc(text.error()));
+    if (!*text) return stream->End(grpc::Status::OK);
+    v1::ExportRow message;
+    message.set_text(std::move(**text));
+    stream->Write(std::move(message));
+  }
+
+  common::Status Open() {
+    if (exporter_) return common::Ok();
+    ALLO_ASSIGN_OR_RETURN(reader_, store::Reader::Open(database_));
+    ALLO_ASSIGN_OR_RETURN(exporter_, store::Exporter::Start(reader_.get(), request_.what(), request_.sweep()));
+    return common::Ok();
+  }
+
   // Leaves rows_ with one to send, unless the end has come.
   common::Status Fill() {
-    if (!exporter_) {
-      ALLO_ASSIGN_OR_RETURN(reader_, store::Reader::Open(database_));
-      ALLO_ASSIGN_OR_RETURN(exporter_, store::Exporter::Start(reader_.get(), request_.what(), request_.sweep()));
-    }
+    ALLO_RETURN_IF_ERROR(Open());
     while (next_ == rows_.size()) {
       ALLO_ASSIGN_OR_RETURN(auto page, exporter_->NextPage());
       if (!page) return common::Ok();

@@ -1,6 +1,8 @@
 #include "coordinator/store/reader.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <limits>
 
 #include "common/json.h"
@@ -13,6 +15,7 @@ namespace {
 using common::Json;
 
 constexpr int64_t kCellsPerPage = 200;
+constexpr size_t kTextBytes = size_t{1} << 20;
 
 common::Status TakeError(Database& db) {
   const common::Status status = db.status();
@@ -119,24 +122,70 @@ std::vector<LineageStep> LineageOf(Database& db, const FinishedCell& cell) {
   return lineage;
 }
 
-std::vector<std::string> MetricRows(Database& db, const FinishedCell& cell) {
-  std::vector<std::string> rows;
+// Lines of metrics in one of the two formats. What a cell's lines begin with is made once: a database has millions.
+class MetricLines {
+ public:
+  MetricLines(const FinishedCell& cell, bool csv, std::string* text) : csv_(csv), text_(text) {
+    const char* fields[] = {"sweep", "cell", "kind", "architecture", "size"};
+    for (const char* field : fields) {
+      const std::string value = cell.names[field].get<std::string>();
+      cell_ += csv ? common::CsvField(value) + ',' : Json(field).dump() + ':' + Json(value).dump() + ',';
+    }
+    cell_ += (csv ? "" : "\"seed\":") + cell.names["seed"].dump() + ',';
+  }
+
+  void BeginSeries(int64_t attempt_id, const std::string& series) {
+    const std::string attempt = std::to_string(attempt_id);
+    prefix_ = csv_ ? cell_ + attempt + ',' + common::CsvField(series) + ','
+                   : '{' + cell_ + "\"attempt\":" + attempt + ",\"series\":" + Json(series).dump() + ",\"step\":";
+  }
+
+  void Add(int64_t step, double value) {
+    text_->append(prefix_);
+    Append(step);
+    text_->append(csv_ ? "," : ",\"value\":");
+    if (std::isfinite(value))
+      Append(value);
+    else
+      text_->append(csv_ ? common::ShortestDouble(value) : common::JsonNumber(value).dump());
+    text_->append(csv_ ? "\n" : "}\n");
+  }
+
+ private:
+  template <typename Number>
+  void Append(Number number) {
+    char digits[32];
+    text_->append(digits, std::to_chars(digits, digits + sizeof digits, number).ptr);
+  }
+
+  bool csv_;
+  std::string* text_;
+  std::string cell_, prefix_;
+};
+
+constexpr const char* kMetricsHeader = "sweep,cell,kind,architecture,size,seed,attempt,series,step,value\n";
+
+void AddMetrics(Database& db, const FinishedCell& cell, bool csv, std::string* text) {
+  MetricLines lines(cell, csv, text);
   for (const LineageStep& part : LineageOf(db, cell)) {
     Query q =
         db("SELECT series, points, data FROM metrics WHERE attempt_id = ? ORDER BY series, sequence", part.attempt_id);
     while (q.Next()) {
       const auto points = UnpackPoints(q.Text(2), q.Int(1));
       if (!points) continue;
-      for (size_t i = 0; i < points->steps.size() && points->steps[i] <= part.last_step; ++i) {
-        Json row = cell.names;
-        row["attempt"] = part.attempt_id;
-        row["series"] = q.Text(0);
-        row["step"] = points->steps[i];
-        row["value"] = common::JsonNumber(points->values[i]);
-        rows.push_back(row.dump());
-      }
+      lines.BeginSeries(part.attempt_id, q.Text(0));
+      for (size_t i = 0; i < points->steps.size() && points->steps[i] <= part.last_step; ++i)
+        lines.Add(points->steps[i], points->values[i]);
     }
   }
+}
+
+std::vector<std::string> MetricRows(Database& db, const FinishedCell& cell) {
+  std::string text;
+  AddMetrics(db, cell, false, &text);
+  std::vector<std::string> rows;
+  for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1)
+    rows.push_back(text.substr(begin, end - begin));
   return rows;
 }
 
@@ -231,6 +280,39 @@ common::Result<std::optional<std::vector<std::string>>> Exporter::NextPage() {
   ALLO_RETURN_IF_ERROR(TakeError(reader_->db()));
   if (cells.empty()) return std::optional<std::vector<std::string>>();
   return std::optional(std::move(rows));
+}
+
+common::Result<bool> Exporter::AddText(bool csv, std::string* text) {
+  if (what_ != What::kMetrics) {
+    ALLO_ASSIGN_OR_RETURN(const auto page, NextPage());
+    if (!page) return false;
+    for (const std::string& row : *page) *text += row + '\n';
+    return true;
+  }
+  const auto cells = CellsAfter(reader_->db(), sweep_id_, event_, last_sweep_, last_name_, kCellsPerPage);
+  for (const FinishedCell& cell : cells) {
+    AddMetrics(reader_->db(), cell, csv, text);
+    last_sweep_ = cell.sweep_id;
+    last_name_ = cell.name;
+    if (text->size() >= kTextBytes) break;
+  }
+  ALLO_RETURN_IF_ERROR(TakeError(reader_->db()));
+  return !cells.empty();
+}
+
+common::Result<std::optional<std::string>> Exporter::NextText(const std::string& format) {
+  const bool csv = format == "csv";
+  if (!csv && format != "jsonl") return common::InvalidArgument("unknown format '" + format + "' of an export");
+  if (csv && what_ != What::kMetrics)
+    return common::InvalidArgument("cells and scores have columns that differ by row: ask for jsonl");
+  std::string text = csv && !begun_ ? kMetricsHeader : "";
+  begun_ = true;
+  while (text.size() < kTextBytes) {
+    ALLO_ASSIGN_OR_RETURN(const bool more, AddText(csv, &text));
+    if (!more) break;
+  }
+  if (text.empty()) return std::optional<std::string>();
+  return std::optional(std::move(text));
 }
 
 }  // namespace allometry::coordinator::store

@@ -45,7 +45,8 @@ class Reader {
 // Finished cells as tidy rows, one JSON object a row, a page at a time, as of one event number:
 //   cells    one row a finished cell: names, state, costs and metrics side by side
 //   scores   one row a score, with its members; those of `metrics` as "metrics.f1"
-//   metrics  one row a point of a series, along the attempts that led to the accepted result
+//   metrics  one row a point of a series, along the attempts that led to the accepted result: sweep, cell, kind,
+//            architecture, size, seed, attempt, series, step, value
 class Exporter {
  public:
   // `sweep` empty: all. kInvalidArgument: unknown `what`. kNotFound: no such sweep.
@@ -55,13 +56,20 @@ class Exporter {
   // The next rows; none: the end.
   common::Result<std::optional<std::vector<std::string>>> NextPage();
 
+  // The same rows as text, about a mebibyte of whole lines a call; none: the end. `format` is "jsonl", or "csv" of
+  // metrics, with a header; kInvalidArgument otherwise. One export is read by rows or as text in one format.
+  common::Result<std::optional<std::string>> NextText(const std::string& format);
+
  private:
   enum class What { kCells, kScores, kMetrics };
   Exporter(Reader* reader, What what, int64_t sweep_id, int64_t event)
       : reader_(reader), what_(what), sweep_id_(sweep_id), event_(event) {}
 
   Reader* reader_;
+  common::Result<bool> AddText(bool csv, std::string* text);  // false: the end
+
   What what_;
+  bool begun_ = false;
   int64_t sweep_id_;  // 0 = all
   int64_t event_;
   int64_t last_sweep_ = 0;

@@ -31,6 +31,16 @@ struct SweepRow {
   int64_t finished_unix_ms = 0;
 };
 
+// A table of runs trained elsewhere.
+struct ImportedRow {
+  std::string name;
+  std::string source;   // file that it was read from
+  std::string mapping;  // of columns, as it was given
+  int64_t runs = 0;
+  std::string data;   // records::PackTable
+  int64_t bytes = 0;  // of the data, unpacked
+};
+
 struct FileRow {
   std::string name;  // role of a raw file, name of an output
   std::string path;  // name of a raw file, place in the output's folder

@@ -192,6 +192,20 @@ int64_t Store::NextSweepId() {
   return q.Next() ? q.Int(0) : 0;
 }
 
+void Store::PutImported(const ImportedRow& r, int64_t unix_ms) {
+  (*db_)(
+      "INSERT OR REPLACE INTO imported (name, source, mapping, runs, bytes, data, imported_unix_ms) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?)",
+      r.name, r.source, r.mapping, r.runs, r.bytes, Blob{r.data}, unix_ms)
+      .Run();
+}
+
+bool Store::HasImported(const std::string& name) {
+  return (*db_)("SELECT 1 FROM imported WHERE name = ?", name).Next();
+}
+
+void Store::DropImported(const std::string& name) { (*db_)("DELETE FROM imported WHERE name = ?", name).Run(); }
+
 void Store::PutCell(const CellRow& r) {
   (*db_)(
       "INSERT OR REPLACE INTO cells (sweep_id, name, run_id, position, kind, architecture, size, seed, wanted, "

@@ -62,6 +62,11 @@ class Store {
   std::optional<CellRow> CellOfRun(int64_t sweep_id, int64_t run_id);
   std::string AnyCellName(int64_t run_id, int64_t preferred_sweep_id);  // "<sweep>/<cell>"
 
+  // ---- Imported tables ----
+  void PutImported(const ImportedRow& row, int64_t unix_ms);  // replaces one of that name
+  bool HasImported(const std::string& name);
+  void DropImported(const std::string& name);
+
   // ---- Runs ----
   int64_t RunIdOf(const std::string& identity);  // 0 = none
   void InsertRun(const NewRun& run);

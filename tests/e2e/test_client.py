@@ -70,14 +70,88 @@ def test_compares_architectures(cluster, tmp_path):
     # The command line prints the same, from the coordinator and from the file.
     asked = json.loads(cluster.allo("crossover", "pair", "--format", "json").stdout)["crossovers"]
     offline = json.loads(cluster.allo("crossover", "--db", cluster.data / "allometry.db", "--format", "json").stdout)["crossovers"]
-    assert asked == offline and asked[0]["at"] == pytest.approx(1e5, rel=1e-6)
+    assert asked == offline and asked[0]["at"][0]["value"] == pytest.approx(1e5, rel=1e-6)
     shown = cluster.allo("crossover", "pair", "--between", "steep").stdout
     assert "steep/fake" in shown and "observed" in shown and "100k" in shown
     both = json.loads(cluster.allo("rank", "pair", "--format", "json").stdout)
-    assert len(both["ranks"]) == 8 and len(both["agreements"]) == 6
+    assert [len(size["ranking"]) for size in both["sizes"]] == [2] * 4 and len(both["agreements"]) == 6
     assert "Kendall's tau" in cluster.allo("rank", "pair").stdout
     wrong = cluster.allo("crossover", "pair", "--axes", "Q,U", check=False)
     assert wrong.returncode == 2 and "F,U" in wrong.stderr
+
+
+def test_suggests_runs_and_writes_the_sweep_that_makes_them(cluster, tmp_path):
+    spec = fake_spec("first", orders=4, seeds=2)
+    submit(cluster, spec, corpus(tmp_path))
+    cluster.start_worker("worker")
+    assert cluster.finished("first").done == 8
+    budget = 3 * 10 ** 7 + 3 * 10 ** 4  # a third seed of the dearest size, and of the cheapest
+    answer = json.loads(cluster.allo("suggest", "first", "--budget", str(budget), "-o", tmp_path / "next.yaml", "--format",
+                                     "json").stdout)
+    cells = {(cell["size"], cell["seed"]) for cell in answer["cells"]}
+    assert cells and all(seed >= 2 for _, seed in cells) and answer["total_flops"] <= budget
+    slope, = answer["slopes"]
+    assert slope["half_width_after"] < slope["half_width_now"]
+
+    # The file is a sweep of these cells and no others, and both sweeps are analysed together.
+    assert cluster.allo("submit", tmp_path / "next.yaml", "--data", cluster.data).returncode == 0
+    assert cluster.finished("first-next").done == len(cells)
+    listed = json.loads(cluster.allo("list", "first-next", "--format", "json").stdout)["cells"]
+    assert {(cell["size"], cell["seed"]) for cell in listed} == cells
+    together = json.loads(cluster.allo("slopes", "first", "first-next", "--format", "json").stdout)
+    assert together["architectures"][0]["slopes"][0]["cells"] == 8 + len(cells)
+
+
+def made_up_runs(path, seeds=1):
+    """L = 1.7 + 30 C^-0.2 at nine sizes, with C = 6 N D and D = 20 N."""
+    rng = numpy.random.default_rng(1)
+    lines = ["model,N,D,C,final_loss,seed"]
+    for size in range(9):
+        n = 10 ** (6 + size / 2)
+        for seed in range(seeds):
+            loss = (1.7 + 30 * (120 * n * n) ** -0.2) * numpy.exp(0.001 * rng.standard_normal())
+            lines.append(f"ours,{n:.0f},{20 * n:.0f},{120 * n * n:.6e},{loss:.5f},{seed}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_runs_trained_elsewhere_are_analysed_like_a_sweep(cluster, tmp_path):
+    runs = made_up_runs(tmp_path / "runs.csv", seeds=2)
+    mapping = "architecture=model,params=N,tokens=D,flops=C,loss=final_loss"
+    shown = cluster.allo("import", runs, "--map", mapping, "--name", "ours").stdout
+    assert shown.startswith("ours: 18 runs")
+    again = cluster.allo("import", runs, "--map", mapping, "--name", "ours", check=False)
+    assert again.returncode == 4 and "--replace" in again.stderr
+    assert cluster.allo("import", runs, "--map", mapping, "--name", "ours", "--replace").returncode == 0
+    wrong = cluster.allo("import", runs, "--map", "architecture=model,loss=final_los", "--name", "x", check=False)
+    assert wrong.returncode == 2 and "final_loss" in wrong.stderr  # the nearest column
+
+    offline = tmp_path / "study.db"
+    cluster.allo("import", runs, "--map", mapping, "--name", "ours", "--db", offline)
+    for verb in (["fit", "--form", "compute", "--replicates", "200"], ["backtest", "--flops", "training"],
+                 ["slopes", "--flops", "training"], ["suggest", "--budget", "1e18", "--law", "compute"]):
+        asked = json.loads(cluster.allo(*verb, "ours", "--format", "json").stdout)
+        assert asked == json.loads(cluster.allo(*verb, "--db", offline, "--format", "json").stdout), verb
+
+    law, = json.loads(cluster.allo("fit", "ours", "--form", "compute", "--format", "json").stdout)["laws"]
+    for fit in law["fit"]["fits"]:
+        assert fit["status"] == "converged"
+        alpha = next(e for e in fit["estimates"] if e["name"] == "alpha")
+        assert alpha["interval"]["low"] < 0.2 < alpha["interval"]["high"]
+    errors = json.loads(cluster.allo("backtest", "ours", "--axes", "F,U", "--flops", "training", "--format",
+                                     "json").stdout)["errors"]
+    by_form = {e["form"]: e["median_absolute_relative_error"] for e in errors}
+    assert by_form["compute"] < 0.005 < by_form["line"]
+    assert "converged" in cluster.allo("fit", "ours").stdout
+
+    # Its name is taken, for sweeps as well, until it is forgotten.
+    with pytest.raises(grpc.RpcError) as taken:
+        submit(cluster, fake_spec("ours", orders=1, seeds=1), corpus(tmp_path))
+    assert taken.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    no_file = cluster.allo("suggest", "ours", "--budget", "1e18", "--flops", "training", "-o", tmp_path / "next.yaml", check=False)
+    assert no_file.returncode == 3 and "imported" in no_file.stderr
+    assert cluster.allo("import", "ours", "--remove").returncode == 0
+    assert cluster.allo("slopes", "ours", check=False).returncode == 3
 
 
 def test_errors_carry_codes(cluster, tmp_path):

@@ -70,10 +70,9 @@ TEST(Backtest, LogLogValuesComeBackAsLossesAndScores) {
 }
 
 TEST(Backtest, FurtherFormsStandBesideTheLine) {
-  const BacktestForm last{"last size", [](std::span<const SizeSamples> fitted, const SizeSamples&, double) {
-                            return Forecast{.value = fitted.back().y.front()};
-                          }};
-  const BacktestForm none{"none", [](auto, const auto&, double) { return Forecast{.refused = "not converged"}; }};
+  const BacktestForm last{
+      "last size", [](const ForecastRequest& r) { return Forecast{.value = r.fitted.back().y.front()}; }, {}};
+  const BacktestForm none{"none", [](const ForecastRequest&) { return Forecast{.refused = "not converged"}; }, {}};
   const std::vector<BacktestForm> forms{LineForm(), last, none};
   const BacktestResult result = Backtest(Grid("a", {.sizes = 4}), {.axes = kFU}, forms).value();
   ASSERT_THAT(result.rows, SizeIs(3));
@@ -115,7 +114,7 @@ double ForecastCoverage(const ForecastTruth& truth, std::optional<Interval> Fore
       }
     }
     const std::span<const SizeSamples> fitted = std::span(sizes).first(sizes.size() - 1);
-    const Forecast forecast = LineForm().forecast(fitted, sizes.back(), 0.95);
+    const Forecast forecast = LineForm().forecast({fitted, sizes.back()});
     double measured = 0;
     for (double y : sizes.back().y) measured += y / truth.seeds;
     const Interval& found = *(forecast.*interval);

@@ -62,7 +62,7 @@ TEST(Tables, SlopesForPeopleAndForPrograms) {
 TEST(Tables, EveryTableRendersInEveryFormatWithoutRows) {
   for (const common::Table& table :
        {CellsTable({}), SweepsTable({}), WorkersTable({}), PlanTable({}, true), AttemptsTable({}),
-        SlopesTable({}, true), SlopesTable({}, false), ParetoTable({}, "", "")})
+        SlopesTable({}, true), SlopesTable({}, false), ParetoTable({}, {})})
     for (OutputFormat format : {OutputFormat::kTable, OutputFormat::kCsv, OutputFormat::kJson, OutputFormat::kMarkdown})
       EXPECT_FALSE(common::Render(table, format).empty());
 }
@@ -74,7 +74,7 @@ TEST(Tables, EveryRowHasItsColumns) {
   pareto.add_points()->set_cell("a");
   for (const common::Table& table :
        {CellsTable({v1::CellStatus()}), SweepsTable({v1::Sweep()}), WorkersTable({v1::WorkerInfo()}),
-        PlanTable(plan, false), AttemptsTable({v1::AttemptInfo()}), ParetoTable(pareto, "flops", "upstream")}) {
+        PlanTable(plan, false), AttemptsTable({v1::AttemptInfo()}), ParetoTable(pareto, {})}) {
     ASSERT_EQ(table.rows.size(), 1u);
     EXPECT_EQ(table.rows[0].size(), table.columns.size()) << table.name;
   }

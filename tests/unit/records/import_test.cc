@@ -64,7 +64,7 @@ TEST(Import, AMappedTableBecomesCells) {
   EXPECT_EQ(import.table[1].seed, 2u);
   EXPECT_EQ(import.table[1].size, first.size);
   EXPECT_NE(import.table[2].size, first.size);
-  EXPECT_EQ(import.table[1].cell, "glu-1M-2e+07-tokens-s2");
+  EXPECT_EQ(import.table[1].cell, "glu-1M-20M-tokens-s2");
   EXPECT_THAT(import.unused_columns, IsEmpty());
   EXPECT_THAT(import.notes, Contains(HasSubstr("count as its seeds")));
 }
@@ -86,6 +86,23 @@ TEST(Import, ConstantsScoresAndComputedCosts) {
   EXPECT_EQ(r.scores.at("boolq").value, 0.5);
   EXPECT_EQ(r.finetune_state, CellState::kDone);
   EXPECT_THAT(import.notes, Contains(HasSubstr("six_nd was computed")));
+}
+
+TEST(Import, FlopsThatAreSixNdTellTheTokens) {
+  const Import import = Imported("N,C,loss\n1e6,6e12,3\n1e6,1.2e13,2.9\n1e6,,2.8\n",
+                                 "architecture:=a,params=N,six_nd=C,loss=loss");
+  EXPECT_EQ(import.table[0].metrics.at("tokens"), 1e6);
+  EXPECT_EQ(import.table[0].shape, "1M tokens");
+  EXPECT_EQ(import.table[1].shape, "2M tokens");
+  EXPECT_FALSE(import.table[2].metrics.contains("tokens"));
+  EXPECT_THAT(import.notes, Contains(HasSubstr("tokens were computed")));
+}
+
+TEST(Import, AModelTrainedLongerIsNoSecondSeed) {
+  const Import import =
+      Imported("N,C,loss\n1e6,6e12,3\n1e6,1.2e13,2.9\n", "architecture:=a,params=N,flops=C,loss=loss");
+  EXPECT_NE(import.table[0].shape, import.table[1].shape);
+  EXPECT_EQ(import.table[1].seed, 1u);
 }
 
 TEST(Import, AnExportComesBack) {

@@ -6,10 +6,13 @@
 
 #include <filesystem>
 #include <limits>
+#include <sstream>
 
 #include "common/json.h"
 #include "coordinator/store/metric_chunk.h"
 #include "coordinator/store/reader.h"
+#include "records/packed_table.h"
+#include "records/sqlite.h"
 
 namespace allometry::coordinator::store {
 namespace {
@@ -214,8 +217,61 @@ TEST_F(StoreTest, ExportsFollowTheLineageOfTheAcceptedAttempt) {
   EXPECT_EQ(cells[0]["parameters"], 11);    // of a trainer of one's own nothing is computed
   EXPECT_EQ(cells[0]["seed"], std::numeric_limits<uint64_t>::max());
   EXPECT_EQ(rows("scores").at(0)["task"], "wic");
+  const auto text = [&](const std::string& what, const std::string& format) {
+    auto exporter = std::move(Exporter::Start(reader.get(), what, "")).value();
+    std::string all;
+    for (auto piece = exporter->NextText(format); piece && *piece; piece = exporter->NextText(format)) all += **piece;
+    return all;
+  };
+  std::istringstream csv(text("metrics", "csv"));
+  std::string line;
+  std::getline(csv, line);
+  EXPECT_EQ(line, "sweep,cell,kind,architecture,size,seed,attempt,series,step,value");
+  std::getline(csv, line);
+  EXPECT_THAT(line, testing::MatchesRegex("s,c,pretrain,,,18446744073709551615,[0-9]+,loss,[0-9]+,3"));
+  std::istringstream lines(text("metrics", "jsonl"));
+  std::vector<common::Json> parsed;
+  while (std::getline(lines, line)) parsed.push_back(common::Json::parse(line));
+  EXPECT_EQ(parsed, rows("metrics"));
+  EXPECT_EQ(common::Json::parse(text("cells", "jsonl")), rows("cells").at(0));
+  auto cells_as_csv = std::move(Exporter::Start(reader.get(), "cells", "")).value();
+  EXPECT_EQ(cells_as_csv->NextText("csv").error().code, common::ErrorCode::kInvalidArgument);
   EXPECT_EQ(Exporter::Start(reader.get(), "cells", "nope").error().code, common::ErrorCode::kNotFound);
   EXPECT_EQ(Exporter::Start(reader.get(), "pictures", "s").error().code, common::ErrorCode::kInvalidArgument);
+}
+
+TEST_F(StoreTest, ImportedTablesStandBesideSweeps) {
+  records::Record record;
+  record.sweep = "theirs";
+  record.cell = "ours-1B-s0";
+  record.architecture = "ours";
+  record.state = records::CellState::kDone;
+  record.metrics = {{"validation_loss", 2.5}, {"parameters", std::numeric_limits<double>::infinity()}};
+  const records::PackedTable packed = records::PackTable({record});
+  auto store = OpenStore();
+  store->Begin();
+  PutSweepAndRun(*store);
+  store->PutImported({"theirs", "runs.csv", "loss=l", 1, packed.data, packed.bytes}, 5);
+  ASSERT_TRUE(store->Commit().ok());
+  EXPECT_TRUE(store->HasImported("theirs"));
+  EXPECT_FALSE(store->HasImported("s"));
+  const fs::path file = folder_ / "allometry.db";
+  const records::Table table = records::LoadSqlite(file, {"theirs"}).value();
+  ASSERT_EQ(table.size(), 1u);
+  EXPECT_EQ(table[0].metrics, record.metrics);
+  EXPECT_EQ(table[0].Name(), "theirs/ours-1B-s0");
+  EXPECT_EQ(records::LoadSqlite(file, {}).value().back().sweep, "theirs");
+  EXPECT_THAT(records::LoadSqlite(file, {"their"}).error().message, testing::HasSubstr("did you mean 'theirs'"));
+  EXPECT_EQ(records::LoadSweepSpec(file, "theirs").error().code, common::ErrorCode::kNotFound);
+  EXPECT_TRUE(records::LoadSweepSpec(file, "s").ok());
+  store->Begin();
+  store->PutImported({"theirs", "runs.csv", "", 1, packed.data.substr(1), packed.bytes}, 6);
+  ASSERT_TRUE(store->Commit().ok());
+  EXPECT_EQ(records::LoadSqlite(file, {"theirs"}).error().code, common::ErrorCode::kDataLoss);
+  store->Begin();
+  store->DropImported("theirs");
+  ASSERT_TRUE(store->Commit().ok());
+  EXPECT_FALSE(store->HasImported("theirs"));
 }
 
 TEST_F(StoreTest, ABackupOfTheLiveDatabaseIsWhole) {

@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import re
+import shlex
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -59,6 +61,18 @@ def make_data_root(root):
         (root / name).write_text(name)
 
 
+def console_commands(document):
+    """(command, what it prints) of every `$ allo` line in the console blocks."""
+    for block in re.findall(r"```console\n(.*?)```", document.read_text(), re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+# What the worked example reads beside the project's own files: published tables, which are not part of it.
+RUN_TABLES = pathlib.Path(os.environ.get("ALLOMETRY_SHARED_DATA", ROOT.parent / "shared/data")) / "runs"
+
+
 class Documents(unittest.TestCase):
     def test_links_lead_somewhere(self):
         for document in DOCUMENTS:
@@ -96,6 +110,30 @@ class Documents(unittest.TestCase):
         text = (ROOT / "docs/cli.md").read_text()
         for verb in verbs():
             self.assertRegex(text, rf"`(allo )?{verb}\b", verb)
+
+    def test_the_worked_example_prints_what_it_says(self):
+        skipped, tried = set(), 0
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "examples").symlink_to(ROOT / "examples")
+            for table in RUN_TABLES.glob("*.csv"):
+                shutil.copy(table, folder)
+            for command, output in console_commands(ROOT / "docs/analysis.md"):
+                words = shlex.split(command)
+                self.assertEqual(words[0], "allo")
+                names = set(words) & skipped
+                if words[1] == "import" and not (pathlib.Path(folder) / words[2]).exists():
+                    skipped.add(words[words.index("--name") + 1])
+                    continue
+                if names:
+                    continue
+                done = run(*words[1:], cwd=folder)
+                self.assertEqual(done.returncode, 0, f"{command}: {done.stderr}")
+                self.assertEqual([line.rstrip() for line in done.stdout.splitlines()],
+                                 [line.rstrip() for line in output.rstrip("\n").splitlines()], command)
+                tried += 1
+        self.assertGreater(tried, 7)
+        if skipped:
+            print(f"without {', '.join(skipped)}: no run tables in {RUN_TABLES}")
 
     def test_every_example_is_a_sweep(self):
         examples = sorted((ROOT / "examples").glob("*.yaml"))
