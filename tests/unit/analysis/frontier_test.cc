@@ -19,13 +19,13 @@ TEST(Frontier, AgreesWithTheDefinitionOnRandomCellsWithTies) {
   std::uniform_int_distribution<int> small(0, 6);
   for (int round = 0; round < 500; ++round) {
     std::vector<FrontierCell> cells;
-    for (int i = 0; i < 12; ++i) cells.push_back({"c", double(small(generator)), {double(small(generator))}});
+    for (int i = 0; i < 12; ++i) cells.push_back({"c", {double(small(generator))}, {double(small(generator))}});
     const std::vector<bool> on = OnFrontier(cells);
     for (size_t i = 0; i < cells.size(); ++i) {
       bool beaten = false;
       for (const FrontierCell& other : cells) {
-        const bool no_worse = other.cost <= cells[i].cost && other.qualities[0] >= cells[i].qualities[0];
-        const bool better = other.cost < cells[i].cost || other.qualities[0] > cells[i].qualities[0];
+        const bool no_worse = other.costs[0] <= cells[i].costs[0] && other.qualities[0] >= cells[i].qualities[0];
+        const bool better = other.costs[0] < cells[i].costs[0] || other.qualities[0] > cells[i].qualities[0];
         beaten |= no_worse && better;
       }
       EXPECT_EQ(on[i], !beaten);
@@ -35,14 +35,14 @@ TEST(Frontier, AgreesWithTheDefinitionOnRandomCellsWithTies) {
 
 TEST(Frontier, NoConvexHull) {
   // The middle cell lies below the line between its neighbours, and no cell beats it.
-  EXPECT_EQ(OnFrontier({{"a", 1, {0}}, {"b", 2, {0.1}}, {"c", 3, {10}}}), (std::vector<bool>{true, true, true}));
+  EXPECT_EQ(OnFrontier({{"a", {1}, {0}}, {"b", {2}, {0.1}}, {"c", {3}, {10}}}), (std::vector<bool>{true, true, true}));
 }
 
 TEST(Frontier, ProbabilityIsOneForClearCellsAndAHalfForTwins) {
-  const auto points = FindFrontier({{"cheap", 1, {0.0, 0.01}},
-                                    {"twin", 2, {1.0, 1.01}},
-                                    {"dearer twin", 3, {1.0, 1.01}},
-                                    {"bad", 4, {-9, -9.01}}},
+  const auto points = FindFrontier({{"cheap", {1}, {0.0, 0.01}},
+                                    {"twin", {2}, {1.0, 1.01}},
+                                    {"dearer twin", {3}, {1.0, 1.01}},
+                                    {"bad", {4}, {-9, -9.01}}},
                                    {})
                           .points;
   EXPECT_DOUBLE_EQ(*points[0].probability, 1);
@@ -52,20 +52,21 @@ TEST(Frontier, ProbabilityIsOneForClearCellsAndAHalfForTwins) {
 }
 
 TEST(Frontier, EqualArgumentsGiveEqualDrawsAndAnotherSeedOthers) {
-  const std::vector<FrontierCell> cells{{"a", 1, {0, 0.4}}, {"b", 2, {0.1, 0.3}}, {"c", 3, {0.2, 0.5}}};
+  const std::vector<FrontierCell> cells{{"a", {1}, {0, 0.4}}, {"b", {2}, {0.1, 0.3}}, {"c", {3}, {0.2, 0.5}}};
   const auto probability = [&](uint64_t seed) { return *FindFrontier(cells, {.seed = seed}).points[1].probability; };
   EXPECT_EQ(probability(1), probability(1));
   EXPECT_NE(probability(1), probability(2));
 }
 
 TEST(Frontier, WithoutReplicatesThereIsNoProbabilityUnlessAnSdIsGiven) {
-  const std::vector<FrontierCell> cells{{"a", 1, {0}}, {"b", 2, {0}}};
+  const std::vector<FrontierCell> cells{{"a", {1}, {0}}, {"b", {2}, {0}}};
   EXPECT_FALSE(FindFrontier(cells, {}).points[0].probability);
   EXPECT_NEAR(*FindFrontier(cells, {.seed_sd = 0.1}).points[1].probability, 0.5, 0.02);
 }
 
 TEST(Frontier, RanksOfARegionSumToOneAndFollowTheMeans) {
-  const Frontier found = FindFrontier({{"a", 1, {0.0, 0.2}, 0}, {"b", 2, {0.3, 0.5}, 0}, {"c", 3, {9, 9.2}, 1}}, {});
+  const Frontier found =
+      FindFrontier({{"a", {1}, {0.0, 0.2}, 0}, {"b", {2}, {0.3, 0.5}, 0}, {"c", {3}, {9, 9.2}, 1}}, {});
   EXPECT_NEAR(found.points[0].rank_probabilities[0] + found.points[1].rank_probabilities[0], 1, 1e-12);
   EXPECT_NEAR(found.points[0].rank_probabilities[0] + found.points[0].rank_probabilities[1], 1, 1e-12);
   EXPECT_GT(found.points[1].rank_probabilities[0], 0.8);
@@ -77,7 +78,7 @@ TEST(Frontier, RanksOfARegionSumToOneAndFollowTheMeans) {
 TEST(Frontier, ProbabilityOfTwoCellsIsStudentsT) {
   const double delta = 0.3, s = std::sqrt((0.02 + 0.02) / 2);
   const Frontier found =
-      FindFrontier({{"a", 1, {-0.1, 0.1}}, {"b", 2, {delta - 0.1, delta + 0.1}}}, {.draws = 200'000});
+      FindFrontier({{"a", {1}, {-0.1, 0.1}}, {"b", {2}, {delta - 0.1, delta + 0.1}}}, {.draws = 200'000});
   const double t = delta / (s * std::sqrt(2.0 / 2));
   EXPECT_DOUBLE_EQ(found.degrees_of_freedom, 2);
   EXPECT_NEAR(*found.seed_sd, s, 1e-12);
@@ -85,7 +86,7 @@ TEST(Frontier, ProbabilityOfTwoCellsIsStudentsT) {
 }
 
 TEST(Frontier, EqualReplicatesGiveNoProbability) {
-  EXPECT_FALSE(FindFrontier({{"a", 1, {1, 1}}, {"b", 2, {2, 2}}}, {}).points[0].probability);
+  EXPECT_FALSE(FindFrontier({{"a", {1}, {1, 1}}, {"b", {2}, {2, 2}}}, {}).points[0].probability);
 }
 
 }  // namespace

@@ -44,9 +44,9 @@ TEST(Pareto, QualityMayBeDownstreamOrATask) {
 TEST(Pareto, CostsReadTheirMetric) {
   records::Table table = Grid("a", {.sizes = 2});
   for (records::Record& r : table) r.metrics["peak_memory_bytes"] = 7 * r.metrics["forward_flops"];
-  EXPECT_DOUBLE_EQ(ParetoOf(table, {.cost = Cost::kMemory}).points[0].cost, 7e6);
-  EXPECT_DOUBLE_EQ(ParetoOf(table, {.cost = Cost::kSeconds}).points[0].cost, 1);
-  const auto missing = Pareto(table, {.cost = Cost::kActiveParameters});
+  EXPECT_DOUBLE_EQ(ParetoOf(table, {.costs = {Cost::kMemory}}).points[0].cost(), 7e6);
+  EXPECT_DOUBLE_EQ(ParetoOf(table, {.costs = {Cost::kSeconds}}).points[0].cost(), 1);
+  const auto missing = Pareto(table, {.costs = {Cost::kActiveParameters}});
   EXPECT_EQ(missing.error().code, common::ErrorCode::kFailedPrecondition);
   EXPECT_THAT(missing.error().message, HasSubstr("no active_parameters was recorded"));
 }
@@ -97,7 +97,7 @@ TEST(Pareto, ADivergedCellIsListedAndNoPoint) {
 TEST(Pareto, TimesOnUnlikeDevicesAreRefused) {
   records::Table table = Grid("a", {});
   table[0].device = "another";
-  EXPECT_THAT(Pareto(table, {.cost = Cost::kSeconds}).error().message, HasSubstr("another"));
+  EXPECT_THAT(Pareto(table, {.costs = {Cost::kSeconds}}).error().message, HasSubstr("another"));
   EXPECT_TRUE(Pareto(table, {}).ok());
 }
 
