@@ -81,7 +81,7 @@ bool IsBelow(const Point& point, const Point& reference) { return std::ranges::e
 }  // namespace
 
 size_t MostPoints(size_t coordinates) {
-  constexpr size_t kMost[] = {0, 0, 100'000, 1'000, 200, 100, 100, 100, 100};
+  constexpr size_t kMost[] = {0, 0, 100'000, 1'000, 200, 100, 100, 100, 60};
   return coordinates < std::size(kMost) ? kMost[coordinates] : 0;
 }
 

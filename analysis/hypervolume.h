@@ -9,7 +9,8 @@ namespace allometry::analysis {
 
 struct Hypervolume {
   double volume = 0;
-  std::vector<double> contributions;  // of each point: what the volume loses without it
+  // Of each point that no other dominates or equals, what the volume of these points would be less without it; else 0.
+  std::vector<double> contributions;
 };
 
 // The volume of what lies between points and a reference and is dominated by a point, exactly; lower is better in every
@@ -22,8 +23,8 @@ struct Hypervolume {
 common::Result<Hypervolume> MeasureHypervolume(std::span<const std::vector<double>> points,
                                                const std::vector<double>& reference);
 
-// Points not dominated by others that are measured in seconds: 100,000 in two coordinates, 1,000 in three, 200 in four,
-// 100 in five to eight; none in more.
+// Points not dominated by others that take at most about a second: 100,000 in two coordinates, 1,000 in three, 200 in
+// four, 100 in five to seven, 60 in eight; none in more.
 size_t MostPoints(size_t coordinates);
 
 }  // namespace allometry::analysis

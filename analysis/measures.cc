@@ -345,9 +345,10 @@ std::vector<std::string> KnownScores(const std::vector<CellGroup>& groups) {
 }
 
 common::Status CheckQuality(const std::string& quality, const Selection& selection) {
+  if (quality == "upstream" || quality == "downstream") return common::Ok();
   std::vector<std::string> known = KnownScores(selection.groups);
-  known.insert(known.end(), {"upstream", "downstream"});
   if (std::ranges::count(known, quality) > 0) return common::Ok();
+  known.insert(known.end(), {"upstream", "downstream"});
   const std::string near = common::NearestName(quality, known);
   return common::InvalidArgument("unknown quality '" + quality +
                                  "': use upstream, downstream, a task of these cells or an average" +

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -14,22 +15,29 @@ std::vector<bool> OnFrontier(const std::vector<FrontierCell>& cells) {
   return on;
 }
 
-TEST(Frontier, AgreesWithTheDefinitionOnRandomCellsWithTies) {
+// Whether no other cell costs no more, is no worse, and is better in one.
+bool IsUnbeaten(const std::vector<FrontierCell>& cells, size_t i) {
+  return std::ranges::none_of(cells, [&](const FrontierCell& other) {
+    bool no_worse = other.qualities[0] >= cells[i].qualities[0], better = other.qualities[0] > cells[i].qualities[0];
+    for (size_t k = 0; k < other.costs.size(); ++k) {
+      no_worse &= other.costs[k] <= cells[i].costs[k];
+      better |= other.costs[k] < cells[i].costs[k];
+    }
+    return no_worse && better;
+  });
+}
+
+TEST(Frontier, AgreesWithTheDefinitionOnRandomCellsWithTiesInOneToFourCosts) {
   std::mt19937 generator(7);
   std::uniform_int_distribution<int> small(0, 6);
-  for (int round = 0; round < 500; ++round) {
+  for (int round = 0; round < 2'000; ++round) {
     std::vector<FrontierCell> cells;
-    for (int i = 0; i < 12; ++i) cells.push_back({"c", {double(small(generator))}, {double(small(generator))}});
-    const std::vector<bool> on = OnFrontier(cells);
-    for (size_t i = 0; i < cells.size(); ++i) {
-      bool beaten = false;
-      for (const FrontierCell& other : cells) {
-        const bool no_worse = other.costs[0] <= cells[i].costs[0] && other.qualities[0] >= cells[i].qualities[0];
-        const bool better = other.costs[0] < cells[i].costs[0] || other.qualities[0] > cells[i].qualities[0];
-        beaten |= no_worse && better;
-      }
-      EXPECT_EQ(on[i], !beaten);
+    for (int i = 0; i < 12; ++i) {
+      FrontierCell& cell = cells.emplace_back(FrontierCell{"c", {}, {double(small(generator))}});
+      for (int k = 0; k <= round % 4; ++k) cell.costs.push_back(small(generator));
     }
+    const std::vector<bool> on = OnFrontier(cells);
+    for (size_t i = 0; i < cells.size(); ++i) ASSERT_EQ(on[i], IsUnbeaten(cells, i)) << "round " << round;
   }
 }
 
@@ -83,6 +91,30 @@ TEST(Frontier, ProbabilityOfTwoCellsIsStudentsT) {
   EXPECT_DOUBLE_EQ(found.degrees_of_freedom, 2);
   EXPECT_NEAR(*found.seed_sd, s, 1e-12);
   EXPECT_NEAR(*found.points[1].probability, 0.5 + t / (2 * std::sqrt(2 + t * t)), 0.004);
+}
+
+// Cells far below the frontier are not drawn; with them or without, the others' probabilities are alike.
+TEST(Frontier, CellsThatCannotMatterChangeNoProbability) {
+  std::vector<FrontierCell> cells{{"a", {1}, {0, 0.2}}, {"b", {2}, {0.1, 0.3}}, {"c", {3}, {0.15, 0.4}}};
+  const Frontier alone = FindFrontier(cells, {.draws = 100'000});
+  for (int i = 0; i < 40; ++i) cells.push_back({"far", {4.0 + i}, {-30, -29.8}, 1});
+  const Frontier among = FindFrontier(cells, {.draws = 100'000});
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(*among.points[i].probability, *alone.points[i].probability, 0.05);
+  EXPECT_EQ(*among.points[9].probability, 0);
+  EXPECT_EQ(among.points[9].rank_probabilities.size(), kMostRanks) << "ranks beyond the tenth are not counted";
+  double first = 0;
+  for (const FrontierPoint& point : among.points) first += point.name == "far" ? point.rank_probabilities[0] : 0;
+  EXPECT_NEAR(first, 1, 1e-9) << "those of a region far below are drawn for its ranks";
+}
+
+// More costs let more cells stay: "b" costs more operations and less memory.
+TEST(Frontier, ACellThatIsCheaperInOneCostIsNotBeaten) {
+  const std::vector<FrontierCell> cells{
+      {"a", {1, 8}, {1.0, 1.1}}, {"b", {2, 4}, {0.0, 0.1}}, {"c", {3, 9}, {0.5, 0.6}}};
+  EXPECT_EQ(OnFrontier(cells), (std::vector<bool>{true, true, false}));
+  const Frontier found = FindFrontier(cells, {});
+  EXPECT_EQ(*found.points[1].probability, 1) << "no cell costs less in both";
+  EXPECT_LT(*found.points[2].probability, 0.05);
 }
 
 TEST(Frontier, EqualReplicatesGiveNoProbability) {
