@@ -167,6 +167,70 @@ TEST(Crossover, OneSeedEverywhereRestsOnTheSizes) {
   EXPECT_EQ(FindCrossover(first, two_sizes, 0.95).verdict, "refused");
 }
 
+// Runs of two laws, loss = E + k (C / 1e9)^-alpha, over `decades` from 1e9 on.
+struct LawOfRuns {
+  double e, k, alpha;
+  double LossAt(double flops) const { return e + k * std::pow(flops / 1e9, -alpha); }
+};
+constexpr LawOfRuns kLate{1.6, 1.7, 0.30},
+    kEarly{2.0, 0.8, 0.45};  // cross 1.6465 decades after 1e9: kLate is ahead then
+
+records::Table RunsOf(const std::string& name, const LawOfRuns& law, int sizes, double first_decade, double decades) {
+  std::mt19937_64 generator(17 + name.size());
+  std::normal_distribution<double> normal;
+  records::Table table;
+  for (int i = 0; i < sizes; ++i) {
+    const double flops = 1e9 * std::pow(10.0, first_decade + decades * i / (sizes - 1));
+    for (uint64_t seed = 0; seed < 3; ++seed)
+      table.push_back(Cell(name, "z" + std::to_string(i), seed, flops, law.LossAt(flops) + 0.001 * normal(generator)));
+  }
+  return table;
+}
+
+TEST(Crossovers, CurvesThatDoNotMeetAreAskedForTheirLaws) {
+  const records::Table table = RunsOf("late", kLate, 7, 0, 1.45) + RunsOf("early", kEarly, 7, 0, 1.45);
+  for (const Transform transform : {Transform::kSemilog, Transform::kLoglog}) {
+    const CrossoversResult result = Crossovers(table, {.slopes = {.transform = transform}}).value();
+    const Crossover& c = result.crossovers[0];
+    EXPECT_TRUE(c.curved);
+    ASSERT_EQ(c.verdict, "extrapolated (law)") << c.reason;
+    EXPECT_EQ(c.basis, VarianceBasis::kRuns);
+    ASSERT_THAT(c.at, SizeIs(1));
+    const double at = std::log10(ValueOfX(c.at[0], Axis::kFlops, transform));
+    EXPECT_NEAR(at, 9 + 1.6465, 0.05);
+    EXPECT_LT(*c.bands[0].low, c.at[0]);
+    EXPECT_GT(*c.bands[0].high, c.at[0]);
+    EXPECT_LE(std::log10(ValueOfX(*c.bands[0].low, Axis::kFlops, transform)), 9 + 1.6465);
+    EXPECT_GE(std::log10(ValueOfX(*c.bands[0].high, Axis::kFlops, transform)), 9 + 1.6465);
+    EXPECT_EQ(c.ahead_below, "early");
+    EXPECT_EQ(c.ahead_above, "late");
+    EXPECT_NEAR(c.laws->first[2], kLate.alpha, 0.05);
+  }
+}
+
+// Each was measured on its own side of the crossing.
+TEST(Crossovers, LawsAlsoAnswerWhereTheRangesDoNotOverlap) {
+  const records::Table table = RunsOf("late", kLate, 7, 2.0, 1.4) + RunsOf("early", kEarly, 7, 0, 1.45);
+  const Crossover c = Crossovers(table, {}).value().crossovers[0];
+  EXPECT_FALSE(c.common_range);
+  ASSERT_EQ(c.verdict, "extrapolated (law)") << c.reason;
+  EXPECT_NEAR(c.at.at(0), 9 + 1.6465, 0.1) << "in the gap";
+}
+
+TEST(Crossovers, WithoutLawsTheRefusalSaysWhatWasMissing) {
+  const records::Table few = RunsOf("late", kLate, 3, 0, 1.45) + RunsOf("early", kEarly, 3, 0, 1.45);
+  const Crossover c = Crossovers(few, {}).value().crossovers[0];
+  EXPECT_EQ(c.verdict, "refused");
+  EXPECT_THAT(c.reason, HasSubstr("extrapolated from curved lines; nor is there a law of late"));
+  EXPECT_FALSE(c.laws);
+  // One curve above another everywhere: no law can make them meet.
+  const records::Table apart = RunsOf("early", kEarly, 7, 0, 1.45) + RunsOf("worse", {2.3, 0.8, 0.45}, 7, 0, 1.45);
+  const Crossover none = Crossovers(apart, {}).value().crossovers[0];
+  EXPECT_NE(none.verdict, "extrapolated (law)");
+  const Crossover seconds = Crossovers(few, {.axes = {Axis::kSeconds, Axis::kUpstream}}).value().crossovers[0];
+  EXPECT_EQ(seconds.reason.find("law"), std::string::npos) << "laws are of compute or parameters";
+}
+
 TEST(Crossovers, OfAStudyAreNamedAndFlaggedAndSayWhoIsAhead) {
   const records::Table table =
       Grid("steep", {.sizes = 4, .level = 10, .slope = 0.9}) + Grid("flat", {.sizes = 4, .level = 7.1, .slope = 0.5});
