@@ -1,6 +1,7 @@
 #include "records/sqlite.h"
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <limits>
@@ -351,6 +352,16 @@ Result<Table> LoadSqlite(const fs::path& database, const std::vector<std::string
                             "' holds text that is not the JSON it should be: " + error.what());
   }
   return table;
+}
+
+Result<std::string> DataVersion(const fs::path& database) {
+  ALLO_ASSIGN_OR_RETURN(const Handle handle, Open(database));
+  ALLO_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(handle.get(), "SELECT max(event) FROM events"));
+  ALLO_ASSIGN_OR_RETURN(const bool row, newest.Step());
+  struct stat file = {};
+  if (::stat(database.c_str(), &file) != 0) return common::NotFound("there is no database '" + database.string() + "'");
+  return std::to_string(file.st_dev) + ":" + std::to_string(file.st_ino) + ":" +
+         std::to_string(row ? newest.Int(0) : 0);
 }
 
 }  // namespace allometry::records
