@@ -1,6 +1,7 @@
 #include "analysis/answers_json.h"
 
 #include "analysis/json_parts.h"
+#include "analysis/law_forms.h"
 #include "common/table.h"
 
 namespace allometry::analysis {
@@ -36,10 +37,20 @@ struct XWriter {
   }
 };
 
+// {"E", "A", "alpha"}.
+Json LawJson(const std::vector<double>& parameters) {
+  Json json = Json::object();
+  for (size_t i = 0; i < parameters.size(); ++i)
+    json[LawParameterNames(LawForm::kCompute)[i]] = JsonNumber(parameters[i]);
+  return json;
+}
+
 Json CrossoverJson(const Crossover& c, const XWriter& write) {
   Json at = Json::array(), bands = Json::array(), range = nullptr;
   for (const double x : c.at) at.push_back(write(x));
   for (const CrossoverBand& band : c.bands) bands.push_back({{"low", write(band.low)}, {"high", write(band.high)}});
+  Json laws = nullptr;
+  if (c.laws) laws = {{"first", LawJson(c.laws->first)}, {"second", LawJson(c.laws->second)}};
   if (c.common_range) range = {{"low", write(c.common_range->first)}, {"high", write(c.common_range->second)}};
   return {{"first", c.first},
           {"second", c.second},
@@ -51,7 +62,8 @@ Json CrossoverJson(const Crossover& c, const XWriter& write) {
           {"bands", bands},
           {"common_range", range},
           {"ahead_below", c.ahead_below},
-          {"ahead_above", c.ahead_above}};
+          {"ahead_above", c.ahead_above},
+          {"laws", laws}};
 }
 
 Json SizeRankingJson(const SizeRanking& size) {

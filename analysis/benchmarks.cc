@@ -152,12 +152,20 @@ const Average* FindAverage(const BenchmarkAverages& averages, std::string_view n
   return found == kAverageNames.end() ? nullptr : all[static_cast<size_t>(found - kAverageNames.begin())];
 }
 
-Average MeanOfParts(const records::TaskScores& scores, std::span<const std::string> parts,
-                    const AverageOptions& options) {
-  const BenchmarkAverages averages = AverageScores(scores, options);
+bool IsAverage(std::string_view name) { return std::ranges::count(kAverageNames, name) > 0; }
+
+std::vector<Average> AveragesOfParts(const records::TaskScores& scores, std::span<const std::string> parts,
+                                     const AverageOptions& options) {
+  BenchmarkAverages averages;  // a good part of the work, which plain tasks do not need
+  if (std::ranges::any_of(parts, &IsAverage)) averages = AverageScores(scores, options);
   std::vector<Average> found;
   for (const std::string& part : parts) found.push_back(PartOf(scores, averages, part));
-  return MeanOf(found);
+  return found;
+}
+
+Average MeanOfParts(const records::TaskScores& scores, std::span<const std::string> parts,
+                    const AverageOptions& options) {
+  return MeanOf(AveragesOfParts(scores, parts, options));
 }
 
 bool EntersAverages(std::string_view task) { return task != kWnli && TaskOrder(task) < TaskOrder(""); }

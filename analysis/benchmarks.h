@@ -63,8 +63,12 @@ BenchmarkAverages AverageScores(const records::TaskScores& scores, const Average
 // any other name.
 std::span<const std::string_view> AverageNames();
 const Average* FindAverage(const BenchmarkAverages& averages, std::string_view name);
+bool IsAverage(std::string_view name);
 
-// The mean of some tasks' values as their trainer reported them, and of averages by their names.
+// Some tasks' values as their trainer reported them, and averages by their names, in the order of `parts`.
+std::vector<Average> AveragesOfParts(const records::TaskScores& scores, std::span<const std::string> parts,
+                                     const AverageOptions& options = {});
+// The mean of those.
 Average MeanOfParts(const records::TaskScores& scores, std::span<const std::string> parts,
                     const AverageOptions& options = {});
 

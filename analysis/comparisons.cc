@@ -23,16 +23,16 @@ std::pair<double, double> RangeOf(const Slope& slope) {
 }
 
 // Each architecture against the baseline, or every pair once, in the order of the result.
-std::vector<std::pair<const ArchitectureSlopes*, const ArchitectureSlopes*>> PairsOf(const SlopesResult& result) {
+std::vector<std::pair<const ArchitectureSlopes*, const ArchitectureSlopes*>> PairsOf(
+    const std::vector<ArchitectureSlopes>& all, const std::string& baseline) {
   std::vector<std::pair<const ArchitectureSlopes*, const ArchitectureSlopes*>> pairs;
-  const auto& all = result.architectures;
-  if (result.request.baseline == "*") {
+  if (baseline == "*") {
     for (size_t i = 0; i < all.size(); ++i) {
       for (size_t j = i + 1; j < all.size(); ++j) pairs.emplace_back(&all[i], &all[j]);
     }
     return pairs;
   }
-  const auto base = std::ranges::find(all, result.request.baseline, &ArchitectureSlopes::architecture);
+  const auto base = std::ranges::find(all, baseline, &ArchitectureSlopes::architecture);
   if (base == all.end()) return pairs;
   for (const ArchitectureSlopes& other : all) {
     if (&other != &*base) pairs.emplace_back(&other, &*base);
@@ -49,7 +49,7 @@ std::string WhyNotComparable(const Slope& first, const Slope& second) {
 }
 
 SlopeComparison Compare(const Slope& first, const Slope& second, const SlopesRequest& request) {
-  SlopeComparison out{.x = first.x, .y = first.y};
+  SlopeComparison out{.x = first.x, .y = first.y, .task = first.task};
   out.ranges_differ = RangesDiffer(first, second, request.transform);
   out.reason = WhyNotComparable(first, second);
   if (!out.reason.empty()) return out;
@@ -91,6 +91,23 @@ std::string VerdictOf(const SlopeComparison& c, double confidence) {
   return c.p_line_holm && *c.p_line_holm < level ? kDiffersBoth : kDiffersSeeds;
 }
 
+// Those of the slopes at one place of every architecture's list.
+void AddComparisons(const std::vector<ArchitectureSlopes>& architectures, size_t kind, const SlopesRequest& request,
+                    std::vector<SlopeComparison>* out) {
+  for (const auto& [first, second] : PairsOf(architectures, request.baseline)) {
+    SlopeComparison c = Compare(first->slopes[kind], second->slopes[kind], request);
+    c.first = first->architecture;
+    c.second = second->architecture;
+    out->push_back(std::move(c));
+  }
+}
+
+void JudgeFamily(std::span<SlopeComparison> family, double confidence) {
+  AdjustHolm(family, &SlopeComparison::p_seeds, &SlopeComparison::p_seeds_holm);
+  AdjustHolm(family, &SlopeComparison::p_line, &SlopeComparison::p_line_holm);
+  for (SlopeComparison& c : family) c.verdict = VerdictOf(c, confidence);
+}
+
 }  // namespace
 
 bool RangesDiffer(const Slope& a, const Slope& b, Transform transform) {
@@ -104,19 +121,21 @@ bool RangesDiffer(const Slope& a, const Slope& b, Transform transform) {
 
 std::vector<SlopeComparison> CompareSlopes(const SlopesResult& result) {
   std::vector<SlopeComparison> out;
-  const auto pairs = PairsOf(result);
   for (size_t kind = 0; kind < result.architectures.front().slopes.size(); ++kind) {
     const size_t begin = out.size();
-    for (const auto& [first, second] : pairs) {
-      SlopeComparison c = Compare(first->slopes[kind], second->slopes[kind], result.request);
-      c.first = first->architecture;
-      c.second = second->architecture;
-      out.push_back(std::move(c));
-    }
-    const std::span family = std::span(out).subspan(begin);
-    AdjustHolm(family, &SlopeComparison::p_seeds, &SlopeComparison::p_seeds_holm);
-    AdjustHolm(family, &SlopeComparison::p_line, &SlopeComparison::p_line_holm);
-    for (SlopeComparison& c : family) c.verdict = VerdictOf(c, result.request.confidence);
+    AddComparisons(result.architectures, kind, result.request, &out);
+    JudgeFamily(std::span(out).subspan(begin), result.request.confidence);
+  }
+  return out;
+}
+
+std::vector<SlopeComparison> CompareTaskSlopes(const SlopesResult& result) {
+  std::vector<SlopeComparison> out;
+  if (result.tasks.empty()) return out;
+  for (size_t kind = 0; kind < result.tasks.front().architectures.front().slopes.size(); ++kind) {
+    const size_t begin = out.size();
+    for (const TaskSlopes& task : result.tasks) AddComparisons(task.architectures, kind, result.request, &out);
+    JudgeFamily(std::span(out).subspan(begin), result.request.confidence);
   }
   return out;
 }

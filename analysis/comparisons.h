@@ -15,4 +15,8 @@ bool RangesDiffer(const Slope& a, const Slope& b, Transform transform);
 // adjustment runs over the comparisons of one pair of axes.
 std::vector<SlopeComparison> CompareSlopes(const SlopesResult& result);
 
+// The same of each task's slopes, by axes and then by task. Holm's adjustment runs over architectures and tasks
+// together: all comparisons of one pair of axes.
+std::vector<SlopeComparison> CompareTaskSlopes(const SlopesResult& result);
+
 }  // namespace allometry::analysis

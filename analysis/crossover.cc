@@ -1,11 +1,14 @@
 #include "analysis/crossover.h"
 
 #include <algorithm>
-#include <boost/math/tools/toms748_solve.hpp>
 #include <cmath>
 #include <functional>
+#include <map>
+#include <numbers>
 
+#include "analysis/law_crossover.h"
 #include "analysis/mean.h"
+#include "analysis/root.h"
 #include "common/ids.h"
 
 namespace allometry::analysis {
@@ -13,6 +16,7 @@ namespace {
 
 constexpr const char* kObserved = "observed";
 constexpr const char* kExtrapolated = "extrapolated";
+constexpr const char* kExtrapolatedByLaw = "extrapolated (law)";
 constexpr const char* kUnbounded = "no bounded crossover";
 constexpr const char* kNotShown = "no crossover shown";
 constexpr const char* kRefused = "refused";
@@ -24,18 +28,6 @@ constexpr int kGridPoints = 128;
 constexpr int kMostDoublings = 400;
 
 using Function = std::function<double(double)>;
-
-// A root of f between a and b, at which it has opposite signs (or is zero).
-double RootBetween(const Function& f, double a, double b) {
-  const double fa = f(a), fb = f(b);
-  if (fa == 0) return a;
-  if (fb == 0) return b;
-  boost::uintmax_t most = 200;
-  const auto bracket =
-      boost::math::tools::toms748_solve(f, std::min(a, b), std::max(a, b), a < b ? fa : fb, a < b ? fb : fa,
-                                        boost::math::tools::eps_tolerance<double>(48), most);
-  return (bracket.first + bracket.second) / 2;
-}
 
 // The first root on the way from `from` in steps that double; absent if f keeps its sign as far as doubles reach.
 std::optional<double> RootBeyond(const Function& f, double from, double step) {
@@ -339,12 +331,102 @@ void NameSides(Crossover* crossover) {
   }
 }
 
-Crossover CrossoverOf(const ArchitecturePair& pair, const CrossoversRequest& request) {
+bool HasLaws(const AxisPair& axes) {
+  return axes.y == Axis::kUpstream && (axes.x == Axis::kFlops || axes.x == Axis::kParameters);
+}
+
+// Asks the laws where curved lines refuse an answer. Each architecture's law is fitted once, when a pair first needs
+// it.
+class LawsOfStudy {
+ public:
+  LawsOfStudy(const SlopesResult& slopes, const CrossoversRequest& request) : slopes_(slopes), request_(request) {}
+
+  void Ask(const ArchitecturePair& pair, Crossover* out) {
+    if (!out->curved || out->verdict != kRefused || !HasLaws(request_.axes)) return;
+    const ArchitectureLaw &first = LawOf(*pair.first), &second = LawOf(*pair.second);
+    if (first.fit && second.fit) return Cross(*first.fit, *second.fit, pair, out);
+    const bool at_first = !first.fit;
+    out->reason += "; nor is there a law of " + (at_first ? pair.first : pair.second)->architecture + ": " +
+                   (at_first ? first : second).refused;
+  }
+
+ private:
+  const ArchitectureLaw& LawOf(const ArchitectureSlopes& architecture) {
+    const auto [law, is_new] = laws_.try_emplace(&architecture);
+    if (is_new)
+      law->second = FitArchitectureLaw(FindSlope(architecture, request_.axes.x, request_.axes.y)->samples,
+                                       request_.slopes.transform,
+                                       1 + static_cast<uint64_t>(&architecture - slopes_.architectures.data()));
+    return law->second;
+  }
+
+  // The crossing at larger costs, if there is one, else that at smaller ones.
+  void Cross(const LawFit& first, const LawFit& second, const ArchitecturePair& pair, Crossover* out) const {
+    const double from = StartOf(pair) * Unit(), confidence = request_.slopes.confidence;
+    auto crossing = CrossLaws(first, second, from, true, confidence);
+    if (!crossing) crossing = CrossLaws(first, second, from, false, confidence);
+    if (!crossing) {
+      out->reason += "; nor do the laws of both cross";
+    } else if (const double x = crossing->at / Unit();
+               out->common_range && out->common_range->first <= x && x <= out->common_range->second) {
+      out->reason += "; the laws of both cross inside that range, so curves and laws disagree";
+    } else {
+      out->laws = std::pair(first.Parameters(), second.Parameters());
+      Fill(*crossing, out);
+    }
+  }
+
+  // The middle of what both measured, where the curves do not cross; without that the beginning of the gap between.
+  double StartOf(const ArchitecturePair& pair) const {
+    const auto range_1 = MeasuredRange(FindSlope(*pair.first, request_.axes.x, request_.axes.y)->samples);
+    const auto range_2 = MeasuredRange(FindSlope(*pair.second, request_.axes.x, request_.axes.y)->samples);
+    const double low = std::max(range_1.first, range_2.first), high = std::min(range_1.second, range_2.second);
+    return low < high ? (low + high) / 2 : high;
+  }
+
+  void Fill(const LawCrossing& crossing, Crossover* out) const {
+    out->basis = VarianceBasis::kRuns;
+    CrossoverBand& band = out->bands.emplace_back();
+    if (crossing.low) band.low = *crossing.low / Unit();
+    if (crossing.high) band.high = *crossing.high / Unit();
+    if (!band.low || !band.high) {
+      out->verdict = kUnbounded;
+      out->reason = "the laws of both cross, but not in " + std::to_string(std::lround(100 * crossing.no_crossing)) +
+                    " % of the replicates";
+      return;
+    }
+    out->verdict = kExtrapolatedByLaw;
+    out->reason = "curved, and the curves do not meet in what both measured: it holds if both go on as E + A/C^alpha";
+    out->at = {crossing.at / Unit()};
+    NameAhead(crossing.at, out);
+  }
+
+  // The lower loss is ahead. So near to the crossing there is no second one.
+  void NameAhead(double at, Crossover* out) const {
+    const auto ahead = [&](double log_c) {
+      const double c = std::exp(log_c);
+      const double first = EvaluateLaw(LawForm::kCompute, out->laws->first, c, 0);
+      return first < EvaluateLaw(LawForm::kCompute, out->laws->second, c, 0) ? "first" : "second";
+    };
+    out->ahead_below = ahead(at - 0.01);
+    out->ahead_above = ahead(at + 0.01);
+  }
+
+  // ln C for one unit of the slopes' x.
+  double Unit() const { return request_.slopes.transform == Transform::kLoglog ? 1.0 : std::numbers::ln10; }
+
+  const SlopesResult& slopes_;
+  const CrossoversRequest& request_;
+  std::map<const ArchitectureSlopes*, ArchitectureLaw> laws_;
+};
+
+Crossover CrossoverOf(const ArchitecturePair& pair, const CrossoversRequest& request, LawsOfStudy* laws) {
   const Slope& first = *FindSlope(*pair.first, request.axes.x, request.axes.y);
   const Slope& second = *FindSlope(*pair.second, request.axes.x, request.axes.y);
   const std::string why_not = WhyNoCrossover(first, second);
   Crossover out = why_not.empty() ? FindCrossover(first.samples, second.samples, request.slopes.confidence)
                                   : RefuseCrossover({}, why_not);
+  laws->Ask(pair, &out);
   out.first = pair.first->architecture;
   out.second = pair.second->architecture;
   NameSides(&out);
@@ -359,7 +441,8 @@ common::Result<CrossoversResult> Crossovers(const records::Table& table, const C
   ALLO_ASSIGN_OR_RETURN(const SlopesResult slopes, Slopes(table, request.slopes));
   ALLO_ASSIGN_OR_RETURN(const auto pairs, WantedPairs(slopes, request));
   CrossoversResult result{request, slopes.downstream, {}, LeftOutOfAxes(slopes.left_out, request.axes)};
-  for (const ArchitecturePair& pair : pairs) result.crossovers.push_back(CrossoverOf(pair, request));
+  LawsOfStudy laws(slopes, request);
+  for (const ArchitecturePair& pair : pairs) result.crossovers.push_back(CrossoverOf(pair, request, &laws));
   return result;
 }
 

@@ -24,17 +24,20 @@ struct CrossoverBand {
 // The answer for one pair. x is transformed as in the slopes (log10 or ln of F, P and seconds).
 struct Crossover {
   std::string first, second;
-  // "observed": the whole band lies inside both measured ranges; "extrapolated": it does not; "no bounded crossover":
-  // two rays or everything; "no crossover shown": curves that come near each other, and whose estimates do not cross;
-  // "refused": see `reason`.
+  // "observed": the whole band lies inside both measured ranges; "extrapolated": it does not; "extrapolated (law)": of
+  // curved lines, the laws E + A/C^alpha of both cross outside, at larger costs or else at smaller ones; "no bounded
+  // crossover": two rays or everything, or laws of which too many replicates do not cross; "no crossover shown": curves
+  // that come near each other, and whose estimates do not cross; "refused": see `reason`.
   std::string verdict;
   std::string reason;                           // of all but the first two
-  bool curved = false;                          // quadratics inside the common range, else lines
+  bool curved = false;                          // quadratics inside the common range, or laws, else lines
   VarianceBasis basis = VarianceBasis::kSeeds;  // what t se(D) covers
   std::vector<double> at;                       // where the estimates cross, rising
   std::vector<CrossoverBand> bands;             // {x: |D(x)| <= t se D(x)}, rising; of curves, inside the common range
   std::optional<std::pair<double, double>> common_range;  // measured by both; absent when there is none
   std::string ahead_below, ahead_above;                   // the better one on either side of a single bounded band
+  // E, A and alpha of both, when laws gave the answer.
+  std::optional<std::pair<std::vector<double>, std::vector<double>>> laws;
 };
 
 // Fieller's set (Fieller 1954) of D(x) = first's line minus second's: with t of Satterthwaite's degrees of freedom at
@@ -58,8 +61,9 @@ struct CrossoversResult {
 };
 
 // Errors as Slopes; kNotFound: no such architecture; kInvalidArgument: a pair of one, or more than 10,000 pairs;
-// kFailedPrecondition: fewer than two architectures. The level holds for each pair alone: nothing is adjusted for their
-// number.
+// kFailedPrecondition: fewer than two architectures. Where curved lines of U against F or P do not cross inside the
+// common range, the laws of both are asked, if both fits converge; `reason` says what kept them from an answer. The
+// level holds for each pair alone: nothing is adjusted for their number.
 common::Result<CrossoversResult> Crossovers(const records::Table& table, const CrossoversRequest& request);
 
 }  // namespace allometry::analysis

@@ -1,14 +1,12 @@
 #pragma once
 
-#include <boost/random/chi_squared_distribution.hpp>
-#include <boost/random/mersenne_twister.hpp>
-#include <boost/random/normal_distribution.hpp>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 // Joint draws of the expected qualities of cells, for every probability that the analysis tells (docs/science.md,
-// "Pareto"). Not thread-safe: one object a thread.
+// "Pareto"). Pure values.
 namespace allometry::analysis {
 
 // The seed standard deviation that all cells share.
@@ -23,20 +21,22 @@ std::optional<SeedSpread> PooledSpread(const std::vector<const std::vector<doubl
                                        std::optional<double> given);
 
 // mean + t s / sqrt(n). s is unknown and the same for every cell, so its chi-squared draw is shared within a joint draw
-// (a multivariate t); a given s makes the draws normal. Boost's generators and distributions give the same numbers on
-// every machine; those of the standard library need not.
+// (a multivariate t); a given s makes the draws normal. Every joint draw has a generator of its own, begun from the
+// seed and the draw's number, so that threads may share the draws in any way without changing one. Generator and
+// distributions give the same numbers on every machine; those of the standard library need not.
 class ExpectedDraws {
  public:
-  ExpectedDraws(uint64_t seed, SeedSpread spread)
-      : generator_(seed), normal_(0, 1), chi_squared_(spread.degrees > 0 ? spread.degrees : 1), spread_(spread) {}
+  ExpectedDraws(uint64_t seed, SeedSpread spread) : seed_(seed), spread_(spread) {}
 
-  // One joint draw; the three have one entry a cell.
-  void Next(const std::vector<double>& means, const std::vector<int64_t>& seeds, std::vector<double>* drawn);
+  // Joint draw `number`. `errors` are 1 / sqrt(n); the three have one entry a cell.
+  void Draw(uint64_t number, std::span<const double> means, std::span<const double> errors,
+            std::span<double> drawn) const;
+
+  // The largest s of the draws 0 to `draws` - 1, which bounds how far they stray.
+  double LargestSd(int draws) const;
 
  private:
-  boost::random::mt19937_64 generator_;
-  boost::random::normal_distribution<double> normal_;
-  boost::random::chi_squared_distribution<double> chi_squared_;
+  uint64_t seed_;
   SeedSpread spread_;
 };
 

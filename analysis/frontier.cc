@@ -1,99 +1,178 @@
 #include "analysis/frontier.h"
 
 #include <algorithm>
-#include <limits>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <functional>
 #include <map>
-#include <numeric>
 
+#include "analysis/cost_order.h"
 #include "analysis/expected_draws.h"
 #include "analysis/mean.h"
+#include "analysis/parallel.h"
 
 namespace allometry::analysis {
 namespace {
 
-// Cells by rising cost: a cell is on the frontier exactly when it is the best of its cost and beats all cheaper ones.
-std::vector<size_t> OrderByCost(const std::vector<FrontierCell>& cells) {
-  std::vector<size_t> order(cells.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::stable_sort(order, {}, [&](size_t i) { return cells[i].cost; });
-  return order;
-}
+constexpr int kDrawsAtOnce = 64;    // what a thread takes from the others
+constexpr double kNeverBeyond = 7;  // standard errors that no draw is taken to stray
 
-std::vector<bool> OnFrontier(const std::vector<FrontierCell>& cells, const std::vector<size_t>& order,
-                             const std::vector<double>& quality) {
-  std::vector<bool> on(cells.size(), false);
-  double best_cheaper = -std::numeric_limits<double>::infinity();
-  for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-    double best_here = -std::numeric_limits<double>::infinity();
-    for (end = begin; end < order.size() && cells[order[end]].cost == cells[order[begin]].cost; ++end)
-      best_here = std::max(best_here, quality[order[end]]);
-    for (size_t i = begin; i < end; ++i) on[order[i]] = quality[order[i]] == best_here && best_here > best_cheaper;
-    best_cheaper = std::max(best_cheaper, best_here);
+// What is known of every cell's expected quality.
+struct Expected {
+  std::vector<double> means, errors;  // errors: 1 / sqrt(seeds)
+};
+
+Expected ExpectedOf(const std::vector<FrontierCell>& cells) {
+  Expected out;
+  for (const FrontierCell& cell : cells) {
+    out.means.push_back(Mean(cell.qualities));
+    out.errors.push_back(1 / std::sqrt(static_cast<double>(cell.qualities.size())));
   }
-  return on;
+  return out;
 }
 
-// Counts how often each cell is on the frontier and takes each rank of its region.
+std::map<int, std::vector<size_t>> RegionsOf(const std::vector<FrontierCell>& cells) {
+  std::map<int, std::vector<size_t>> regions;
+  for (size_t i = 0; i < cells.size(); ++i) regions[cells[i].region].push_back(i);
+  return regions;
+}
+
+// The cells that some draw may put on the frontier or on a rank that counts, by rising first cost.
+std::vector<size_t> InQuestion(const std::vector<FrontierCell>& cells, const CostOrder& order, const Expected& expected,
+                               double sd) {
+  std::vector<double> low, high;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    low.push_back(expected.means[i] - kNeverBeyond * sd * expected.errors[i]);
+    high.push_back(expected.means[i] + kNeverBeyond * sd * expected.errors[i]);
+  }
+  const std::vector<double> surely_beaten_below = order.BestThatCostsNoMore(low);
+  std::map<int, double> last_rank;  // what ten cells of the region surely reach
+  for (const auto& [region, members] : RegionsOf(cells)) {
+    std::vector<double> lows;
+    for (size_t i : members) lows.push_back(low[i]);
+    const size_t last = std::min(kMostRanks, lows.size()) - 1;
+    std::ranges::nth_element(lows, lows.begin() + static_cast<std::ptrdiff_t>(last), std::greater<>());
+    last_rank[region] = lows[last];
+  }
+  std::vector<size_t> in_question;
+  for (size_t i : order.cells()) {
+    if (high[i] >= surely_beaten_below[i] || high[i] >= last_rank[cells[i].region]) in_question.push_back(i);
+  }
+  return in_question;
+}
+
+// The first ranks of a region, filled cell by cell.
+class TopRanks {
+ public:
+  explicit TopRanks(size_t most) : most_(most) {}
+
+  void Add(double quality, size_t cell) {
+    if (filled_ == most_ && quality <= best_[most_ - 1].first) return;
+    size_t at = filled_ < most_ ? filled_++ : most_ - 1;
+    for (; at > 0 && best_[at - 1].first < quality; --at) best_[at] = best_[at - 1];
+    best_[at] = {quality, cell};
+  }
+  size_t filled() const { return filled_; }
+  size_t CellAt(size_t rank) const { return best_[rank].second; }
+
+ private:
+  size_t most_, filled_ = 0;
+  std::array<std::pair<double, size_t>, kMostRanks> best_;
+};
+
+// Counts how often each cell is on the frontier and takes each of the first ranks of its region. The counts are whole
+// numbers, so the order in which threads add to them changes nothing.
 class Tally {
  public:
-  explicit Tally(const std::vector<FrontierCell>& cells) : cells_(cells), hits_(cells.size(), 0), ranks_(cells.size()) {
-    for (size_t i = 0; i < cells.size(); ++i) regions_[cells[i].region].push_back(i);
-    for (const auto& [region, members] : regions_) {
-      for (size_t i : members) ranks_[i].assign(members.size(), 0);
+  Tally(const std::vector<FrontierCell>& cells, const Expected& expected, std::vector<size_t> in_question)
+      : cells_(std::move(in_question)), order_(CostsOf(cells, cells_)), hits_(cells.size(), 0), ranks_(cells.size()) {
+    for (size_t i : cells_) {
+      expected_.means.push_back(expected.means[i]);
+      expected_.errors.push_back(expected.errors[i]);
     }
+    std::map<int, size_t> index;
+    for (const auto& [region, members] : RegionsOf(cells)) {
+      index[region] = regions_.size();
+      regions_.push_back({std::min(kMostRanks, members.size()), {}});
+      for (size_t i : members) ranks_[i].assign(regions_.back().ranks, 0);
+    }
+    // The dearest first: they tend to be the best, and what comes after them then takes one comparison.
+    for (size_t c = cells_.size(); c-- > 0;) regions_[index[cells[cells_[c]].region]].members.push_back(c);
   }
 
-  void Add(const std::vector<size_t>& order, const std::vector<double>& drawn) {
-    const std::vector<bool> on = OnFrontier(cells_, order, drawn);
-    for (size_t i = 0; i < cells_.size(); ++i) hits_[i] += on[i];
-    for (auto& [region, members] : regions_) {
-      std::ranges::sort(members, std::greater<>(), [&](size_t i) { return drawn[i]; });
-      for (size_t rank = 0; rank < members.size(); ++rank) ++ranks_[members[rank]][rank];
+  void AddDraws(const ExpectedDraws& draws, int first, int end) {
+    std::vector<double> drawn(cells_.size()), scratch;
+    for (int draw = first; draw < end; ++draw) {
+      draws.Draw(static_cast<uint64_t>(draw), expected_.means, expected_.errors, drawn);
+      order_.ForEachOnFrontier(drawn, &scratch, [&](size_t c) { Increment(&hits_[cells_[c]]); });
+      for (const Region& region : regions_) {
+        TopRanks top(region.ranks);
+        for (size_t c : region.members) top.Add(drawn[c], c);
+        for (size_t rank = 0; rank < top.filled(); ++rank) Increment(&ranks_[cells_[top.CellAt(rank)]][rank]);
+      }
     }
   }
 
   void Finish(int draws, std::vector<FrontierPoint>* points) const {
-    for (size_t i = 0; i < cells_.size(); ++i) {
+    for (size_t i = 0; i < points->size(); ++i) {
       (*points)[i].probability = static_cast<double>(hits_[i]) / draws;
       for (int count : ranks_[i]) (*points)[i].rank_probabilities.push_back(static_cast<double>(count) / draws);
     }
   }
 
  private:
-  const std::vector<FrontierCell>& cells_;
-  std::map<int, std::vector<size_t>> regions_;
-  std::vector<int> hits_;
-  std::vector<std::vector<int>> ranks_;
+  struct Region {
+    size_t ranks = 0;
+    std::vector<size_t> members;  // indices into cells_
+  };
+
+  static void Increment(int* count) { std::atomic_ref(*count).fetch_add(1, std::memory_order_relaxed); }
+
+  static std::vector<std::vector<double>> CostsOf(const std::vector<FrontierCell>& cells,
+                                                  const std::vector<size_t>& of) {
+    std::vector<std::vector<double>> costs;
+    for (size_t i : of) costs.push_back(cells[i].costs);
+    return costs;
+  }
+
+  std::vector<size_t> cells_;  // those that are drawn
+  CostOrder order_;            // of them
+  Expected expected_;          // of them
+  std::vector<Region> regions_;
+  std::vector<int> hits_;                // of all cells
+  std::vector<std::vector<int>> ranks_;  // of all cells
 };
 
 }  // namespace
 
 Frontier FindFrontier(const std::vector<FrontierCell>& cells, const FrontierOptions& options) {
-  const std::vector<size_t> order = OrderByCost(cells);
-  std::vector<double> means;
-  std::vector<int64_t> seeds;
+  std::vector<std::vector<double>> costs;
   std::vector<const std::vector<double>*> qualities;
   for (const FrontierCell& cell : cells) {
-    means.push_back(Mean(cell.qualities));
-    seeds.push_back(static_cast<int64_t>(cell.qualities.size()));
+    costs.push_back(cell.costs);
     qualities.push_back(&cell.qualities);
   }
-  const std::vector<bool> on = OnFrontier(cells, order, means);
+  const CostOrder order(costs);
+  const Expected expected = ExpectedOf(cells);
   Frontier out;
   for (size_t i = 0; i < cells.size(); ++i)
-    out.points.push_back({cells[i].name, cells[i].cost, means[i], seeds[i], on[i], {}, {}});
+    out.points.push_back({.name = cells[i].name,
+                          .quality = expected.means[i],
+                          .seeds = static_cast<int64_t>(cells[i].qualities.size())});
+  std::vector<double> scratch;
+  order.ForEachOnFrontier(expected.means, &scratch, [&](size_t i) { out.points[i].on_frontier = true; });
   const std::optional<SeedSpread> spread = PooledSpread(qualities, options.seed_sd);
   if (!spread) return out;
   out.seed_sd = spread->sd;
   out.degrees_of_freedom = spread->degrees;
   if (options.draws < 1 || spread->sd <= 0) return out;
-  ExpectedDraws draws(options.seed, *spread);
-  Tally tally(cells);
-  std::vector<double> drawn(cells.size());
-  for (int draw = 0; draw < options.draws; ++draw) {
-    draws.Next(means, seeds, &drawn);
-    tally.Add(order, drawn);
-  }
+  const ExpectedDraws draws(options.seed, *spread);
+  Tally tally(cells, expected, InQuestion(cells, order, expected, draws.LargestSd(options.draws)));
+  ParallelFor(static_cast<size_t>((options.draws + kDrawsAtOnce - 1) / kDrawsAtOnce), options.threads, [&](size_t i) {
+    const int first = static_cast<int>(i) * kDrawsAtOnce;
+    tally.AddDraws(draws, first, std::min(options.draws, first + kDrawsAtOnce));
+  });
   tally.Finish(options.draws, &out.points);
   return out;
 }

@@ -149,7 +149,7 @@ common::Status AddTwoSizes(const records::Table& table, BacktestStudy* study) {
   const std::vector<LawForm> forms = WantedTwoSizeForms(study->request.forms);
   if (forms.empty() || (axes && axes->y != Axis::kUpstream)) return common::Ok();
   const SlopesRequest& of_cells = study->request.slopes.slopes;
-  ALLO_ASSIGN_OR_RETURN(const records::Table cells, FilteredCells(table, of_cells.filter, of_cells.exclude));
+  ALLO_ASSIGN_OR_RETURN(const RequestedCells cells, FilteredCells(table, of_cells.filter, of_cells.exclude));
   ALLO_ASSIGN_OR_RETURN(const Selection selection, SelectCells(cells, of_cells.tasks));
   LeftOutList left_out(study->left_out);
   ALLO_ASSIGN_OR_RETURN(const auto groups,

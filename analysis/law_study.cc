@@ -216,7 +216,7 @@ Result<LawStudy> StudyLaws(const records::Table& table, const LawStudyRequest& w
   request.options.confidence = request.points.slopes.confidence;
   ALLO_RETURN_IF_ERROR(CheckLawStudy(request));
   const SlopesRequest& of_cells = request.points.slopes;
-  ALLO_ASSIGN_OR_RETURN(const records::Table cells, FilteredCells(table, of_cells.filter, of_cells.exclude));
+  ALLO_ASSIGN_OR_RETURN(const RequestedCells cells, FilteredCells(table, of_cells.filter, of_cells.exclude));
   ALLO_ASSIGN_OR_RETURN(const Selection selection, SelectCells(cells, of_cells.tasks));
   if (selection.groups.empty()) return NoCells(selection);
   if (request.forms.empty()) request.forms = FormsFor(selection);

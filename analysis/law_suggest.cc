@@ -343,7 +343,7 @@ common::Status CheckLawSuggest(const LawSuggestRequest& request) {
 Result<LawSuggestResult> SuggestForLaws(const records::Table& table, const LawSuggestRequest& request) {
   ALLO_RETURN_IF_ERROR(CheckLawSuggest(request));
   LawSuggestResult result{.request = request};
-  ALLO_ASSIGN_OR_RETURN(const records::Table cells,
+  ALLO_ASSIGN_OR_RETURN(const RequestedCells cells,
                         FilteredCells(table, request.slopes.filter, request.slopes.exclude));
   ALLO_ASSIGN_OR_RETURN(const Selection selection, SelectCells(cells, request.slopes.tasks));
   if (selection.groups.empty()) return NoCells(selection);

@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
-#include <tuple>
+#include <unordered_map>
 
 #include "analysis/benchmarks.h"
 #include "common/ids.h"
@@ -47,19 +47,25 @@ std::string Joined(const std::vector<std::string>& names) {
   return all;
 }
 
-bool IsAverage(std::string_view name) { return std::ranges::count(AverageNames(), name) > 0; }
-
-Measured AverageValue(const records::Record& record, const std::string& name) {
-  const Average average = MeanOfParts(record.scores, {{name}});
+Measured ValueOf(const records::Record& record, const Average& average) {
   if (average.value) return {average.value, ""};
   return {std::nullopt, WhyNoScore(record, average.missing)};
 }
 
+// Of a score that is no average.
+Measured PlainScore(const records::Record& record, const std::string& task) {
+  const auto found = record.scores.find(task);
+  if (found == record.scores.end()) return {std::nullopt, WhyNoScore(record, {task})};
+  if (!std::isfinite(found->second.value)) return {std::nullopt, "the score of " + task + " is not finite"};
+  return {found->second.value, ""};
+}
+
 Measured MeanScore(const records::Record& record, const std::vector<std::string>& tasks) {
   if (tasks.empty()) return {std::nullopt, "no cell has a downstream score"};
+  const std::vector<Average> parts = AveragesOfParts(record.scores, tasks);
   double sum = 0;
-  for (const std::string& task : tasks) {
-    const Measured value = TaskValue(record, task);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const Measured value = IsAverage(tasks[i]) ? ValueOf(record, parts[i]) : PlainScore(record, tasks[i]);
     if (!value.value) return value;
     sum += *value.value;
   }
@@ -158,28 +164,54 @@ Downstream DefaultDownstream(const records::TaskScores& together) {
 }
 
 // Why a record takes no part in anything; empty if it does.
-std::string WhyLeftOut(const records::Record& record) {
+std::string WhyLeftOut(const records::Record& record, const RequestedCells& requested) {
   if (record.excluded) return "left out by the user" + (record.excluded->empty() ? "" : ": " + *record.excluded);
+  if (requested.excluded.contains(&record)) return "left out by the user";
   if (record.state != records::CellState::kDone) return NotDone(record.state, record.reason);
   return "";
 }
 
-// Finds a record's group in a selection without walking over all of them.
+// Puts each record into its group without walking over all of them. Names are looked up, and not copied, for each.
 class Grouper {
  public:
   explicit Grouper(Selection* selection) : selection_(selection) {}
-  void Add(const records::Record& record) {
-    if (architectures_.insert(record.architecture).second) selection_->architectures.push_back(record.architecture);
-    const std::string size = SizeLabel(record);
-    const auto [entry, is_new] = index_.try_emplace({record.architecture, size}, selection_->groups.size());
-    if (is_new) selection_->groups.push_back({record.architecture, size, {}});
-    selection_->groups[entry->second].cells.push_back(&record);
+
+  // Null; or the record that was there before with the same architecture, size and seed.
+  const records::Record* Add(const records::Record& record) {
+    Group& group = GroupOf(record);
+    const auto [first, is_new] = group.by_seed.try_emplace(record.seed, &record);
+    if (!is_new) return first->second;
+    selection_->groups[group.index].cells.push_back(&record);
+    return nullptr;
   }
 
  private:
+  struct Group {
+    size_t index = 0;
+    std::unordered_map<uint64_t, const records::Record*> by_seed;
+  };
+  using Key = std::array<std::string_view, 3>;  // architecture, size, shape: they live in the records
+  struct HashKey {
+    size_t operator()(const Key& key) const {
+      size_t hash = 0;
+      for (const std::string_view part : key) hash = hash * 0x9e3779b97f4a7c15u + std::hash<std::string_view>()(part);
+      return hash;
+    }
+  };
+
+  Group& GroupOf(const records::Record& record) {
+    const auto [entry, is_new] = groups_.try_emplace({record.architecture, record.size, record.shape});
+    if (is_new) {
+      entry->second.index = selection_->groups.size();
+      selection_->groups.push_back({record.architecture, SizeLabel(record), {}});
+      if (architectures_.insert(record.architecture).second) selection_->architectures.push_back(record.architecture);
+    }
+    return entry->second;
+  }
+
   Selection* selection_;
-  std::set<std::string> architectures_;
-  std::map<std::pair<std::string, std::string>, size_t> index_;
+  std::unordered_set<std::string_view> architectures_;
+  std::unordered_map<Key, Group, HashKey> groups_;
 };
 
 }  // namespace
@@ -223,16 +255,12 @@ std::string WhyNoScore(const records::Record& record, const std::vector<std::str
 }
 
 Measured TaskValue(const records::Record& record, const std::string& task) {
-  if (IsAverage(task)) return AverageValue(record, task);
-  const auto found = record.scores.find(task);
-  if (found == record.scores.end()) return {std::nullopt, WhyNoScore(record, {task})};
-  if (!std::isfinite(found->second.value)) return {std::nullopt, "the score of " + task + " is not finite"};
-  return {found->second.value, ""};
+  if (!IsAverage(task)) return PlainScore(record, task);
+  return ValueOf(record, AveragesOfParts(record.scores, {{task}}).front());
 }
 
 bool IsAtChance(const records::Record& record, const std::vector<std::string>& tasks) {
-  return std::ranges::any_of(tasks,
-                             [&](const std::string& task) { return MeanOfParts(record.scores, {{task}}).AtChance(); });
+  return std::ranges::any_of(AveragesOfParts(record.scores, tasks), &Average::AtChance);
 }
 
 Measured AxisValue(const records::Record& record, Axis axis, const MeasureOptions& options) {
@@ -279,23 +307,16 @@ std::string WhyNoProbability(const std::optional<double>& seed_sd, int draws) {
   return "";
 }
 
-common::Result<Selection> SelectCells(const records::Table& table, const std::vector<std::string>& wanted_tasks) {
+common::Result<Selection> SelectCells(const RequestedCells& requested, const std::vector<std::string>& wanted_tasks) {
   Selection selection;
   LeftOutList left_out({});
   Grouper grouper(&selection);
-  std::map<std::tuple<std::string, std::string, uint64_t>, std::string> first_with_seed;
-  for (const records::Record& record : table) {
-    const std::string reason = WhyLeftOut(record);
+  for (const records::Record* record : requested.cells) {
+    const std::string reason = WhyLeftOut(*record, requested);
     if (!reason.empty()) {
-      left_out.Add(record, "all", reason);
-      continue;
-    }
-    const auto [first, is_new] =
-        first_with_seed.try_emplace({record.architecture, SizeLabel(record), record.seed}, record.Name());
-    if (is_new) {
-      grouper.Add(record);
-    } else {
-      left_out.Add(record, "all", "the same architecture, size and seed as " + first->second + ": a seed counts once");
+      left_out.Add(*record, "all", reason);
+    } else if (const records::Record* first = grouper.Add(*record)) {
+      left_out.Add(*record, "all", "the same architecture, size and seed as " + first->Name() + ": a seed counts once");
     }
   }
   selection.left_out = left_out.entries();
@@ -308,26 +329,38 @@ common::Result<Selection> SelectCells(const records::Table& table, const std::ve
   return selection;
 }
 
+std::vector<std::string> TasksOf(const std::vector<CellGroup>& groups) {
+  std::set<std::pair<int, std::string>> tasks;
+  for (const CellGroup& group : groups) {
+    for (const records::Record* cell : group.cells)
+      for (const auto& [task, score] : cell->scores) tasks.emplace(TaskOrder(task), task);
+  }
+  std::vector<std::string> names;
+  for (const auto& [order, task] : tasks) names.push_back(task);
+  return names;
+}
+
 std::vector<std::string> KnownScores(const std::vector<CellGroup>& groups) {
   return KnownScores(ScoresTogether(groups));
 }
 
 common::Status CheckQuality(const std::string& quality, const Selection& selection) {
+  if (quality == "upstream" || quality == "downstream") return common::Ok();
   std::vector<std::string> known = KnownScores(selection.groups);
-  known.insert(known.end(), {"upstream", "downstream"});
   if (std::ranges::count(known, quality) > 0) return common::Ok();
+  known.insert(known.end(), {"upstream", "downstream"});
   const std::string near = common::NearestName(quality, known);
   return common::InvalidArgument("unknown quality '" + quality +
                                  "': use upstream, downstream, a task of these cells or an average" +
                                  (near.empty() ? "" : " (did you mean '" + near + "'?)"));
 }
 
-common::Result<records::Table> FilteredCells(const records::Table& table, const std::string& filter,
+common::Result<RequestedCells> FilteredCells(const records::Table& table, const std::string& filter,
                                              const std::vector<std::string>& exclude) {
   ALLO_ASSIGN_OR_RETURN(const records::Filter parsed, records::Filter::Parse(filter));
-  records::Table cells = records::Select(table, parsed);
-  ALLO_RETURN_IF_ERROR(records::Exclude(&cells, exclude, ""));
-  return cells;
+  RequestedCells requested{records::Select(table, parsed), {}};
+  ALLO_ASSIGN_OR_RETURN(requested.excluded, records::FindNamed(requested.cells, exclude));
+  return requested;
 }
 
 common::Error NoCells(const Selection& selection) {
@@ -345,8 +378,7 @@ std::set<std::string> DevicesOf(const std::vector<const records::Record*>& cells
 }
 
 void LeftOutList::Add(const records::Record& record, const std::string& measure, const std::string& reason) {
-  const std::string name = record.Name();
-  if (seen_.emplace(name, measure).second) entries_.push_back({name, measure, reason});
+  if (seen_.emplace(&record, measure).second) entries_.push_back({record.Name(), measure, reason});
 }
 
 }  // namespace allometry::analysis

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "common/result.h"
@@ -101,24 +102,32 @@ struct Selection {
   Downstream downstream;
 };
 
+// The records that a request is about: those that its filter keeps, and which of them the user leaves out. They point
+// into the table that they were taken from.
+struct RequestedCells {
+  records::View cells;
+  std::unordered_set<const records::Record*> excluded;
+};
+common::Result<RequestedCells> FilteredCells(const records::Table& table, const std::string& filter,
+                                             const std::vector<std::string>& exclude);
+
 // Leaves out cells that are not done, that the user excluded, and second cells of the same architecture, size and seed:
-// a seed counts once. The result points into `table`, which must outlive it.
+// a seed counts once. The result points into the table.
 //
 // D is the mean of the wanted tasks and averages. If none is wanted and the cells' scores, taken together, are whole
 // benchmarks (of none of them a part), it is the mean of those benchmarks' averages: with all three, the D of Tay et
 // al. Else it is the mean of all tasks that any cell has, but for those that a trainer keeps out of averages.
 // kInvalidArgument for a task or an average that no cell has.
-common::Result<Selection> SelectCells(const records::Table& table, const std::vector<std::string>& wanted_tasks);
+common::Result<Selection> SelectCells(const RequestedCells& requested, const std::vector<std::string>& wanted_tasks);
+
+// Every task that some cell has a score of, the benchmarks' in their order and then the others by name.
+std::vector<std::string> TasksOf(const std::vector<CellGroup>& groups);
 
 // Every task that some cell has a score of, and the averages that their scores together are enough for.
 std::vector<std::string> KnownScores(const std::vector<CellGroup>& groups);
 
 // kInvalidArgument for a quality that QualityValue does not know in any of these cells.
 common::Status CheckQuality(const std::string& quality, const Selection& selection);
-
-// The records that a filter keeps, with the named ones marked as excluded by the user.
-common::Result<records::Table> FilteredCells(const records::Table& table, const std::string& filter,
-                                             const std::vector<std::string>& exclude);
 
 // The error for a selection without any usable cell: it says what became of the cells.
 common::Error NoCells(const Selection& selection);
@@ -135,7 +144,7 @@ class LeftOutList {
 
  private:
   std::vector<LeftOut> entries_;
-  std::set<std::pair<std::string, std::string>> seen_;
+  std::set<std::pair<const records::Record*, std::string>> seen_;
 };
 
 }  // namespace allometry::analysis

@@ -6,7 +6,8 @@
 #include <map>
 #include <stdexcept>
 
-#include "analysis/frontier.h"
+#include "analysis/hypervolume.h"
+#include "analysis/mean.h"
 #include "common/ids.h"
 
 namespace allometry::analysis {
@@ -18,10 +19,10 @@ constexpr std::array<const char*, 7> kCostUnits = {"FLOP",       "FLOP",    "par
                                                    "parameters", "seconds", "bytes"};
 constexpr int kDefaultRegions = 3;
 
-std::string MetricOf(const ParetoRequest& request) {
-  switch (request.cost) {
+std::string MetricOf(Cost cost, FlopConvention flops) {
+  switch (cost) {
     case Cost::kFlops:
-      return MetricOf(request.flops);
+      return MetricOf(flops);
     case Cost::kTrainingFlops:
       return MetricOf(FlopConvention::kTraining);
     case Cost::kParameters:
@@ -38,59 +39,80 @@ std::string MetricOf(const ParetoRequest& request) {
   throw std::invalid_argument("unknown cost");
 }
 
-// A point with the qualities of its seeds.
+// A point with what its seeds measured.
 struct Candidate {
   ParetoPoint point;
-  std::vector<double> costs, qualities;
+  std::vector<std::vector<double>> costs;  // of each cost of the request
+  std::vector<double> qualities;
 };
 
 // The mean; of equal costs exactly that cost, so that ties between cells survive the rounding of a sum.
 double MeanCost(const std::vector<double>& costs) {
   const auto [low, high] = std::ranges::minmax(costs);
-  if (low == high) return low;
-  double sum = 0;
-  for (double cost : costs) sum += cost;
-  return sum / static_cast<double>(costs.size());
+  return low == high ? low : Mean(costs);
 }
 
-void AddCell(const records::Record& cell, double cost, double quality, Candidate* candidate) {
-  candidate->costs.push_back(cost);
-  candidate->qualities.push_back(quality);
-  const Measured parameters = MetricValue(cell, "parameters", true);
-  if (parameters.value) candidate->point.parameters = parameters.value;
-}
+// Reads what a request wants of a cell.
+class CellReader {
+ public:
+  CellReader(const ParetoRequest& request, const Selection& selection, LeftOutList* left_out)
+      : request_(request),
+        parts_(selection.downstream.parts),
+        chance_tasks_(QualityTasks(request.quality, selection.downstream.parts)),
+        left_out_(left_out) {
+    for (const Cost cost : request.costs) metrics_.push_back(MetricOf(cost, request.flops));
+  }
+
+  // False, and told to the list, if the cell lacks a cost or the quality.
+  bool Add(const records::Record& cell, Candidate* candidate) const {
+    std::vector<double> costs;
+    for (size_t k = 0; k < metrics_.size(); ++k) {
+      const Measured cost = MetricValue(cell, metrics_[k], true);
+      if (!cost.value) left_out_->Add(cell, CostName(request_.costs[k]), cost.missing);
+      if (cost.value) costs.push_back(*cost.value);
+    }
+    const Measured quality = QualityValue(cell, request_.quality, parts_);
+    if (!quality.value) left_out_->Add(cell, request_.quality, quality.missing);
+    if (costs.size() < metrics_.size() || !quality.value) return false;
+    for (size_t k = 0; k < costs.size(); ++k) candidate->costs[k].push_back(costs[k]);
+    candidate->qualities.push_back(*quality.value);
+    const Measured parameters = MetricValue(cell, MetricOf(ParameterConvention::kTotal), true);
+    if (parameters.value) candidate->point.parameters = parameters.value;
+    candidate->point.at_chance |= IsAtChance(cell, chance_tasks_);
+    return true;
+  }
+
+ private:
+  const ParetoRequest& request_;
+  std::vector<std::string> metrics_, parts_, chance_tasks_;
+  LeftOutList* left_out_;
+};
 
 // The usable cells of each group; `used` collects them.
 std::vector<Candidate> Candidates(const Selection& selection, const ParetoRequest& request, LeftOutList* left_out,
                                   std::vector<const records::Record*>* used) {
   std::vector<Candidate> candidates;
-  const std::vector<std::string> chance_tasks = QualityTasks(request.quality, selection.downstream.parts);
+  const CellReader reader(request, selection, left_out);
   for (const CellGroup& group : selection.groups) {
     Candidate candidate;
+    candidate.costs.resize(request.costs.size());
     candidate.point.architecture = group.architecture;
     candidate.point.size = group.size;
     candidate.point.cell = group.architecture + "-" + group.size;
     for (const records::Record* cell : group.cells) {
-      const Measured cost = MetricValue(*cell, MetricOf(request), true);
-      const Measured quality = QualityValue(*cell, request.quality, selection.downstream.parts);
-      if (!cost.value) left_out->Add(*cell, CostName(request.cost), cost.missing);
-      if (!quality.value) left_out->Add(*cell, request.quality, quality.missing);
-      if (!cost.value || !quality.value) continue;
-      AddCell(*cell, *cost.value, *quality.value, &candidate);
-      candidate.point.at_chance |= IsAtChance(*cell, chance_tasks);
-      used->push_back(cell);
+      if (reader.Add(*cell, &candidate)) used->push_back(cell);
     }
     if (candidate.qualities.empty()) continue;
-    candidate.point.cost = MeanCost(candidate.costs);
+    for (const std::vector<double>& costs : candidate.costs) candidate.point.costs.push_back(MeanCost(costs));
     candidates.push_back(std::move(candidate));
   }
-  std::ranges::stable_sort(candidates, {}, [](const Candidate& c) { return c.point.cost; });
+  std::ranges::stable_sort(candidates, {}, [](const Candidate& c) { return c.point.cost(); });
   return candidates;
 }
 
 // Edges of the regions with the outer ends, rising.
 std::vector<double> Edges(const std::vector<Candidate>& candidates, const std::vector<double>& wanted) {
-  const double low = candidates.front().point.cost, high = candidates.back().point.cost;
+  const double low = candidates.front().point.cost(), high = candidates.back().point.cost();
   std::vector<double> edges{low};
   if (wanted.empty() && high > low) {
     for (int i = 1; i < kDefaultRegions; ++i)
@@ -109,7 +131,7 @@ std::vector<ParetoRegion> DivideIntoRegions(const std::vector<double>& edges, st
   for (size_t i = 0; i + 1 < edges.size(); ++i) regions.push_back({edges[i], edges[i + 1], 0, {}});
   for (Candidate& candidate : *candidates) {
     const auto inner_end = edges.end() - 1;
-    const auto above = std::upper_bound(edges.begin() + 1, inner_end, candidate.point.cost);
+    const auto above = std::upper_bound(edges.begin() + 1, inner_end, candidate.point.cost());
     candidate.point.region = static_cast<int>(above - edges.begin()) - 1;
     ++regions[static_cast<size_t>(candidate.point.region)].cells;
   }
@@ -131,7 +153,7 @@ void AddBest(ParetoResult* result) {
 
 void FillPoints(const std::vector<Candidate>& candidates, ParetoResult* result) {
   std::vector<FrontierCell> cells;
-  for (const Candidate& c : candidates) cells.push_back({c.point.cell, c.point.cost, c.qualities, c.point.region});
+  for (const Candidate& c : candidates) cells.push_back({c.point.cell, c.point.costs, c.qualities, c.point.region});
   const ParetoRequest& request = result->request;
   const Frontier frontier = FindFrontier(cells, {.draws = request.draws, .seed = request.seed, .seed_sd = request.sd});
   for (size_t i = 0; i < candidates.size(); ++i) {
@@ -149,7 +171,64 @@ void FillPoints(const std::vector<Candidate>& candidates, ParetoResult* result) 
   result->no_probability = WhyNoProbability(frontier.seed_sd, request.draws);
 }
 
+// The dearest of each cost, and the worst quality.
+HypervolumeReference WorstOf(const std::vector<ParetoPoint>& points) {
+  HypervolumeReference worst{points.front().costs, points.front().quality};
+  for (const ParetoPoint& point : points) {
+    std::ranges::transform(worst.costs, point.costs, worst.costs.begin(),
+                           [](double a, double b) { return std::max(a, b); });
+    worst.quality = std::min(worst.quality, point.quality);
+  }
+  return worst;
+}
+
+// As coordinates of which lower is better: decades of cost, and minus the quality.
+std::vector<double> Coordinates(const std::vector<double>& costs, double quality) {
+  std::vector<double> out;
+  for (double cost : costs) out.push_back(std::log10(cost));
+  out.push_back(-quality);
+  return out;
+}
+
+void AddHypervolume(ParetoResult* result) {
+  result->reference = result->request.reference.value_or(WorstOf(result->points));
+  std::vector<ParetoPoint*> frontier;
+  std::vector<std::vector<double>> coordinates;
+  for (ParetoPoint& point : result->points) {
+    if (!point.on_frontier) continue;
+    frontier.push_back(&point);
+    coordinates.push_back(Coordinates(point.costs, point.quality));
+  }
+  const auto measured =
+      MeasureHypervolume(coordinates, Coordinates(result->reference.costs, result->reference.quality));
+  if (!measured) {
+    result->no_hypervolume = measured.error().message;
+    return;
+  }
+  result->hypervolume = measured->volume;
+  for (size_t i = 0; i < frontier.size(); ++i) frontier[i]->hypervolume = measured->contributions[i];
+}
+
+common::Status CheckReference(const ParetoRequest& request) {
+  if (!request.reference) return common::Ok();
+  const auto& [costs, quality] = *request.reference;
+  const bool positive = std::ranges::all_of(costs, [](double cost) { return std::isfinite(cost) && cost > 0; });
+  if (costs.size() == request.costs.size() && positive && std::isfinite(quality)) return common::Ok();
+  return common::InvalidArgument("the hypervolume's reference takes one positive number for each cost, and a quality");
+}
+
+common::Status CheckCosts(const std::vector<Cost>& costs) {
+  if (costs.empty()) return common::InvalidArgument("a frontier needs a cost, for instance flops");
+  for (size_t i = 0; i < costs.size(); ++i) {
+    if (std::ranges::count(costs, costs[i]) > 1)
+      return common::InvalidArgument(std::string("the cost '") + CostName(costs[i]) + "' is named twice");
+  }
+  return common::Ok();
+}
+
 common::Status CheckRequest(const ParetoRequest& request) {
+  ALLO_RETURN_IF_ERROR(CheckCosts(request.costs));
+  ALLO_RETURN_IF_ERROR(CheckReference(request));
   ALLO_RETURN_IF_ERROR(CheckDraws(request.draws, request.sd));
   if (std::ranges::adjacent_find(request.region_edges, std::greater_equal<>()) != request.region_edges.end())
     return common::InvalidArgument("the edges of the cost regions must rise");
@@ -158,7 +237,7 @@ common::Status CheckRequest(const ParetoRequest& request) {
 
 common::Status CheckDevices(const ParetoRequest& request, const std::vector<const records::Record*>& used) {
   const std::set<std::string> devices = DevicesOf(used);
-  if (request.cost != Cost::kSeconds || devices.size() < 2) return common::Ok();
+  if (std::ranges::count(request.costs, Cost::kSeconds) == 0 || devices.size() < 2) return common::Ok();
   std::string names;
   for (const std::string& device : devices) names += (names.empty() ? "" : ", ") + device;
   return common::FailedPrecondition("times on unlike devices cannot be compared: " + names);
@@ -181,11 +260,23 @@ common::Result<Cost> ParseCost(std::string_view name) {
                                  (near.empty() ? "" : " (did you mean '" + near + "'?)"));
 }
 
+common::Result<std::vector<Cost>> ParseCosts(std::string_view names) {
+  std::vector<Cost> costs;
+  for (;;) {
+    const size_t comma = std::min(names.find(','), names.size());
+    ALLO_ASSIGN_OR_RETURN(costs.emplace_back(), ParseCost(names.substr(0, comma)));
+    if (comma == names.size()) break;
+    names.remove_prefix(comma + 1);
+  }
+  ALLO_RETURN_IF_ERROR(CheckCosts(costs));
+  return costs;
+}
+
 common::Result<ParetoResult> Pareto(const records::Table& table, const ParetoRequest& wanted) {
   ParetoRequest request = wanted;
   if (request.quality.empty()) request.quality = "upstream";
   ALLO_RETURN_IF_ERROR(CheckRequest(request));
-  ALLO_ASSIGN_OR_RETURN(const records::Table cells, FilteredCells(table, request.filter, request.exclude));
+  ALLO_ASSIGN_OR_RETURN(const RequestedCells cells, FilteredCells(table, request.filter, request.exclude));
   ALLO_ASSIGN_OR_RETURN(Selection selection, SelectCells(cells, request.tasks));
   if (selection.groups.empty()) return NoCells(selection);
   ALLO_RETURN_IF_ERROR(CheckQuality(request.quality, selection));
@@ -199,6 +290,7 @@ common::Result<ParetoResult> Pareto(const records::Table& table, const ParetoReq
   result.regions = DivideIntoRegions(Edges(candidates, request.region_edges), &candidates);
   FillPoints(candidates, &result);
   AddBest(&result);
+  AddHypervolume(&result);
   result.left_out = selection.left_out;
   return result;
 }

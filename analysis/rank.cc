@@ -199,11 +199,10 @@ double DrawnRanks(const std::vector<MatchedSizes>& matches, int draws) {
 void DrawRanks(const SeedSpread& spread, const std::vector<MatchedSizes>& matches, RankCells* cells,
                RankResult* result) {
   const RankRequest& request = result->request;
-  std::vector<double> means, drawn(cells->cells.size());
-  std::vector<int64_t> seeds;
+  std::vector<double> means, errors, drawn(cells->cells.size());
   for (const RankCell& cell : cells->cells) {
     means.push_back(cell.shown.quality);
-    seeds.push_back(cell.shown.seeds);
+    errors.push_back(1 / std::sqrt(static_cast<double>(cell.shown.seeds)));
   }
   const bool with_taus = DrawnRanks(matches, request.draws) <= kMostDrawnRanks;
   std::vector<std::pair<size_t, DrawnTau>> taus;  // by agreement
@@ -212,10 +211,10 @@ void DrawRanks(const SeedSpread& spread, const std::vector<MatchedSizes>& matche
     if (with_taus) taus.emplace_back(m, DrawnTau(matches[m]));
     if (!with_taus) result->agreements[m].reason = "no interval: so many ranks that it takes fewer draws or a filter";
   }
-  ExpectedDraws draws(request.seed, spread);
+  const ExpectedDraws draws(request.seed, spread);
   RankTally tally(*cells);
   for (int draw = 0; draw < request.draws; ++draw) {
-    draws.Next(means, seeds, &drawn);
+    draws.Draw(static_cast<uint64_t>(draw), means, errors, drawn);
     tally.Add(drawn);
     for (auto& [m, tau] : taus) tau.Add(drawn);
   }
@@ -268,7 +267,7 @@ common::Result<RankResult> Rank(const records::Table& table, const RankRequest& 
   RankRequest& request = result.request;
   if (request.quality.empty()) request.quality = "upstream";
   ALLO_RETURN_IF_ERROR(CheckRankRequest(request));
-  ALLO_ASSIGN_OR_RETURN(const records::Table kept, FilteredCells(table, request.filter, request.exclude));
+  ALLO_ASSIGN_OR_RETURN(const RequestedCells kept, FilteredCells(table, request.filter, request.exclude));
   ALLO_ASSIGN_OR_RETURN(Selection selection, SelectCells(kept, request.tasks));
   if (selection.groups.empty()) return NoCells(selection);
   ALLO_RETURN_IF_ERROR(CheckQuality(request.quality, selection));

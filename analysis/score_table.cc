@@ -134,7 +134,7 @@ std::vector<const records::Record*> ScoredCells(const Selection& selection, Left
 }  // namespace
 
 common::Result<ScoresResult> Scores(const records::Table& table, const ScoresRequest& request) {
-  ALLO_ASSIGN_OR_RETURN(const records::Table cells, FilteredCells(table, request.filter, request.exclude));
+  ALLO_ASSIGN_OR_RETURN(const RequestedCells cells, FilteredCells(table, request.filter, request.exclude));
   ALLO_ASSIGN_OR_RETURN(Selection selection, SelectCells(cells, {}));
   LeftOutList left_out(selection.left_out);
   const std::vector<const records::Record*> scored = ScoredCells(selection, &left_out);

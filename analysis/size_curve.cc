@@ -142,14 +142,17 @@ bool HasOwnVariances(std::span<const SizeSamples> sizes) {
 std::optional<VariancePolynomials> PolynomialsOf(std::span<const SizeSamples> sizes, const FittedPolynomial& fit,
                                                  int degree, double scale, VarianceBasis basis) {
   if (basis == VarianceBasis::kSizes) return SizesPolynomials(sizes, degree, scale);
-  if (DeviationsOf(sizes).degrees < 1) return std::nullopt;
+  if (basis != VarianceBasis::kSeeds || DeviationsOf(sizes).degrees < 1) return std::nullopt;
   if (HasOwnVariances(sizes)) return WelchPolynomials(sizes, fit);
   return PooledPolynomials(sizes, fit, scale);
 }
 
 }  // namespace
 
-const char* VarianceBasisName(VarianceBasis basis) { return basis == VarianceBasis::kSeeds ? "seeds" : "sizes"; }
+const char* VarianceBasisName(VarianceBasis basis) {
+  constexpr const char* kNames[] = {"seeds", "sizes", "runs"};
+  return kNames[static_cast<size_t>(basis)];
+}
 
 CurveValue Minus(const CurveValue& first, const CurveValue& second) {
   CurveValue out{first.value - second.value, first.variance + second.variance, 0};

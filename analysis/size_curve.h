@@ -24,8 +24,9 @@ CurveValue Minus(const CurveValue& first, const CurveValue& second);
 enum class VarianceBasis {
   kSeeds,  // this grid under other seeds: the variances of the seed interval (Welch's, pooled, or by the delta method)
   kSizes,  // deviations from size to size too, as in the line interval; for lines through three or more sizes only
+  kRuns,   // a bootstrap over runs; of crossings of laws, and not of these curves
 };
-const char* VarianceBasisName(VarianceBasis basis);  // "seeds", "sizes"
+const char* VarianceBasisName(VarianceBasis basis);  // "seeds", "sizes", "runs"
 
 class SizeCurve {
  public:

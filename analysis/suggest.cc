@@ -290,7 +290,7 @@ common::Result<SuggestResult> Suggest(const records::Table& table, const Suggest
   const SlopesRequest& of_slopes = result.request.slopes;
   ALLO_RETURN_IF_ERROR(CheckSuggestRequest(wanted));
   ALLO_ASSIGN_OR_RETURN(const SlopesResult slopes, Slopes(table, of_slopes));
-  ALLO_ASSIGN_OR_RETURN(const records::Table cells, FilteredCells(table, of_slopes.filter, of_slopes.exclude));
+  ALLO_ASSIGN_OR_RETURN(const RequestedCells cells, FilteredCells(table, of_slopes.filter, of_slopes.exclude));
   ALLO_ASSIGN_OR_RETURN(const Selection selection, SelectCells(cells, of_slopes.tasks));
   ALLO_RETURN_IF_ERROR(CheckArchitectures(wanted.architectures, selection));
   ALLO_RETURN_IF_ERROR(Suggester(slopes, selection, &result).Run(table));

@@ -133,6 +133,12 @@ bool IsShown(const SlopeComparison& c) {
   return false;
 }
 
+void AddLetterNotes(const std::set<std::string>& letters, Table* table) {
+  for (const FlagLetter& entry : kFlagLetters) {
+    if (letters.contains(entry.letter)) table->notes.push_back(std::string(entry.letter) + " = " + entry.meaning);
+  }
+}
+
 void AddSlopeNotes(const SlopesResult& result, const std::set<std::string>& letters, Table* table) {
   const SlopesRequest& request = result.request;
   table->notes.push_back("F " + std::string(FlopConventionName(request.flops)) + " FLOPs, P " +
@@ -142,9 +148,7 @@ void AddSlopeNotes(const SlopesResult& result, const std::set<std::string>& lett
   if (!result.downstream.note.empty()) table->notes.push_back(result.downstream.note);
   table->notes.push_back(std::string(TransformName(request.transform)) + "; ± is the half width of the " +
                          Percent(request.confidence) + " seed interval: this grid under other seeds.");
-  for (const FlagLetter& entry : kFlagLetters) {
-    if (letters.contains(entry.letter)) table->notes.push_back(std::string(entry.letter) + " = " + entry.meaning);
-  }
+  AddLetterNotes(letters, table);
   AddRangeNotes(result, table);
   AddRefusedNotes(result, table);
   AddLeftOutNotes(result.left_out, table);
@@ -162,13 +166,27 @@ std::string RegionNote(const ParetoRegion& region, const char* unit) {
   return text + Joined(parts, ", ");
 }
 
+std::string HypervolumeNote(const ParetoResult& result) {
+  if (!result.hypervolume) return "no hypervolume: " + result.no_hypervolume;
+  char text[64];
+  std::snprintf(text, sizeof text, "hypervolume: %.4g (decades of cost x quality) up to ", *result.hypervolume);
+  std::string out = text;
+  for (size_t k = 0; k < result.reference.costs.size(); ++k)
+    out += common::FormatQuantity(result.reference.costs[k]) + " " + CostUnit(result.request.costs[k]) + ", ";
+  std::snprintf(text, sizeof text, "quality %.4g.", result.reference.quality);
+  return out + text;
+}
+
 void AddParetoNotes(const ParetoResult& result, Table* table) {
   const ParetoRequest& request = result.request;
-  table->notes.push_back(
-      "cost: " + std::string(CostName(request.cost)) +
-      (request.cost == Cost::kFlops ? " (" + std::string(FlopConventionName(request.flops)) + ")" : "") +
-      "; quality: " + (request.quality == "upstream" ? "-validation loss (nats)" : request.quality) +
-      ", mean over seeds; * = no other cell is cheaper and better.");
+  std::vector<std::string> costs;
+  for (const Cost cost : request.costs)
+    costs.push_back(CostName(cost) + (cost == Cost::kFlops ? " (" + std::string(FlopConventionName(request.flops)) + ")"
+                                                           : std::string()));
+  table->notes.push_back("cost: " + Joined(costs, ", ") +
+                         "; quality: " + (request.quality == "upstream" ? "-validation loss (nats)" : request.quality) +
+                         ", mean over seeds; * = no other cell is cheaper" +
+                         (costs.size() > 1 ? " in every cost" : "") + " and better.");
   if (result.no_probability.empty()) {
     char text[160];
     std::snprintf(text, sizeof text,
@@ -176,11 +194,33 @@ void AddParetoNotes(const ParetoResult& result, Table* table) {
                   *result.seed_sd, request.draws);
     table->notes.push_back(text);
     for (const ParetoRegion& region : result.regions)
-      table->notes.push_back(RegionNote(region, CostUnit(request.cost)));
+      table->notes.push_back(RegionNote(region, CostUnit(request.costs.front())));
   } else {
     table->notes.push_back("no probabilities: " + result.no_probability);
   }
+  table->notes.push_back(HypervolumeNote(result));
   AddLeftOutNotes(result.left_out, table);
+}
+
+// Columns of the rows for programs.
+void AddColumns(const std::vector<const char*>& names, ColumnKind kind, Table* table) {
+  for (const char* name : names) table->columns.push_back({name, "", "", kind});
+}
+
+const char* NameOfY(const Slope& slope) { return slope.task.empty() ? AxisName(slope.y) : slope.task.c_str(); }
+
+void AddSlopeRows(const std::vector<ArchitectureSlopes>& architectures, const SlopesRequest& request, Table* table) {
+  for (const ArchitectureSlopes& architecture : architectures) {
+    for (const Slope& slope : architecture.slopes) {
+      const SlopeEstimate& e = slope.estimate;
+      table->rows.push_back({architecture.architecture, AxisName(slope.x), NameOfY(slope), OrNothing(e.alpha),
+                             Low(e.seed_interval), High(e.seed_interval), Degrees(e.seed_interval),
+                             Low(e.line_interval), High(e.line_interval), Degrees(e.line_interval),
+                             static_cast<int64_t>(slope.points.size()), static_cast<int64_t>(slope.cells),
+                             Joined(e.flags, "; "), e.refused, TransformName(request.transform),
+                             FlopConventionName(request.flops), ParameterConventionName(request.parameters)});
+    }
+  }
 }
 
 }  // namespace
@@ -201,25 +241,29 @@ common::Table ToTable(const SlopesResult& result) {
 
 common::Table SlopeRows(const SlopesResult& result) {
   Table table{.name = "slopes"};
-  for (const char* name : {"architecture", "x", "y"}) table.columns.push_back({name, "", "", ColumnKind::kText});
-  for (const char* name : {"alpha", "seed_low", "seed_high", "seed_degrees_of_freedom", "line_low", "line_high",
-                           "line_degrees_of_freedom"})
-    table.columns.push_back({name, "", "", ColumnKind::kNumber});
-  for (const char* name : {"sizes", "cells"}) table.columns.push_back({name, "", "", ColumnKind::kInteger});
-  for (const char* name : {"flags", "refused", "transform", "flops", "parameters"})
-    table.columns.push_back({name, "", "", ColumnKind::kText});
-  const SlopesRequest& request = result.request;
-  for (const ArchitectureSlopes& architecture : result.architectures) {
-    for (const Slope& slope : architecture.slopes) {
-      const SlopeEstimate& e = slope.estimate;
-      table.rows.push_back({architecture.architecture, AxisName(slope.x), AxisName(slope.y), OrNothing(e.alpha),
-                            Low(e.seed_interval), High(e.seed_interval), Degrees(e.seed_interval), Low(e.line_interval),
-                            High(e.line_interval), Degrees(e.line_interval), static_cast<int64_t>(slope.points.size()),
-                            static_cast<int64_t>(slope.cells), Joined(e.flags, "; "), e.refused,
-                            TransformName(request.transform), FlopConventionName(request.flops),
-                            ParameterConventionName(request.parameters)});
-    }
+  AddColumns({"architecture", "x", "y"}, ColumnKind::kText, &table);
+  AddColumns(
+      {"alpha", "seed_low", "seed_high", "seed_degrees_of_freedom", "line_low", "line_high", "line_degrees_of_freedom"},
+      ColumnKind::kNumber, &table);
+  AddColumns({"sizes", "cells"}, ColumnKind::kInteger, &table);
+  AddColumns({"flags", "refused", "transform", "flops", "parameters"}, ColumnKind::kText, &table);
+  AddSlopeRows(result.architectures, result.request, &table);
+  for (const TaskSlopes& task : result.tasks) AddSlopeRows(task.architectures, result.request, &table);
+  return table;
+}
+
+common::Table TaskTable(const SlopesResult& result) {
+  Table table{.name = "tasks", .columns = {{"task", "α(F,task)", "", ColumnKind::kText}}};
+  for (const ArchitectureSlopes& a : result.architectures)
+    table.columns.push_back({a.architecture, "", "", ColumnKind::kText});
+  std::set<std::string> letters;
+  for (const TaskSlopes& task : result.tasks) {
+    auto& row = table.rows.emplace_back();
+    row.push_back(task.task);
+    for (const ArchitectureSlopes& a : task.architectures)
+      row.push_back(SlopeText(*FindSlope(a, Axis::kFlops, Axis::kDownstream), &letters));
   }
+  AddLetterNotes(letters, &table);
   return table;
 }
 
@@ -239,19 +283,23 @@ common::Table ComparisonTable(const SlopesResult& result) {
 }
 
 common::Table ToTable(const ParetoResult& result) {
-  Table table{.name = "points"};
-  table.columns = {{"cell", "", "", ColumnKind::kText},
-                   {"cost", CostName(result.request.cost), CostUnit(result.request.cost), ColumnKind::kQuantity},
-                   {"quality", "", "", ColumnKind::kNumber, 4},
-                   {"parameters", "params", "", ColumnKind::kQuantity},
-                   {"seeds", "", "", ColumnKind::kInteger},
-                   {"on_frontier", "", "", ColumnKind::kText},
-                   {"probability", "p", "", ColumnKind::kNumber, 3},
-                   {"flags", "", "", ColumnKind::kText}};
-  table.columns[5].title = "*";
+  Table table{.name = "points", .columns = {{"cell", "", "", ColumnKind::kText}}};
+  for (const Cost cost : result.request.costs)
+    table.columns.push_back({cost == result.request.costs.front() ? "cost" : CostName(cost), CostName(cost),
+                             CostUnit(cost), ColumnKind::kQuantity});
+  const std::vector<Column> others = {
+      {"quality", "", "", ColumnKind::kNumber, 4},      {"parameters", "params", "", ColumnKind::kQuantity},
+      {"seeds", "", "", ColumnKind::kInteger},          {"on_frontier", "*", "", ColumnKind::kText},
+      {"probability", "p", "", ColumnKind::kNumber, 3}, {"flags", "", "", ColumnKind::kText}};
+  table.columns.insert(table.columns.end(), others.begin(), others.end());
   for (const ParetoPoint& p : result.points) {
-    table.rows.push_back({p.cell, p.cost, p.quality, OrNothing(p.parameters), p.seeds, p.on_frontier ? "*" : "",
-                          OrNothing(p.probability), p.at_chance ? "at chance" : ""});
+    auto& row = table.rows.emplace_back();
+    row.push_back(p.cell);
+    for (const double cost : p.costs) row.push_back(cost);
+    for (TableValue& value :
+         std::vector<TableValue>{p.quality, OrNothing(p.parameters), p.seeds, p.on_frontier ? "*" : "",
+                                 OrNothing(p.probability), p.at_chance ? "at chance" : ""})
+      row.push_back(std::move(value));
   }
   AddParetoNotes(result, &table);
   return table;
@@ -259,21 +307,23 @@ common::Table ToTable(const ParetoResult& result) {
 
 common::Table ParetoRows(const ParetoResult& result) {
   Table table{.name = "points"};
-  for (const char* name : {"cell", "architecture", "size"}) table.columns.push_back({name, "", "", ColumnKind::kText});
-  for (const char* name : {"cost", "quality", "parameters"})
-    table.columns.push_back({name, "", "", ColumnKind::kNumber});
-  table.columns.push_back({"seeds", "", "", ColumnKind::kInteger});
-  for (const char* name : {"on_frontier", "at_chance"}) table.columns.push_back({name, "", "", ColumnKind::kBoolean});
-  table.columns.push_back({"region", "", "", ColumnKind::kInteger});
-  for (const char* name : {"probability", "probability_best_in_region"})
-    table.columns.push_back({name, "", "", ColumnKind::kNumber});
-  for (const char* name : {"cost_name", "quality_name"}) table.columns.push_back({name, "", "", ColumnKind::kText});
+  const std::vector<Cost>& costs = result.request.costs;
+  AddColumns({"cell", "architecture", "size"}, ColumnKind::kText, &table);
+  AddColumns({"cost", "quality", "parameters"}, ColumnKind::kNumber, &table);
+  AddColumns({"seeds"}, ColumnKind::kInteger, &table);
+  AddColumns({"on_frontier", "at_chance"}, ColumnKind::kBoolean, &table);
+  AddColumns({"region"}, ColumnKind::kInteger, &table);
+  AddColumns({"probability", "probability_best_in_region"}, ColumnKind::kNumber, &table);
+  AddColumns({"cost_name", "quality_name"}, ColumnKind::kText, &table);
+  AddColumns({"hypervolume"}, ColumnKind::kNumber, &table);
+  for (size_t k = 1; k < costs.size(); ++k) AddColumns({CostName(costs[k])}, ColumnKind::kNumber, &table);
   for (const ParetoPoint& p : result.points) {
     std::optional<double> best;
     if (!p.rank_probabilities.empty()) best = p.rank_probabilities.front();
-    table.rows.push_back({p.cell, p.architecture, p.size, p.cost, p.quality, OrNothing(p.parameters), p.seeds,
+    table.rows.push_back({p.cell, p.architecture, p.size, p.cost(), p.quality, OrNothing(p.parameters), p.seeds,
                           p.on_frontier, p.at_chance, static_cast<int64_t>(p.region), OrNothing(p.probability),
-                          OrNothing(best), CostName(result.request.cost), result.request.quality});
+                          OrNothing(best), CostName(costs.front()), result.request.quality, p.hypervolume});
+    for (size_t k = 1; k < costs.size(); ++k) table.rows.back().push_back(p.costs[k]);
   }
   return table;
 }
@@ -283,6 +333,7 @@ std::string Render(const SlopesResult& result, OutputFormat format, int width) {
   if (format == OutputFormat::kCsv) return common::Render(SlopeRows(result), format);
   std::string out = common::Render(ToTable(result), format, width);
   if (!result.comparisons.empty()) out += "\n" + common::Render(ComparisonTable(result), format, width);
+  if (!result.tasks.empty()) out += "\n" + common::Render(TaskTable(result), format, width);
   return out;
 }
 

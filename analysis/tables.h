@@ -16,13 +16,16 @@ common::Json ToJson(const ParetoResult& result);
 // For people: a row an architecture, with the study's four slopes as "0.540±0.048" (the seed interval; the line
 // interval where there is no other), letters for flags, and their legend, conventions and left-out cells as notes.
 common::Table ToTable(const SlopesResult& result);
-// For programs: a row a slope, all seven of them, every number in a column of its own.
+// For programs: a row a slope, all seven of them and then those of tasks, every number in a column of its own.
 common::Table SlopeRows(const SlopesResult& result);
 // For people: a row a comparison of the study's four slopes, first minus second; no rows when none was asked for. JSON
 // has all seven.
 common::Table ComparisonTable(const SlopesResult& result);
 
-// For people: a row a cell, by rising cost; regions and left-out cells as notes.
+// For people: α(F,task), a row a task and a column an architecture; no rows when tasks were not asked for.
+common::Table TaskTable(const SlopesResult& result);
+
+// For people: a row a cell, by rising first cost; regions and left-out cells as notes.
 common::Table ToTable(const ParetoResult& result);
 // For programs: a row a cell, every number in a column of its own.
 common::Table ParetoRows(const ParetoResult& result);

@@ -22,7 +22,7 @@ Json PointsJson(const Slope& slope) {
 Json SlopeJson(const Slope& slope) {
   const SlopeEstimate& e = slope.estimate;
   return {{"x", AxisName(slope.x)},
-          {"y", AxisName(slope.y)},
+          {"y", slope.task.empty() ? AxisName(slope.y) : slope.task},
           {"alpha", OrNull(e.alpha)},
           {"seed_interval", IntervalJson(e.seed_interval)},
           {"line_interval", IntervalJson(e.line_interval)},
@@ -32,6 +32,16 @@ Json SlopeJson(const Slope& slope) {
           {"cells", slope.cells},
           {"points", PointsJson(slope)},
           {"at_chance_cells", slope.at_chance_cells}};
+}
+
+Json ArchitecturesJson(const std::vector<ArchitectureSlopes>& architectures) {
+  Json list = Json::array();
+  for (const ArchitectureSlopes& architecture : architectures) {
+    Json slopes = Json::array();
+    for (const Slope& slope : architecture.slopes) slopes.push_back(SlopeJson(slope));
+    list.push_back({{"architecture", architecture.architecture}, {"slopes", slopes}});
+  }
+  return list;
 }
 
 Json SharedCurvatureJson(const std::optional<SharedCurvature>& shared) {
@@ -48,7 +58,7 @@ Json SharedCurvatureJson(const std::optional<SharedCurvature>& shared) {
 
 Json ComparisonJson(const SlopeComparison& c) {
   return {{"x", AxisName(c.x)},
-          {"y", AxisName(c.y)},
+          {"y", c.task.empty() ? AxisName(c.y) : c.task},
           {"first", c.first},
           {"second", c.second},
           {"difference", OrNull(c.difference)},
@@ -64,13 +74,20 @@ Json ComparisonJson(const SlopeComparison& c) {
           {"shared_curvature", SharedCurvatureJson(c.shared_curvature)}};
 }
 
+Json NumbersJson(const std::vector<double>& numbers) {
+  Json list = Json::array();
+  for (const double number : numbers) list.push_back(JsonNumber(number));
+  return list;
+}
+
 Json ParetoPointJson(const ParetoPoint& p) {
   Json ranks = nullptr;
   if (!p.rank_probabilities.empty()) ranks = p.rank_probabilities;
   return {{"cell", p.cell},
           {"architecture", p.architecture},
           {"size", p.size},
-          {"cost", JsonNumber(p.cost)},
+          {"cost", JsonNumber(p.cost())},
+          {"costs", NumbersJson(p.costs)},
           {"quality", JsonNumber(p.quality)},
           {"parameters", OrNull(p.parameters)},
           {"seeds", p.seeds},
@@ -78,7 +95,14 @@ Json ParetoPointJson(const ParetoPoint& p) {
           {"at_chance", p.at_chance},
           {"region", p.region},
           {"probability", OrNull(p.probability)},
-          {"rank_probabilities", ranks}};
+          {"rank_probabilities", ranks},
+          {"hypervolume", JsonNumber(p.hypervolume)}};
+}
+
+Json CostsJson(const std::vector<Cost>& costs) {
+  Json list = Json::array();
+  for (const Cost cost : costs) list.push_back({{"cost", CostName(cost)}, {"unit", CostUnit(cost)}});
+  return list;
 }
 
 Json RegionJson(const ParetoRegion& region) {
@@ -100,21 +124,23 @@ common::Json ToJson(const SlopesResult& result) {
                {"tasks", result.downstream.parts},
                {"downstream", DownstreamJson(result.downstream)},
                {"reference", result.reference},
-               {"architectures", Json::array()},
+               {"architectures", ArchitecturesJson(result.architectures)},
                {"comparisons", Json::array()},
+               {"per_task", Json::array()},
+               {"task_comparisons", Json::array()},
                {"left_out", LeftOutJson(result.left_out)}};
-  for (const ArchitectureSlopes& architecture : result.architectures) {
-    Json slopes = Json::array();
-    for (const Slope& slope : architecture.slopes) slopes.push_back(SlopeJson(slope));
-    json["architectures"].push_back({{"architecture", architecture.architecture}, {"slopes", slopes}});
-  }
   for (const SlopeComparison& c : result.comparisons) json["comparisons"].push_back(ComparisonJson(c));
+  for (const TaskSlopes& task : result.tasks)
+    json["per_task"].push_back({{"task", task.task}, {"architectures", ArchitecturesJson(task.architectures)}});
+  for (const SlopeComparison& c : result.task_comparisons) json["task_comparisons"].push_back(ComparisonJson(c));
   return json;
 }
 
 common::Json ToJson(const ParetoResult& result) {
-  Json json = {{"cost", CostName(result.request.cost)},
-               {"cost_unit", CostUnit(result.request.cost)},
+  const Cost first_cost = result.request.costs.front();
+  Json json = {{"cost", CostName(first_cost)},
+               {"cost_unit", CostUnit(first_cost)},
+               {"costs", CostsJson(result.request.costs)},
                {"quality", result.request.quality},
                {"flops", FlopConventionName(result.request.flops)},
                {"filter", result.request.filter},
@@ -125,6 +151,10 @@ common::Json ToJson(const ParetoResult& result) {
                {"seed_sd", OrNull(result.seed_sd)},
                {"degrees_of_freedom", JsonNumber(result.degrees_of_freedom)},
                {"no_probability", result.no_probability},
+               {"hypervolume", OrNull(result.hypervolume)},
+               {"hypervolume_reference",
+                {{"costs", NumbersJson(result.reference.costs)}, {"quality", JsonNumber(result.reference.quality)}}},
+               {"no_hypervolume", result.no_hypervolume},
                {"points", Json::array()},
                {"regions", Json::array()},
                {"left_out", LeftOutJson(result.left_out)}};

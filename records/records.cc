@@ -75,32 +75,32 @@ bool Filter::Holds(const Record& record) const {
   });
 }
 
-Table Select(const Table& table, const Filter& filter) {
-  Table selected;
+View Select(const Table& table, const Filter& filter) {
+  View selected;
   for (const Record& record : table) {
-    if (filter.Holds(record)) selected.push_back(record);
+    if (filter.Holds(record)) selected.push_back(&record);
   }
   return selected;
 }
 
-common::Status Exclude(Table* table, const std::vector<std::string>& names, const std::string& reason) {
-  const auto has_name = [](const Record& record, const std::string& name) {
-    return record.cell == name || record.Name() == name;
-  };
+common::Result<std::unordered_set<const Record*>> FindNamed(const View& records,
+                                                            const std::vector<std::string>& names) {
+  std::unordered_set<const Record*> found;
   for (const std::string& name : names) {
-    if (std::ranges::none_of(*table, [&](const Record& record) { return has_name(record, name); })) {
-      std::vector<std::string> cells;
-      for (const Record& record : *table) cells.push_back(record.cell);
-      const std::string near = common::NearestName(name, cells);
-      return common::NotFound("exclude: there is no cell '" + name + "'" +
-                              (near.empty() ? "" : " (did you mean '" + near + "'?)"));
+    bool known = false;
+    for (const Record* record : records) {
+      if (record->cell != name && record->Name() != name) continue;
+      found.insert(record);
+      known = true;
     }
+    if (known) continue;
+    std::vector<std::string> cells;
+    for (const Record* record : records) cells.push_back(record->cell);
+    const std::string near = common::NearestName(name, cells);
+    return common::NotFound("exclude: there is no cell '" + name + "'" +
+                            (near.empty() ? "" : " (did you mean '" + near + "'?)"));
   }
-  for (Record& record : *table) {
-    if (std::ranges::any_of(names, [&](const std::string& name) { return has_name(record, name); }))
-      record.excluded = reason;
-  }
-  return common::Ok();
+  return found;
 }
 
 }  // namespace allometry::records

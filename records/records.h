@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "common/result.h"
@@ -73,10 +74,13 @@ class Filter {
   std::map<std::string, std::vector<std::string>> wanted_;
 };
 
-Table Select(const Table& table, const Filter& filter);
+// Records of a table without a copy of them: they point into it, and it must outlive them.
+using View = std::vector<const Record*>;
 
-// Marks the records with these names ("cell" or "sweep/cell") as excluded by the user. kNotFound for a name that no
-// record has; the table is then unchanged.
-common::Status Exclude(Table* table, const std::vector<std::string>& names, const std::string& reason);
+View Select(const Table& table, const Filter& filter);
+
+// The records with these names ("cell" or "sweep/cell"), a name for all that have it. kNotFound for one that no record
+// has.
+common::Result<std::unordered_set<const Record*>> FindNamed(const View& records, const std::vector<std::string>& names);
 
 }  // namespace allometry::records

@@ -1,15 +1,18 @@
 #include "records/sqlite.h"
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <limits>
 #include <memory>
 #include <stdexcept>
+#include <unordered_map>
 
 #include "common/ids.h"
 #include "common/json.h"
 #include "common/table.h"
+#include "records/flat_numbers.h"
 #include "records/packed_table.h"
 #include "records/scores.h"
 #include "sql/migrations.h"
@@ -25,6 +28,7 @@ namespace fs = std::filesystem;
 constexpr int kBusyTimeoutMs = 5000;
 constexpr int64_t kImportedSince = 5;   // schema
 constexpr int64_t kCellsPerPage = 500;  // a few milliseconds
+constexpr size_t kDevicesKept = 1000;
 
 struct CloseDatabase {
   void operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
@@ -201,6 +205,7 @@ Result<std::vector<SweepRow>> WantedSweeps(sqlite3* handle, const std::vector<st
 
 // A trainer's last words may hold any bytes; JSON and the wire take UTF-8 only.
 std::string ValidUtf8(const std::string& bytes) {
+  if (bytes.empty()) return "";
   return Json::parse(Json(bytes).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
 }
 
@@ -211,13 +216,21 @@ CellState StateOf(const std::string& run_state) {
   return CellState::kUnfinished;
 }
 
+void AddNumber(const std::string& name, double number, bool positive_only, std::map<std::string, double>* metrics) {
+  if (!positive_only || number > 0) (*metrics)[name] = number;
+}
+
 // Numbers of a JSON object; non-finite ones are written as words.
-void AddNumbers(const Json& object, bool positive_only, std::map<std::string, double>* metrics) {
-  if (!object.is_object()) return;
-  for (const auto& [name, value] : object.items()) {
-    const std::optional<double> number = common::NumberFromJson(value);
-    if (number && (!positive_only || *number > 0)) (*metrics)[name] = *number;
+void AddNumbers(const std::string& text, bool positive_only, std::map<std::string, double>* metrics) {
+  if (text.empty()) return;
+  if (const auto members = ReadFlatNumbers(text)) {
+    for (const auto& [name, number] : *members) AddNumber(std::string(name), number, positive_only, metrics);
+    return;
   }
+  const Json object = Json::parse(text);
+  if (!object.is_object()) return;
+  for (const auto& [name, value] : object.items())
+    if (const auto number = common::NumberFromJson(value)) AddNumber(name, *number, positive_only, metrics);
 }
 
 std::string Field(const Json& object, const char* key) {
@@ -247,8 +260,15 @@ class Loader {
       JOIN runs r ON r.run_id = p.run_id
       LEFT JOIN attempts a ON a.attempt_id = r.accepted_attempt
       WHERE k.sweep_id = ?1 AND (k.position, k.name) > (?2, ?3) ORDER BY k.position, k.name LIMIT ?4)sql"));
+    // The view finetune_cells, begun at the parent: SQLite, which has no statistics of the tables, would walk over all
+    // cells of the sweep for each.
     ALLO_ASSIGN_OR_RETURN(Statement finetunings, Statement::Prepare(handle, R"sql(
-      SELECT state, error, scores_json FROM finetune_cells WHERE sweep_id = ?1 AND pretrain_run_id = ?2 ORDER BY cell)sql"));
+      SELECT r.state, r.error, res.scores_json
+      FROM run_parents rp
+      CROSS JOIN cells c INDEXED BY cells_by_run ON c.run_id = rp.run_id AND c.sweep_id = ?1 AND c.kind = 'finetune' AND c.wanted = 1
+      CROSS JOIN runs r ON r.run_id = c.run_id
+      LEFT JOIN results res ON res.run_id = c.run_id
+      WHERE rp.parent_id = ?2 ORDER BY c.name)sql"));
     return Loader(handle, std::move(cells), std::move(finetunings));
   }
 
@@ -293,20 +313,30 @@ class Loader {
     }
   }
 
-  Record CellOf(const SweepRow& sweep) const {
+  // The attempts of one worker have equal provenances, which are long.
+  const std::string& DeviceAt(int column) {
+    const std::string text = cells_.Text(column);
+    if (devices_.size() > kDevicesKept) devices_.clear();
+    const auto [device, is_new] = devices_.try_emplace(text);
+    if (is_new) device->second = DeviceOf(text.empty() ? Json() : Json::parse(text));
+    return device->second;
+  }
+
+  Record CellOf(const SweepRow& sweep) {
     Record record;
     record.sweep = sweep.name;
     record.cell = cells_.Text(1);
     record.architecture = cells_.Text(2);
     record.size = cells_.Text(3);
     record.seed = static_cast<uint64_t>(cells_.Int(4));
-    record.tags = cells_.JsonAt(5).get<std::map<std::string, std::string>>();
+    if (const std::string tags = cells_.Text(5); tags != "{}")
+      record.tags = Json::parse(tags).get<std::map<std::string, std::string>>();
     record.tags.insert(sweep.tags.begin(), sweep.tags.end());  // a cell's own tag is kept
     record.state = StateOf(cells_.Text(7));
     record.reason = record.state == CellState::kUnfinished ? cells_.Text(7) : ValidUtf8(cells_.Text(8));
-    AddNumbers(cells_.JsonAt(10), false, &record.metrics);
-    AddNumbers(cells_.JsonAt(9), true, &record.metrics);  // zero: not known
-    record.device = DeviceOf(cells_.JsonAt(11));
+    AddNumbers(cells_.Text(10), false, &record.metrics);
+    AddNumbers(cells_.Text(9), true, &record.metrics);  // zero: not known
+    record.device = DeviceAt(11);
     return record;
   }
 
@@ -330,6 +360,7 @@ class Loader {
 
   sqlite3* handle_;
   Statement cells_, finetunings_;
+  std::unordered_map<std::string, std::string> devices_;  // by provenance
 };
 
 }  // namespace
@@ -363,6 +394,19 @@ Result<std::string> LoadSweepSpec(const fs::path& database, const std::string& s
   ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
   if (!row) return common::NotFound("'" + sweep + "' has no sweep file: it was imported, or does not exist");
   return rows.Text(0);
+}
+
+Result<std::string> DataVersion(const fs::path& database) {
+  ALLO_ASSIGN_OR_RETURN(const Handle handle, Open(database));
+  ALLO_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(handle.get(), "SELECT max(event) FROM events"));
+  ALLO_ASSIGN_OR_RETURN(const bool row, newest.Step());
+  struct stat file = {};
+  if (::stat(database.c_str(), &file) != 0) return common::NotFound("there is no database '" + database.string() + "'");
+  ALLO_ASSIGN_OR_RETURN(Statement imports,
+                        Statement::Prepare(handle.get(), "SELECT value FROM meta WHERE key = 'imports'"));
+  ALLO_ASSIGN_OR_RETURN(const bool imported, imports.Step());
+  return std::to_string(file.st_dev) + ":" + std::to_string(file.st_ino) + ":" +
+         std::to_string(row ? newest.Int(0) : 0) + ":" + (imported ? imports.Text(0) : "0");
 }
 
 }  // namespace allometry::records

@@ -25,4 +25,15 @@ common::Result<Table> LoadSqlite(const std::filesystem::path& database, const st
 // imported table, which has none.
 common::Result<std::string> LoadSweepSpec(const std::filesystem::path& database, const std::string& sweep);
 
+// A text that differs whenever LoadSqlite may answer differently; less than a millisecond. Errors as LoadSqlite.
+//
+// It is the number of the newest event (table `events`) and of the newest import (`meta`), with the file's device and
+// inode. A coordinator numbers every
+// change of a run's, cell's or sweep's state in the transaction that makes it, and never reuses a number, so two
+// moments with the same number show the same cells; what else it commits (heartbeats, metrics of running attempts,
+// logs) leaves the version as it is, and a cache stays good while a sweep runs. SQLite's own counters do not serve:
+// data_version holds within one connection, the file's change counter stands still in WAL mode, and the log's header
+// moves with every heartbeat. Who changes a database by hand must also add an event.
+common::Result<std::string> DataVersion(const std::filesystem::path& database);
+
 }  // namespace allometry::records

@@ -4,18 +4,15 @@
 //   bench_laws POINTS [--threads 1] [--replicates 4000]
 //
 // POINTS: a text file of lines "N D loss".
-#include <sys/resource.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "analysis/laws.h"
+#include "bench/analysis/measure.h"
 #include "common/json.h"
 #include "common/machine.h"
 #include "common/version.h"
@@ -23,29 +20,13 @@
 namespace allometry::analysis {
 namespace {
 
+using bench::Measure;
 using common::Json;
 
 struct Options {
   std::string points;
   int threads = 1, replicates = 4000;
 };
-
-double CpuSeconds() {
-  rusage usage = {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-Json Measure(const std::function<void()>& work) {
-  const auto wall = std::chrono::steady_clock::now();
-  const double cpu = CpuSeconds();
-  work();
-  return {{"cpu_seconds", CpuSeconds() - cpu},
-          {"wall_seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - wall).count()}};
-}
 
 std::vector<LawPoint> ReadPoints(const std::string& path) {
   std::ifstream in(path);

@@ -198,13 +198,23 @@ void Store::PutImported(const ImportedRow& r, int64_t unix_ms) {
       "VALUES (?, ?, ?, ?, ?, ?, ?)",
       r.name, r.source, r.mapping, r.runs, r.bytes, Blob{r.data}, unix_ms)
       .Run();
+  CountImport();
+}
+
+// Readers know by this number whether what they have read is still so.
+void Store::CountImport() {
+  (*db_)("INSERT INTO meta (key, value) VALUES ('imports', '1') ON CONFLICT (key) DO UPDATE SET value = value + 1")
+      .Run();
 }
 
 bool Store::HasImported(const std::string& name) {
   return (*db_)("SELECT 1 FROM imported WHERE name = ?", name).Next();
 }
 
-void Store::DropImported(const std::string& name) { (*db_)("DELETE FROM imported WHERE name = ?", name).Run(); }
+void Store::DropImported(const std::string& name) {
+  (*db_)("DELETE FROM imported WHERE name = ?", name).Run();
+  CountImport();
+}
 
 void Store::PutCell(const CellRow& r) {
   (*db_)(

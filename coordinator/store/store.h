@@ -113,6 +113,7 @@ class Store {
   int64_t DatabaseBytes();
 
  private:
+  void CountImport();
   Store(std::unique_ptr<Database> db, Options options) : db_(std::move(db)), options_(std::move(options)) {}
   void LoadParents(scheduler::State& state);
   void LoadLeases(scheduler::State& state);

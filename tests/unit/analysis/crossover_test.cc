@@ -167,6 +167,70 @@ TEST(Crossover, OneSeedEverywhereRestsOnTheSizes) {
   EXPECT_EQ(FindCrossover(first, two_sizes, 0.95).verdict, "refused");
 }
 
+// Runs of two laws, loss = E + k (C / 1e9)^-alpha, over `decades` from 1e9 on.
+struct LawOfRuns {
+  double e, k, alpha;
+  double LossAt(double flops) const { return e + k * std::pow(flops / 1e9, -alpha); }
+};
+constexpr LawOfRuns kLate{1.6, 1.7, 0.30},
+    kEarly{2.0, 0.8, 0.45};  // cross 1.6465 decades after 1e9: kLate is ahead then
+
+records::Table RunsOf(const std::string& name, const LawOfRuns& law, int sizes, double first_decade, double decades) {
+  std::mt19937_64 generator(17 + name.size());
+  std::normal_distribution<double> normal;
+  records::Table table;
+  for (int i = 0; i < sizes; ++i) {
+    const double flops = 1e9 * std::pow(10.0, first_decade + decades * i / (sizes - 1));
+    for (uint64_t seed = 0; seed < 3; ++seed)
+      table.push_back(Cell(name, "z" + std::to_string(i), seed, flops, law.LossAt(flops) + 0.001 * normal(generator)));
+  }
+  return table;
+}
+
+TEST(Crossovers, CurvesThatDoNotMeetAreAskedForTheirLaws) {
+  const records::Table table = RunsOf("late", kLate, 7, 0, 1.45) + RunsOf("early", kEarly, 7, 0, 1.45);
+  for (const Transform transform : {Transform::kSemilog, Transform::kLoglog}) {
+    const CrossoversResult result = Crossovers(table, {.slopes = {.transform = transform}}).value();
+    const Crossover& c = result.crossovers[0];
+    EXPECT_TRUE(c.curved);
+    ASSERT_EQ(c.verdict, "extrapolated (law)") << c.reason;
+    EXPECT_EQ(c.basis, VarianceBasis::kRuns);
+    ASSERT_THAT(c.at, SizeIs(1));
+    const double at = std::log10(ValueOfX(c.at[0], Axis::kFlops, transform));
+    EXPECT_NEAR(at, 9 + 1.6465, 0.05);
+    EXPECT_LT(*c.bands[0].low, c.at[0]);
+    EXPECT_GT(*c.bands[0].high, c.at[0]);
+    EXPECT_LE(std::log10(ValueOfX(*c.bands[0].low, Axis::kFlops, transform)), 9 + 1.6465);
+    EXPECT_GE(std::log10(ValueOfX(*c.bands[0].high, Axis::kFlops, transform)), 9 + 1.6465);
+    EXPECT_EQ(c.ahead_below, "early");
+    EXPECT_EQ(c.ahead_above, "late");
+    EXPECT_NEAR(c.laws->first[2], kLate.alpha, 0.05);
+  }
+}
+
+// Each was measured on its own side of the crossing.
+TEST(Crossovers, LawsAlsoAnswerWhereTheRangesDoNotOverlap) {
+  const records::Table table = RunsOf("late", kLate, 7, 2.0, 1.4) + RunsOf("early", kEarly, 7, 0, 1.45);
+  const Crossover c = Crossovers(table, {}).value().crossovers[0];
+  EXPECT_FALSE(c.common_range);
+  ASSERT_EQ(c.verdict, "extrapolated (law)") << c.reason;
+  EXPECT_NEAR(c.at.at(0), 9 + 1.6465, 0.1) << "in the gap";
+}
+
+TEST(Crossovers, WithoutLawsTheRefusalSaysWhatWasMissing) {
+  const records::Table few = RunsOf("late", kLate, 3, 0, 1.45) + RunsOf("early", kEarly, 3, 0, 1.45);
+  const Crossover c = Crossovers(few, {}).value().crossovers[0];
+  EXPECT_EQ(c.verdict, "refused");
+  EXPECT_THAT(c.reason, HasSubstr("extrapolated from curved lines; nor is there a law of late"));
+  EXPECT_FALSE(c.laws);
+  // One curve above another everywhere: no law can make them meet.
+  const records::Table apart = RunsOf("early", kEarly, 7, 0, 1.45) + RunsOf("worse", {2.3, 0.8, 0.45}, 7, 0, 1.45);
+  const Crossover none = Crossovers(apart, {}).value().crossovers[0];
+  EXPECT_NE(none.verdict, "extrapolated (law)");
+  const Crossover seconds = Crossovers(few, {.axes = {Axis::kSeconds, Axis::kUpstream}}).value().crossovers[0];
+  EXPECT_EQ(seconds.reason.find("law"), std::string::npos) << "laws are of compute or parameters";
+}
+
 TEST(Crossovers, OfAStudyAreNamedAndFlaggedAndSayWhoIsAhead) {
   const records::Table table =
       Grid("steep", {.sizes = 4, .level = 10, .slope = 0.9}) + Grid("flat", {.sizes = 4, .level = 7.1, .slope = 0.5});
@@ -222,78 +286,6 @@ TEST(Crossovers, AxesAreReadByLetterOrName) {
   EXPECT_EQ(ParseAxisPair("upstream,downstream").value(), (AxisPair{Axis::kUpstream, Axis::kDownstream}));
   EXPECT_EQ(ParseAxisPair("").value(), AxisPair{});
   EXPECT_THAT(ParseAxisPair("U,F").error().message, HasSubstr("F,U F,D"));
-}
-
-// What the sets promise, on synthetic truth, seeded. Unbounded sets count like the others; a
-// refusal promises nothing, and is not counted.
-struct CrossingTruth {
-  int sizes = 4, seeds = 2;
-  double slope_difference = 0.3, crossing = 1.7;
-  double sd_first = 0.1, sd_second = 0.1;
-  double bend = 0;     // quadratic term of the first
-  double size_sd = 0;  // of each size's deviation from the line
-  int data_sets = 10'000;
-};
-
-struct CrossingCoverage {
-  double covered = 0, unbounded = 0, refused = 0;
-};
-
-bool SetHolds(const Crossover& c, double x) {
-  return std::ranges::any_of(
-      c.bands, [&](const CrossoverBand& b) { return (!b.low || *b.low <= x) && (!b.high || x <= *b.high); });
-}
-
-CrossingCoverage CoverageOfCrossing(const CrossingTruth& truth) {
-  std::mt19937_64 generator(1954);
-  std::normal_distribution<double> normal;
-  const auto samples = [&](double slope, double level, double bend, double sd) {
-    std::vector<SizeSamples> sizes(static_cast<size_t>(truth.sizes));
-    for (int i = 0; i < truth.sizes; ++i) {
-      const double size = truth.size_sd * normal(generator);
-      for (int s = 0; s < truth.seeds; ++s) {
-        sizes[static_cast<size_t>(i)].x.push_back(i);
-        sizes[static_cast<size_t>(i)].y.push_back(level + slope * i + bend * i * (i - truth.crossing) + size +
-                                                  sd * normal(generator));
-      }
-    }
-    return sizes;
-  };
-  CrossingCoverage out;
-  for (int set = 0; set < truth.data_sets; ++set) {
-    const auto first = samples(0.5 + truth.slope_difference, 0, truth.bend, truth.sd_first);
-    const auto second = samples(0.5, truth.slope_difference * truth.crossing, 0, truth.sd_second);
-    const Crossover c = FindCrossover(first, second, 0.95);
-    out.covered += SetHolds(c, truth.crossing);
-    out.unbounded += c.verdict == "no bounded crossover";
-    out.refused += c.verdict == "refused";  // lines that came out curved by chance
-  }
-  const double answers = truth.data_sets - out.refused;
-  return {out.covered / answers, out.unbounded / answers, out.refused / truth.data_sets};
-}
-
-void ExpectCoverage(const char* what, const CrossingTruth& truth, double low, double high) {
-  const CrossingCoverage found = CoverageOfCrossing(truth);
-  std::printf("%s: covers %.4f, unbounded %.3f, refused %.3f\n", what, found.covered, found.unbounded, found.refused);
-  EXPECT_GE(found.covered, low) << what;
-  EXPECT_LE(found.covered, high) << what;
-}
-
-TEST(CrossoverCoverage, OfLinesFromTheSeeds) {
-  ExpectCoverage("inside", {}, 0.93, 0.97);
-  ExpectCoverage("often unbounded", {.slope_difference = 0.08}, 0.93, 0.97);
-  ExpectCoverage("extrapolated", {.crossing = 8}, 0.93, 0.97);
-  ExpectCoverage("three sizes", {.sizes = 3, .crossing = 1, .data_sets = 4'000}, 0.93, 0.97);
-  ExpectCoverage("unequal architectures", {.seeds = 3, .sd_second = 0.3, .data_sets = 4'000}, 0.93, 0.97);
-}
-
-TEST(CrossoverCoverage, OfLinesFromTheSizes) {
-  ExpectCoverage("seven sizes", {.sizes = 7, .seeds = 1, .size_sd = 0.1, .data_sets = 4'000}, 0.93, 0.97);
-}
-
-TEST(CrossoverCoverage, OfQuadratics) {
-  ExpectCoverage("bent", {.sizes = 6, .bend = -0.1, .data_sets = 4'000}, 0.93, 0.97);
-  ExpectCoverage("bent, three seeds", {.sizes = 5, .seeds = 3, .bend = -0.1, .data_sets = 2'000}, 0.93, 0.97);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -14,35 +15,42 @@ std::vector<bool> OnFrontier(const std::vector<FrontierCell>& cells) {
   return on;
 }
 
-TEST(Frontier, AgreesWithTheDefinitionOnRandomCellsWithTies) {
+// Whether no other cell costs no more, is no worse, and is better in one.
+bool IsUnbeaten(const std::vector<FrontierCell>& cells, size_t i) {
+  return std::ranges::none_of(cells, [&](const FrontierCell& other) {
+    bool no_worse = other.qualities[0] >= cells[i].qualities[0], better = other.qualities[0] > cells[i].qualities[0];
+    for (size_t k = 0; k < other.costs.size(); ++k) {
+      no_worse &= other.costs[k] <= cells[i].costs[k];
+      better |= other.costs[k] < cells[i].costs[k];
+    }
+    return no_worse && better;
+  });
+}
+
+TEST(Frontier, AgreesWithTheDefinitionOnRandomCellsWithTiesInOneToFourCosts) {
   std::mt19937 generator(7);
   std::uniform_int_distribution<int> small(0, 6);
-  for (int round = 0; round < 500; ++round) {
+  for (int round = 0; round < 2'000; ++round) {
     std::vector<FrontierCell> cells;
-    for (int i = 0; i < 12; ++i) cells.push_back({"c", double(small(generator)), {double(small(generator))}});
-    const std::vector<bool> on = OnFrontier(cells);
-    for (size_t i = 0; i < cells.size(); ++i) {
-      bool beaten = false;
-      for (const FrontierCell& other : cells) {
-        const bool no_worse = other.cost <= cells[i].cost && other.qualities[0] >= cells[i].qualities[0];
-        const bool better = other.cost < cells[i].cost || other.qualities[0] > cells[i].qualities[0];
-        beaten |= no_worse && better;
-      }
-      EXPECT_EQ(on[i], !beaten);
+    for (int i = 0; i < 12; ++i) {
+      FrontierCell& cell = cells.emplace_back(FrontierCell{"c", {}, {double(small(generator))}});
+      for (int k = 0; k <= round % 4; ++k) cell.costs.push_back(small(generator));
     }
+    const std::vector<bool> on = OnFrontier(cells);
+    for (size_t i = 0; i < cells.size(); ++i) ASSERT_EQ(on[i], IsUnbeaten(cells, i)) << "round " << round;
   }
 }
 
 TEST(Frontier, NoConvexHull) {
   // The middle cell lies below the line between its neighbours, and no cell beats it.
-  EXPECT_EQ(OnFrontier({{"a", 1, {0}}, {"b", 2, {0.1}}, {"c", 3, {10}}}), (std::vector<bool>{true, true, true}));
+  EXPECT_EQ(OnFrontier({{"a", {1}, {0}}, {"b", {2}, {0.1}}, {"c", {3}, {10}}}), (std::vector<bool>{true, true, true}));
 }
 
 TEST(Frontier, ProbabilityIsOneForClearCellsAndAHalfForTwins) {
-  const auto points = FindFrontier({{"cheap", 1, {0.0, 0.01}},
-                                    {"twin", 2, {1.0, 1.01}},
-                                    {"dearer twin", 3, {1.0, 1.01}},
-                                    {"bad", 4, {-9, -9.01}}},
+  const auto points = FindFrontier({{"cheap", {1}, {0.0, 0.01}},
+                                    {"twin", {2}, {1.0, 1.01}},
+                                    {"dearer twin", {3}, {1.0, 1.01}},
+                                    {"bad", {4}, {-9, -9.01}}},
                                    {})
                           .points;
   EXPECT_DOUBLE_EQ(*points[0].probability, 1);
@@ -52,20 +60,21 @@ TEST(Frontier, ProbabilityIsOneForClearCellsAndAHalfForTwins) {
 }
 
 TEST(Frontier, EqualArgumentsGiveEqualDrawsAndAnotherSeedOthers) {
-  const std::vector<FrontierCell> cells{{"a", 1, {0, 0.4}}, {"b", 2, {0.1, 0.3}}, {"c", 3, {0.2, 0.5}}};
+  const std::vector<FrontierCell> cells{{"a", {1}, {0, 0.4}}, {"b", {2}, {0.1, 0.3}}, {"c", {3}, {0.2, 0.5}}};
   const auto probability = [&](uint64_t seed) { return *FindFrontier(cells, {.seed = seed}).points[1].probability; };
   EXPECT_EQ(probability(1), probability(1));
   EXPECT_NE(probability(1), probability(2));
 }
 
 TEST(Frontier, WithoutReplicatesThereIsNoProbabilityUnlessAnSdIsGiven) {
-  const std::vector<FrontierCell> cells{{"a", 1, {0}}, {"b", 2, {0}}};
+  const std::vector<FrontierCell> cells{{"a", {1}, {0}}, {"b", {2}, {0}}};
   EXPECT_FALSE(FindFrontier(cells, {}).points[0].probability);
   EXPECT_NEAR(*FindFrontier(cells, {.seed_sd = 0.1}).points[1].probability, 0.5, 0.02);
 }
 
 TEST(Frontier, RanksOfARegionSumToOneAndFollowTheMeans) {
-  const Frontier found = FindFrontier({{"a", 1, {0.0, 0.2}, 0}, {"b", 2, {0.3, 0.5}, 0}, {"c", 3, {9, 9.2}, 1}}, {});
+  const Frontier found =
+      FindFrontier({{"a", {1}, {0.0, 0.2}, 0}, {"b", {2}, {0.3, 0.5}, 0}, {"c", {3}, {9, 9.2}, 1}}, {});
   EXPECT_NEAR(found.points[0].rank_probabilities[0] + found.points[1].rank_probabilities[0], 1, 1e-12);
   EXPECT_NEAR(found.points[0].rank_probabilities[0] + found.points[0].rank_probabilities[1], 1, 1e-12);
   EXPECT_GT(found.points[1].rank_probabilities[0], 0.8);
@@ -77,15 +86,39 @@ TEST(Frontier, RanksOfARegionSumToOneAndFollowTheMeans) {
 TEST(Frontier, ProbabilityOfTwoCellsIsStudentsT) {
   const double delta = 0.3, s = std::sqrt((0.02 + 0.02) / 2);
   const Frontier found =
-      FindFrontier({{"a", 1, {-0.1, 0.1}}, {"b", 2, {delta - 0.1, delta + 0.1}}}, {.draws = 200'000});
+      FindFrontier({{"a", {1}, {-0.1, 0.1}}, {"b", {2}, {delta - 0.1, delta + 0.1}}}, {.draws = 200'000});
   const double t = delta / (s * std::sqrt(2.0 / 2));
   EXPECT_DOUBLE_EQ(found.degrees_of_freedom, 2);
   EXPECT_NEAR(*found.seed_sd, s, 1e-12);
   EXPECT_NEAR(*found.points[1].probability, 0.5 + t / (2 * std::sqrt(2 + t * t)), 0.004);
 }
 
+// Cells far below the frontier are not drawn; with them or without, the others' probabilities are alike.
+TEST(Frontier, CellsThatCannotMatterChangeNoProbability) {
+  std::vector<FrontierCell> cells{{"a", {1}, {0, 0.2}}, {"b", {2}, {0.1, 0.3}}, {"c", {3}, {0.15, 0.4}}};
+  const Frontier alone = FindFrontier(cells, {.draws = 100'000});
+  for (int i = 0; i < 40; ++i) cells.push_back({"far", {4.0 + i}, {-30, -29.8}, 1});
+  const Frontier among = FindFrontier(cells, {.draws = 100'000});
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(*among.points[i].probability, *alone.points[i].probability, 0.05);
+  EXPECT_EQ(*among.points[9].probability, 0);
+  EXPECT_EQ(among.points[9].rank_probabilities.size(), kMostRanks) << "ranks beyond the tenth are not counted";
+  double first = 0;
+  for (const FrontierPoint& point : among.points) first += point.name == "far" ? point.rank_probabilities[0] : 0;
+  EXPECT_NEAR(first, 1, 1e-9) << "those of a region far below are drawn for its ranks";
+}
+
+// More costs let more cells stay: "b" costs more operations and less memory.
+TEST(Frontier, ACellThatIsCheaperInOneCostIsNotBeaten) {
+  const std::vector<FrontierCell> cells{
+      {"a", {1, 8}, {1.0, 1.1}}, {"b", {2, 4}, {0.0, 0.1}}, {"c", {3, 9}, {0.5, 0.6}}};
+  EXPECT_EQ(OnFrontier(cells), (std::vector<bool>{true, true, false}));
+  const Frontier found = FindFrontier(cells, {});
+  EXPECT_EQ(*found.points[1].probability, 1) << "no cell costs less in both";
+  EXPECT_LT(*found.points[2].probability, 0.05);
+}
+
 TEST(Frontier, EqualReplicatesGiveNoProbability) {
-  EXPECT_FALSE(FindFrontier({{"a", 1, {1, 1}}, {"b", 2, {2, 2}}}, {}).points[0].probability);
+  EXPECT_FALSE(FindFrontier({{"a", {1}, {1, 1}}, {"b", {2}, {2, 2}}}, {}).points[0].probability);
 }
 
 }  // namespace

@@ -44,9 +44,9 @@ TEST(Pareto, QualityMayBeDownstreamOrATask) {
 TEST(Pareto, CostsReadTheirMetric) {
   records::Table table = Grid("a", {.sizes = 2});
   for (records::Record& r : table) r.metrics["peak_memory_bytes"] = 7 * r.metrics["forward_flops"];
-  EXPECT_DOUBLE_EQ(ParetoOf(table, {.cost = Cost::kMemory}).points[0].cost, 7e6);
-  EXPECT_DOUBLE_EQ(ParetoOf(table, {.cost = Cost::kSeconds}).points[0].cost, 1);
-  const auto missing = Pareto(table, {.cost = Cost::kActiveParameters});
+  EXPECT_DOUBLE_EQ(ParetoOf(table, {.costs = {Cost::kMemory}}).points[0].cost(), 7e6);
+  EXPECT_DOUBLE_EQ(ParetoOf(table, {.costs = {Cost::kSeconds}}).points[0].cost(), 1);
+  const auto missing = Pareto(table, {.costs = {Cost::kActiveParameters}});
   EXPECT_EQ(missing.error().code, common::ErrorCode::kFailedPrecondition);
   EXPECT_THAT(missing.error().message, HasSubstr("no active_parameters was recorded"));
 }
@@ -97,7 +97,7 @@ TEST(Pareto, ADivergedCellIsListedAndNoPoint) {
 TEST(Pareto, TimesOnUnlikeDevicesAreRefused) {
   records::Table table = Grid("a", {});
   table[0].device = "another";
-  EXPECT_THAT(Pareto(table, {.cost = Cost::kSeconds}).error().message, HasSubstr("another"));
+  EXPECT_THAT(Pareto(table, {.costs = {Cost::kSeconds}}).error().message, HasSubstr("another"));
   EXPECT_TRUE(Pareto(table, {}).ok());
 }
 
@@ -115,6 +115,40 @@ TEST(Pareto, BadNumbersAreRefused) {
   EXPECT_EQ(Pareto(table, {.sd = 0}).error().code, common::ErrorCode::kInvalidArgument);
   EXPECT_EQ(Pareto(table, {.draws = -1}).error().code, common::ErrorCode::kInvalidArgument);
   EXPECT_THAT(ParseCost("flop").error().message, HasSubstr("did you mean 'flops'"));
+}
+
+// "a" is cheaper in FLOPs, "b" in memory; without memory as a cost b is beaten.
+TEST(Pareto, SeveralCostsLetThoseStayThatAreCheaperInOne) {
+  records::Table table = Grid("a", {}) + Grid("b", {.first_cost = 2e6});
+  for (records::Record& r : table) r.metrics["peak_memory_bytes"] = r.architecture == "a" ? 9e9 : 1e9;
+  EXPECT_FALSE(Point(ParetoOf(table), "b-z0").on_frontier);
+  const ParetoResult both = ParetoOf(table, {.costs = {Cost::kFlops, Cost::kMemory}});
+  EXPECT_TRUE(Point(both, "b-z0").on_frontier);
+  EXPECT_DOUBLE_EQ(*Point(both, "b-z0").probability, 1) << "nothing is cheaper in both";
+  EXPECT_THAT(Point(both, "b-z0").costs, ::testing::ElementsAre(2e6, 1e9));
+  table[0].metrics.erase("peak_memory_bytes");
+  EXPECT_EQ(ParetoOf(table, {.costs = {Cost::kFlops, Cost::kMemory}}).left_out[0].measure, "memory");
+}
+
+TEST(Pareto, CostsAreReadFromOneText) {
+  EXPECT_EQ(ParseCosts("").value(), std::vector<Cost>{Cost::kFlops});
+  EXPECT_EQ(ParseCosts("memory,parameters").value(), (std::vector<Cost>{Cost::kMemory, Cost::kParameters}));
+  EXPECT_THAT(ParseCosts("flops,memroy").error().message, HasSubstr("did you mean 'memory'"));
+  EXPECT_THAT(ParseCosts("flops,flops").error().message, HasSubstr("named twice"));
+  EXPECT_FALSE(Pareto(Grid("a", {}), {.costs = {}}).ok());
+}
+
+// Qualities -7, -6.5, -6 at 1e6, 1e7, 1e8: up to the dearest and the worst, one decade times half a nat is dominated.
+TEST(Pareto, HypervolumeIsInDecadesTimesQuality) {
+  const ParetoResult result = ParetoOf(Grid("a", {}));
+  EXPECT_EQ(result.reference.costs, std::vector<double>{1e8});
+  EXPECT_NEAR(result.reference.quality, -7, 1e-12);
+  EXPECT_NEAR(*result.hypervolume, 0.5, 1e-9);
+  EXPECT_NEAR(result.points[1].hypervolume, 0.5, 1e-9);
+  const ParetoResult wider = ParetoOf(Grid("a", {}), {.reference = HypervolumeReference{{1e9}, -8}});
+  EXPECT_NEAR(*wider.hypervolume, 3 * 1 + 2 * 0.5 + 1 * 0.5, 1e-9);
+  EXPECT_FALSE(Pareto(Grid("a", {}), {.reference = HypervolumeReference{{1e9, 1}, -8}}).ok());
+  EXPECT_FALSE(Pareto(Grid("a", {}), {.reference = HypervolumeReference{{0}, -8}}).ok());
 }
 
 }  // namespace

@@ -118,7 +118,7 @@ TEST(Reference, EveryFrontier) {
   const Json reference = Reference();
   for (const auto& [name, wanted] : reference["pareto"].items()) {
     ParetoRequest request;
-    request.cost = ParseCost(name.substr(0, name.find(','))).value();
+    request.costs = {ParseCost(name.substr(0, name.find(','))).value()};
     request.quality = name.substr(name.find(',') + 1);
     const ParetoResult result = Pareto(Cells(), request).value();
     std::vector<std::string> frontier;

@@ -262,5 +262,66 @@ TEST(Slopes, FilterAndExclude) {
   EXPECT_EQ(result.left_out[0].reason, "left out by the user");
 }
 
+// What a request with that task alone as D gives, for every task.
+TEST(Slopes, OfATaskAreThoseOfDWhenItIsThatTask) {
+  records::Table table = Grid("a", {}) + Grid("b", {.sizes = 4, .seeds = 3});
+  table[0].scores["sense"].at_chance = true;
+  const SlopesResult all = Slopes(table, {.baseline = "a", .per_task = true}).value();
+  ASSERT_EQ(all.tasks.size(), 2u);
+  for (const TaskSlopes& task : all.tasks) {
+    const SlopesResult alone = Slopes(table, {.baseline = "a", .tasks = {task.task}}).value();
+    for (size_t a = 0; a < 2; ++a) {
+      ASSERT_EQ(task.architectures[a].slopes.size(), 3u);
+      for (const Slope& slope : task.architectures[a].slopes) {
+        const Slope& same = *FindSlope(alone.architectures[a], slope.x, Axis::kDownstream);
+        EXPECT_EQ(slope.task, task.task);
+        EXPECT_EQ(slope.estimate.alpha, same.estimate.alpha);
+        EXPECT_EQ(slope.estimate.seed_interval->low, same.estimate.seed_interval->low);
+        EXPECT_EQ(slope.estimate.line_interval->high, same.estimate.line_interval->high);
+        EXPECT_EQ(slope.estimate.flags, same.estimate.flags);
+        EXPECT_EQ(slope.at_chance_cells, same.at_chance_cells);
+      }
+    }
+  }
+  EXPECT_TRUE(Slopes(table, {}).value().tasks.empty()) << "only when asked for";
+}
+
+TEST(Slopes, HolmOfTasksRunsOverArchitecturesAndTasksTogether) {
+  records::Table table = Grid("a", {}) + Grid("b", {}) + Grid("c", {});
+  for (records::Record& r : table)
+    if (r.architecture == "b") r.scores["sense"].value += 0.004 * std::log10(r.metrics["forward_flops"]);
+  const SlopesResult result = Slopes(table, {.baseline = "a", .per_task = true}).value();
+  ASSERT_EQ(result.task_comparisons.size(), 3u * 2 * 2) << "axes, tasks, architectures";
+  std::vector<double> raw, adjusted;
+  for (const SlopeComparison& c : result.task_comparisons) {
+    if (c.x != Axis::kFlops) continue;
+    raw.push_back(*c.p_seeds);
+    adjusted.push_back(*c.p_seeds_holm);
+  }
+  EXPECT_EQ(raw.size(), 4u);
+  EXPECT_EQ(adjusted, HolmAdjusted(raw));
+}
+
+TEST(Slopes, ACellWithoutATaskIsToldOnceForItAndOneWithoutScoresOnceForAll) {
+  records::Table table = Grid("a", {});
+  table[0].scores.erase("sense");
+  table[1].scores.clear();
+  const SlopesResult result = Slopes(table, {.per_task = true}).value();
+  std::vector<std::string> told;
+  for (const LeftOut& left : result.left_out) told.push_back(left.cell + " " + left.measure);
+  EXPECT_THAT(told, ::testing::UnorderedElementsAre("study/a-z0-s0 downstream", "study/a-z0-s1 downstream",
+                                                    "study/a-z0-s0 sense"));
+}
+
+TEST(Slopes, AllPairsOfAThousandArchitecturesAreRefusedAndABaselineIsNot) {
+  records::Table table;
+  for (int i = 0; i < 1000; ++i) {
+    const records::Table one = Grid("a" + std::to_string(i), {.sizes = 2, .slope = 0.5 + 0.001 * i});
+    table.insert(table.end(), one.begin(), one.end());
+  }
+  EXPECT_THAT(Slopes(table, {.baseline = "*"}).error().message, ::testing::HasSubstr("name one of them"));
+  EXPECT_EQ(Slopes(table, {.baseline = "a7"}).value().comparisons.size(), 999u * 7);
+}
+
 }  // namespace
 }  // namespace allometry::analysis

@@ -88,5 +88,33 @@ TEST(Tables, ParetoInAllFormats) {
   EXPECT_EQ(json["regions"].size(), 3u);
 }
 
+TEST(Tables, SeveralCostsHaveAColumnEach) {
+  records::Table table = Grid("transformer", {});
+  for (records::Record& r : table) r.metrics["peak_memory_bytes"] = 1e9;
+  const ParetoResult result = Pareto(table, {.costs = {Cost::kFlops, Cost::kMemory}}).value();
+  EXPECT_THAT(Render(result, OutputFormat::kTable), HasSubstr("memory"));
+  EXPECT_THAT(Render(result, OutputFormat::kCsv), HasSubstr("cost_name,quality_name,hypervolume,memory\n"));
+  const Json json = Json::parse(Render(result, OutputFormat::kJson));
+  EXPECT_EQ(json["costs"][1], (Json{{"cost", "memory"}, {"unit", "bytes"}}));
+  EXPECT_EQ(json["points"][0]["cost"], 1e6);
+  EXPECT_EQ(json["points"][0]["costs"], (Json{1e6, 1e9}));
+  EXPECT_EQ(json["hypervolume_reference"]["costs"], (Json{1e8, 1e9}));
+}
+
+TEST(Tables, SlopesOfTasksHaveRowsAndATableOfTheirOwn) {
+  const SlopesResult result =
+      Slopes(Grid("transformer", {}) + Grid("glu", {}), {.baseline = "*", .per_task = true}).value();
+  const std::string text = Render(result, OutputFormat::kTable);
+  EXPECT_THAT(text, HasSubstr("α(F,task)"));
+  EXPECT_THAT(text, HasSubstr("\nsense "));
+  EXPECT_THAT(Render(result, OutputFormat::kCsv), HasSubstr("\nglu,parameters,sense,"));
+  const Json json = ToJson(result);
+  EXPECT_EQ(json["per_task"][0]["task"], "gloss");
+  EXPECT_EQ(json["per_task"][0]["architectures"][1]["slopes"][2]["x"], "upstream");
+  EXPECT_EQ(json["per_task"][0]["architectures"][1]["slopes"][2]["y"], "gloss");
+  EXPECT_EQ(json["task_comparisons"].size(), 3u * 2);
+  EXPECT_EQ(json["task_comparisons"][1]["y"], "sense");
+}
+
 }  // namespace
 }  // namespace allometry::analysis

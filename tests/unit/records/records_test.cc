@@ -37,8 +37,8 @@ TEST(Filter, TagsThatARecordLacksDoNotHold) {
   Table table = Three();
   table[0].tags["group"] = "";
   table[1].tags["group"] = "x=y";
-  EXPECT_THAT(Select(table, Filter::Parse("tag.group=x=y").value()), SizeIs(1));
-  EXPECT_THAT(Select(table, Filter::Parse("tag.group=").value()), SizeIs(1));
+  EXPECT_EQ(Select(table, Filter::Parse("tag.group=x=y").value()), View{&table[1]});
+  EXPECT_EQ(Select(table, Filter::Parse("tag.group=").value()), View{&table[0]});
 }
 
 TEST(Filter, MistakesAreNamed) {
@@ -47,20 +47,17 @@ TEST(Filter, MistakesAreNamed) {
   EXPECT_FALSE(Filter::Parse("tag.=x").ok());
 }
 
-TEST(Exclude, MarksByCellOrSweepAndCell) {
-  Table table = Three();
-  ASSERT_TRUE(Exclude(&table, {"glu-base-s1", "tay/albert-base-s1"}, "odd").ok());
-  EXPECT_EQ(table[0].excluded, "odd");
-  EXPECT_FALSE(table[1].excluded);
-  EXPECT_EQ(table[2].excluded, "odd");
+TEST(FindNamed, ByCellOrSweepAndCell) {
+  const Table table = Three();
+  const auto found = FindNamed(Select(table, {}), {"glu-base-s1", "tay/albert-base-s1"}).value();
+  EXPECT_EQ(found, (std::unordered_set<const Record*>{&table[0], &table[2]}));
 }
 
-TEST(Exclude, AnUnknownNameChangesNothing) {
-  Table table = Three();
-  const common::Status status = Exclude(&table, {"glu-base-s1", "glu-base-s2"}, "odd");
-  EXPECT_EQ(status.error().code, common::ErrorCode::kNotFound);
-  EXPECT_THAT(status.error().message, HasSubstr("did you mean"));
-  EXPECT_FALSE(table[0].excluded);
+TEST(FindNamed, AnUnknownNameIsAnErrorWithTheNearest) {
+  const Table table = Three();
+  const auto found = FindNamed(Select(table, {}), {"glu-base-s1", "glu-base-s2"});
+  EXPECT_EQ(found.error().code, common::ErrorCode::kNotFound);
+  EXPECT_THAT(found.error().message, HasSubstr("did you mean"));
 }
 
 }  // namespace
