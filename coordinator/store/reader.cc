@@ -5,7 +5,7 @@
 
 #include "common/json.h"
 #include "common/table.h"
-#include "coordinator/store/metric_chunk.h"
+#include "records/metric_chunk.h"
 
 namespace allometry::coordinator::store {
 namespace {
@@ -125,7 +125,7 @@ std::vector<std::string> MetricRows(Database& db, const FinishedCell& cell) {
     Query q =
         db("SELECT series, points, data FROM metrics WHERE attempt_id = ? ORDER BY series, sequence", part.attempt_id);
     while (q.Next()) {
-      const auto points = UnpackPoints(q.Text(2), q.Int(1));
+      const auto points = records::UnpackPoints(q.Text(2), q.Int(1));
       if (!points) continue;
       for (size_t i = 0; i < points->steps.size() && points->steps[i] <= part.last_step; ++i) {
         Json row = cell.names;
