@@ -128,7 +128,7 @@ Curve Thinned(const Curve& curve, size_t most) {
   size_t begin = 0;
   for (size_t run = 1; begin < points; ++run) {
     const double share = static_cast<double>(run) / static_cast<double>(most);
-    const auto wanted = static_cast<size_t>(std::llround(std::pow(static_cast<double>(points), share)));
+    const auto wanted = static_cast<size_t>(std::llround(static_cast<double>(points) * share * share));
     const size_t end = run >= most ? points : std::clamp(wanted, begin + 1, points);
     AddRun(curve, begin, end, &thinned);
     begin = end;

