@@ -17,6 +17,8 @@ using common::Json;
 constexpr std::array kColors = {"#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"};
 constexpr std::array kShapes = {"circle",        "square",         "triangle-up",   "diamond",
                                 "triangle-down", "triangle-right", "triangle-left", "cross"};
+constexpr double kLeastMargin = 1.2;       // of a logarithmic axis
+constexpr double kOneTickMargin = 1.6;     // of one for a single value: wide enough to hold a tick
 constexpr int kMostDecades = 5;            // that an axis labels
 constexpr double kLargestPrefixed = 1e18;  // beyond, few know the prefixes
 constexpr size_t kColorCount = kColors.size();
@@ -99,7 +101,7 @@ Json LogAxis(const std::string& field, const std::string& title, std::span<const
   axis["axis"] = {{"format", "~s"}};
   if (values.empty()) return axis;
   auto [low, high] = std::ranges::minmax(values);
-  const double margin = std::max(std::pow(high / low, kLogMargin), 1.1);
+  const double margin = high > low ? std::max(std::pow(high / low, kLogMargin), kLeastMargin) : kOneTickMargin;
   low /= margin;
   high *= margin;
   axis["scale"]["domain"] = Json::array({low, high});
@@ -115,6 +117,13 @@ Json FilledUnlessAtChance(const Palette& palette) {
   encoding["color"] = encoding["stroke"] = palette.Color();
   encoding["shape"] = palette.Shape();
   return encoding;
+}
+
+Json WithRoom(Json axis, std::span<const double> values) {
+  if (values.empty() || std::ranges::min(values) < std::ranges::max(values)) return axis;
+  const double room = std::max(0.1 * std::abs(values.front()), 0.01);
+  axis["scale"]["domain"] = Json::array({values.front() - room, values.front() + room});
+  return axis;
 }
 
 Json Nominal(const std::string& field) { return {{"field", field}, {"type", "nominal"}}; }

@@ -39,6 +39,8 @@ inline constexpr double kLogMargin = 0.1;
 // A logarithmic one, a little wider than the values, which are positive; ticks at powers of ten, as 1M, 10M, and at 2
 // and 5 times them where these are few.
 common::Json LogAxis(const std::string& field, const std::string& title, std::span<const double> values);
+// The same axis, with room around values that are all equal.
+common::Json WithRoom(common::Json axis, std::span<const double> values);
 // An axis of percents for fractions.
 common::Json PercentAxis(const std::string& field, const std::string& title);
 

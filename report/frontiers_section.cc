@@ -88,7 +88,9 @@ Json PointLayer(const Study& study, const common::Table& data) {
     }
   })json");
   layer["encoding"].update(FilledUnlessAtChance(study.palette));
-  layer["encoding"]["size"]["legend"]["values"] = SizeLegend(NumbersOf(data, "parameters"));
+  const std::vector<double> parameters = NumbersOf(data, "parameters");
+  layer["encoding"]["size"]["legend"]["values"] = SizeLegend(parameters);
+  if (parameters.empty()) layer["encoding"].erase("size");
   layer["encoding"]["tooltip"] =
       Tooltip(data, {"cell", "flops", "quality", "parameters", "seeds", "on_frontier", "probability", "at_chance"});
   return layer;
@@ -109,11 +111,12 @@ Json FrontierView(const Study& study, const common::Table& data, const std::stri
                   {"fontSize", 10},
                   {"color", "#333333"}}},
                 {"encoding", {{"text", Nominal("label")}}}};
-  return {
-      {"width", kPlotWidth},
-      {"height", kPlotHeight},
-      {"encoding", {{"x", LogAxis("flops", FlopsTitle(study), NumbersOf(data, "flops"))}, {"y", QualityAxis(quality)}}},
-      {"layer", Json::array({std::move(line), PointLayer(study, data), std::move(names)})}};
+  return {{"width", kPlotWidth},
+          {"height", kPlotHeight},
+          {"encoding",
+           {{"x", LogAxis("flops", FlopsTitle(study), NumbersOf(data, "flops"))},
+            {"y", WithRoom(QualityAxis(quality), NumbersOf(data, "quality"))}}},
+          {"layer", Json::array({std::move(line), PointLayer(study, data), std::move(names)})}};
 }
 
 std::string CaptionOf(const Study& study, const ParetoResult& result) {

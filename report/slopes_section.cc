@@ -126,7 +126,7 @@ Json PanelView(const Study& study, const common::Table& data, Axis y, bool with_
   for (Json& layer : SizeMarks(data, color, shape)) layers.push_back(std::move(layer));
   return {{"encoding",
            {{"x", LogAxis("flops", FlopsTitle(study), NumbersOf(data, "flops"))},
-            {"y", TransformedAxis(y, study.slopes.request.transform)}}},
+            {"y", WithRoom(TransformedAxis(y, study.slopes.request.transform), NumbersOf(data, "quality"))}}},
           {"layer", std::move(layers)}};
 }
 
