@@ -4,13 +4,17 @@
 
 namespace allometry::cli {
 
-void AddCellOptions(CLI::App* verb, CellOptions* options) {
+void AddSourceOptions(CLI::App* verb, CellOptions* options) {
   verb->add_option("sweeps", options->sweeps,
                    "Sweeps and imported tables whose cells to take together; with --db, none means all");
   verb->add_option("--filter", options->filter, "As for allo list");
   verb->add_option("--exclude", options->exclude, "Cells to leave out")->delimiter(',');
   verb->add_option("--db", options->database, "Database file to read instead of asking a coordinator");
   AddConnectOptions(verb, &options->connect);
+}
+
+void AddCellOptions(CLI::App* verb, CellOptions* options) {
+  AddSourceOptions(verb, options);
   AddOutputOptions(verb, &options->output);
 }
 

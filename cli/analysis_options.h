@@ -21,6 +21,7 @@ struct CellOptions {
   ConnectOptions connect;
   OutputOptions output;
 };
+void AddSourceOptions(CLI::App* verb, CellOptions* options);  // all but the output
 void AddCellOptions(CLI::App* verb, CellOptions* options);
 // kInvalidArgument: neither a sweep nor a database file.
 common::Status CheckCells(const CellOptions& options);

@@ -312,10 +312,16 @@ Table ParetoTable(const v1::ParetoResponse& pareto, const v1::ParetoRequest& req
                    {"seeds", "seeds", "", ColumnKind::kInteger},
                    {"on_frontier", "frontier", "", ColumnKind::kBoolean},
                    {"probability", "prob.", "", ColumnKind::kNumber, 2}};
-  for (const v1::ParetoPoint& point : pareto.points())
+  for (const std::string& more : request.more_costs()) table.columns.push_back({more, more, "", ColumnKind::kQuantity});
+  for (const v1::ParetoPoint& point : pareto.points()) {
     table.rows.push_back({point.cell(), point.architecture(), point.size(), point.cost(), point.quality(),
                           OrNone(point.parameters()), int64_t{point.seeds()}, point.on_frontier(),
                           point.probability_known() ? TableValue(point.probability()) : TableValue()});
+    for (const double cost : point.more_costs()) table.rows.back().emplace_back(cost);
+  }
+  if (pareto.has_hypervolume())
+    table.notes.push_back("hypervolume " + Fixed(pareto.hypervolume()) +
+                          ": decades of cost times quality, from the dearest and worst cells");
   if (quality == "downstream") {
     table.notes.push_back("quality: " + DownstreamText(pareto.downstream()));
     if (!pareto.downstream().note().empty()) table.notes.push_back(pareto.downstream().note());

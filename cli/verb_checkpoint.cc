@@ -5,7 +5,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/outputs.h"
-#include "cli/program_output.h"
+#include "common/program_output.h"
 #include "cli/trainers.h"
 #include "cli/verb.h"
 #include "common/json.h"
@@ -71,7 +71,7 @@ common::Table ModelsTable(const Json& model) {
 
 int RunTrainer(const std::vector<std::string>& words, const OutputOptions& output) {
   ALLO_ASSIGN_OR_FAIL(const auto command, TrainerCommand(words));
-  const ProgramOutput trainer = RunAndRead(command, /*errors_too=*/false);
+  const common::ProgramOutput trainer = common::RunAndRead(command, /*errors_too=*/false);
   if (trainer.exit_code > 0) return trainer.exit_code;  // it has said why
   if (trainer.exit_code < 0) return Fail(common::Internal("'" + command[0] + "' was killed or could not be started"));
   ALLO_ASSIGN_OR_FAIL(const Json model, common::ParseJson(trainer.text, command[0]));

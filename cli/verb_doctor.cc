@@ -7,7 +7,7 @@
 
 #include "cli/client.h"
 #include "cli/output.h"
-#include "cli/program_output.h"
+#include "common/program_output.h"
 #include "cli/trainers.h"
 #include "cli/verb.h"
 #include "common/json.h"
@@ -67,7 +67,7 @@ Finding BuiltinTrainer(const Trainers& trainers) {
             "not beside allo in " + ProgramFolder().string() + ": build it (needs LibTorch: deploy/install-deps.sh)"};
   std::vector<std::string> command = found->second;
   command.emplace_back("--probe");
-  const ProgramOutput probe = RunAndRead(command, /*errors_too=*/true);
+  const common::ProgramOutput probe = common::RunAndRead(command, /*errors_too=*/true);
   return {"allo-trainer", probe.exit_code == 0, true, DevicesIn(probe.text)};
 }
 

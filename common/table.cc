@@ -75,15 +75,6 @@ void CheckShape(const Table& table) {
   }
 }
 
-std::vector<std::vector<std::string>> ShownRows(const Table& table) {
-  std::vector<std::vector<std::string>> shown;
-  for (const auto& row : table.rows) {
-    auto& line = shown.emplace_back();
-    for (size_t c = 0; c < row.size(); ++c) line.push_back(Shown(row[c], table.columns[c]));
-  }
-  return shown;
-}
-
 std::vector<int> NaturalWidths(const Table& table, const std::vector<std::vector<std::string>>& shown) {
   std::vector<int> widths;
   for (size_t c = 0; c < table.columns.size(); ++c) {
@@ -199,6 +190,15 @@ std::string Render(const Table& table, OutputFormat format, int width) {
       return RenderMarkdown(table);
   }
   throw std::invalid_argument("unknown output format");
+}
+
+std::vector<std::vector<std::string>> ShownRows(const Table& table) {
+  std::vector<std::vector<std::string>> shown;
+  for (const auto& row : table.rows) {
+    auto& line = shown.emplace_back();
+    for (size_t c = 0; c < row.size(); ++c) line.push_back(Shown(row[c], table.columns[c]));
+  }
+  return shown;
 }
 
 Json TableToJson(const Table& table) {

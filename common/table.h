@@ -50,6 +50,9 @@ struct Table {
 // column below 8 characters); 0 = unbounded. Throws std::invalid_argument if a row's length is not the columns' number.
 std::string Render(const Table& table, OutputFormat format, int width = 80);
 
+// The rows as people see them, a text a column.
+std::vector<std::vector<std::string>> ShownRows(const Table& table);
+
 // {"<name>": [{column: value, ...}], "columns": [{"name", "title", "unit"}], "notes": [...]}. Non-finite numbers are
 // the strings "nan", "inf" and "-inf".
 Json TableToJson(const Table& table);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what Allometry needs to build and run on Debian 12: system packages, and LibTorch's wheel in a virtual
-# environment. Safe to run again: what is there already is left alone.
+# Installs what Allometry needs to build and run on Debian 12: system packages, and in a virtual environment LibTorch's
+# wheel and the one that draws a report's figures. Safe to run again: what is there already is left alone.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,8 +12,8 @@ usage() {
   cat <<USAGE
 usage: deploy/install-deps.sh [--tests] [--no-trainer] [--help]
 
-Installs Debian packages (with root or sudo) and LibTorch from the PyPI wheel torch==$torch_version into
-\$ALLOMETRY_DEPS (default: .deps beside this checkout).
+Installs Debian packages (with root or sudo), and from PyPI LibTorch (torch==$torch_version) and what draws reports
+(vl-convert-python) into \$ALLOMETRY_DEPS (default: .deps beside this checkout).
 
   --tests       also what the test suite needs (GoogleTest, pytest, grpcio, transformers, scikit-learn)
   --no-trainer  leave LibTorch out: enough for coordinators and for worker machines that bring their own trainer
@@ -27,6 +27,8 @@ build_packages=(build-essential cmake ninja-build ccache mold git pkg-config ca-
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libeigen3-dev libssl-dev
   libsentencepiece-dev liblzma-dev zlib1g-dev libzstd-dev)
 run_packages=(dict-gcide wordnet-base python3 python3-venv)
+# Draws the figures of reports.
+run_wheels=("vl-convert-python==1.9.0.post1")
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev sqlite3 sentencepiece)
 # One line a package, so that a failing one can be named.
 test_wheels=("numpy==2.3.5" "pytest==9.0.1" "grpcio==1.76.0" "grpcio-tools==1.76.0" "grpcio-health-checking==1.76.0"
@@ -89,6 +91,7 @@ install_wheels() {
 packages=("${build_packages[@]}" "${run_packages[@]}")
 [ $with_tests = 1 ] && packages+=("${test_packages[@]}")
 install_packages "${packages[@]}"
+install_wheels "${run_wheels[@]}"
 [ $with_trainer = 1 ] && install_wheels "torch==$torch_version"
 [ $with_tests = 1 ] && install_wheels "${test_wheels[@]}"
 say "dependencies are in place"

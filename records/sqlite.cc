@@ -1,21 +1,17 @@
 #include "records/sqlite.h"
 
-#include <sqlite3.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <limits>
-#include <memory>
-#include <stdexcept>
 #include <unordered_map>
 
-#include "common/ids.h"
 #include "common/json.h"
 #include "common/table.h"
 #include "records/flat_numbers.h"
 #include "records/packed_table.h"
 #include "records/scores.h"
-#include "sql/migrations.h"
+#include "records/sqlite_reading.h"
 
 namespace allometry::records {
 namespace {
@@ -25,156 +21,8 @@ using common::Result;
 using common::Status;
 namespace fs = std::filesystem;
 
-constexpr int kBusyTimeoutMs = 5000;
-constexpr int64_t kImportedSince = 5;   // schema
 constexpr int64_t kCellsPerPage = 500;  // a few milliseconds
 constexpr size_t kDevicesKept = 1000;
-
-struct CloseDatabase {
-  void operator()(sqlite3* handle) const { sqlite3_close_v2(handle); }
-};
-struct Finalize {
-  void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
-};
-using Handle = std::unique_ptr<sqlite3, CloseDatabase>;
-
-common::Error ReadError(sqlite3* handle, int code) {
-  const std::string reason = handle ? sqlite3_errmsg(handle) : sqlite3_errstr(code);
-  if (code == SQLITE_NOTADB) return common::FailedPrecondition("not a database of this program: " + reason);
-  return common::Unavailable("cannot read the database: " + reason);
-}
-
-class Statement {
- public:
-  // The SQL is the program's own: a mistake in it throws, unless the file is what is wrong.
-  static Result<Statement> Prepare(sqlite3* handle, const char* sql) {
-    sqlite3_stmt* statement = nullptr;
-    const int code = sqlite3_prepare_v2(handle, sql, -1, &statement, nullptr);
-    if (code == SQLITE_ERROR) throw std::logic_error(std::string("bad SQL: ") + sqlite3_errmsg(handle) + " in " + sql);
-    if (code != SQLITE_OK) return ReadError(handle, code);
-    return Statement(handle, statement);
-  }
-
-  void Reset() { sqlite3_reset(statement_.get()); }
-  void Bind(int index, int64_t value) { sqlite3_bind_int64(statement_.get(), index, value); }
-  void Bind(int index, const std::string& value) {
-    sqlite3_bind_text(statement_.get(), index, value.data(), static_cast<int>(value.size()), SQLITE_TRANSIENT);
-  }
-  // true: there is a row.
-  Result<bool> Step() {
-    const int code = sqlite3_step(statement_.get());
-    if (code == SQLITE_ROW) return true;
-    if (code == SQLITE_DONE) return false;
-    return ReadError(handle_, code);
-  }
-  int64_t Int(int column) const { return sqlite3_column_int64(statement_.get(), column); }
-  bool IsNull(int column) const { return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL; }
-  std::string Text(int column) const {
-    const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement_.get(), column));
-    return bytes ? std::string(bytes, static_cast<size_t>(sqlite3_column_bytes(statement_.get(), column))) : "";
-  }
-  Json JsonAt(int column) const { return IsNull(column) ? Json() : Json::parse(Text(column)); }
-
- private:
-  Statement(sqlite3* handle, sqlite3_stmt* statement) : handle_(handle), statement_(statement) {}
-  sqlite3* handle_;
-  std::unique_ptr<sqlite3_stmt, Finalize> statement_;
-};
-
-Result<Handle> OpenUri(const std::string& uri) {
-  sqlite3* raw = nullptr;
-  const int code =
-      sqlite3_open_v2(uri.c_str(), &raw, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr);
-  Handle handle(raw);
-  if (code != SQLITE_OK) return ReadError(raw, code);
-  sqlite3_busy_timeout(raw, kBusyTimeoutMs);
-  return handle;
-}
-
-// A path as SQLite's URI; what has a meaning there is escaped.
-std::string UriOf(const fs::path& path) {
-  std::string uri = "file:";
-  for (char c : fs::absolute(path).string()) {
-    if (c == '?')
-      uri += "%3f";
-    else if (c == '#')
-      uri += "%23";
-    else if (c == '%')
-      uri += "%25";
-    else
-      uri += c;
-  }
-  return uri;
-}
-
-Result<int64_t> UserVersion(sqlite3* handle) {
-  ALLO_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(handle, "PRAGMA user_version"));
-  ALLO_ASSIGN_OR_RETURN(const bool row, statement.Step());
-  return row ? statement.Int(0) : 0;
-}
-
-Status CheckVersion(sqlite3* handle, const fs::path& path) {
-  ALLO_ASSIGN_OR_RETURN(const int64_t version, UserVersion(handle));
-  const auto newest = static_cast<int64_t>(sql::kMigrations.size());
-  if (version == 0) return common::FailedPrecondition("'" + path.string() + "' is not a database of this program");
-  if (version <= newest) return common::Ok();
-  return common::FailedPrecondition("'" + path.string() + "' has schema " + std::to_string(version) +
-                                    ", and this program knows schemas up to " + std::to_string(newest) +
-                                    ": use a newer program");
-}
-
-// A database in WAL mode wants its shared-memory file even from readers. In a folder that cannot be written there is
-// none, and then, without a log that holds anything, the file itself is all there is and may be read as it stands.
-bool MayReadAsItStands(const fs::path& path) {
-  std::error_code error;
-  fs::path log = path;
-  log += "-wal";
-  const auto bytes = fs::file_size(log, error);
-  return error || bytes == 0;
-}
-
-Result<Handle> Open(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_regular_file(path, error)) return common::NotFound("there is no database '" + path.string() + "'");
-  ALLO_ASSIGN_OR_RETURN(Handle handle, OpenUri(UriOf(path)));
-  if (!UserVersion(handle.get()) && sqlite3_errcode(handle.get()) == SQLITE_CANTOPEN && MayReadAsItStands(path)) {
-    ALLO_ASSIGN_OR_RETURN(handle, OpenUri(UriOf(path) + "?immutable=1"));
-  }
-  ALLO_RETURN_IF_ERROR(CheckVersion(handle.get(), path));
-  return handle;
-}
-
-// A sweep, or a table that was imported under a name.
-struct SweepRow {
-  int64_t id = 0;
-  bool imported = false;
-  std::string name;
-  std::map<std::string, std::string> tags;
-};
-
-Result<std::vector<SweepRow>> AllSweeps(sqlite3* handle) {
-  ALLO_ASSIGN_OR_RETURN(Statement rows, Statement::Prepare(handle,
-                                                           "SELECT sweep_id, name, tags_json FROM sweeps "
-                                                           "WHERE state <> 'expanding' ORDER BY sweep_id"));
-  std::vector<SweepRow> sweeps;
-  for (;;) {
-    ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
-    if (!row) return sweeps;
-    sweeps.push_back({rows.Int(0), false, rows.Text(1), rows.JsonAt(2).get<std::map<std::string, std::string>>()});
-  }
-}
-
-// None of a database that is older than imports.
-Status AddImported(sqlite3* handle, std::vector<SweepRow>* sweeps) {
-  ALLO_ASSIGN_OR_RETURN(const int64_t version, UserVersion(handle));
-  if (version < kImportedSince) return common::Ok();
-  ALLO_ASSIGN_OR_RETURN(Statement rows, Statement::Prepare(handle, "SELECT name FROM imported ORDER BY name"));
-  for (;;) {
-    ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
-    if (!row) return common::Ok();
-    sweeps->push_back({0, true, rows.Text(0), {}});
-  }
-}
 
 Result<Table> LoadImported(sqlite3* handle, const std::string& name) {
   ALLO_ASSIGN_OR_RETURN(Statement rows, Statement::Prepare(handle, "SELECT data, bytes FROM imported WHERE name = ?1"));
@@ -182,25 +30,6 @@ Result<Table> LoadImported(sqlite3* handle, const std::string& name) {
   ALLO_ASSIGN_OR_RETURN(const bool row, rows.Step());
   if (!row) return common::NotFound("there is no import '" + name + "'");
   return UnpackTable(rows.Text(0), rows.Int(1));
-}
-
-Result<std::vector<SweepRow>> WantedSweeps(sqlite3* handle, const std::vector<std::string>& names) {
-  ALLO_ASSIGN_OR_RETURN(std::vector<SweepRow> sweeps, AllSweeps(handle));
-  ALLO_RETURN_IF_ERROR(AddImported(handle, &sweeps));
-  if (names.empty()) return sweeps;
-  std::vector<SweepRow> wanted;
-  for (const std::string& name : names) {
-    const auto found = std::ranges::find(sweeps, name, &SweepRow::name);
-    if (found == sweeps.end()) {
-      std::vector<std::string> known;
-      for (const SweepRow& sweep : sweeps) known.push_back(sweep.name);
-      const std::string near = common::NearestName(name, known);
-      return common::NotFound("there is no sweep '" + name + "'" +
-                              (near.empty() ? "" : " (did you mean '" + near + "'?)"));
-    }
-    if (std::ranges::find(wanted, name, &SweepRow::name) == wanted.end()) wanted.push_back(*found);
-  }
-  return wanted;
 }
 
 // A trainer's last words may hold any bytes; JSON and the wire take UTF-8 only.
@@ -254,7 +83,7 @@ class Loader {
   static Result<Loader> Prepare(sqlite3* handle) {
     ALLO_ASSIGN_OR_RETURN(Statement cells, Statement::Prepare(handle, R"sql(
       SELECT k.position, p.cell, p.architecture, p.size, p.seed, p.tags_json, p.run_id, p.state, p.error, p.costs_json,
-             p.metrics_json, a.provenance_json
+             p.metrics_json, a.provenance_json, json_extract(p.run_json, '$.model.shape')
       FROM cells k
       JOIN pretrain_cells p ON p.sweep_id = k.sweep_id AND p.cell = k.name
       JOIN runs r ON r.run_id = p.run_id
@@ -288,12 +117,11 @@ class Loader {
 
   // One transaction: a cell and its fine-tuning belong to the same moment.
   Status LoadPage(const SweepRow& sweep, int64_t* position, std::string* name, Table* table) {
-    const int code = sqlite3_exec(handle_, "BEGIN", nullptr, nullptr, nullptr);
-    if (code != SQLITE_OK) return ReadError(handle_, code);
+    ALLO_RETURN_IF_ERROR(BeginReading(handle_));
     Status status = ReadCells(sweep, position, name, table);
     cells_.Reset();
     finetunings_.Reset();
-    sqlite3_exec(handle_, "COMMIT", nullptr, nullptr, nullptr);
+    EndReading(handle_);
     return status;
   }
 
@@ -336,6 +164,7 @@ class Loader {
     record.reason = record.state == CellState::kUnfinished ? cells_.Text(7) : ValidUtf8(cells_.Text(8));
     AddNumbers(cells_.Text(10), false, &record.metrics);
     AddNumbers(cells_.Text(9), true, &record.metrics);  // zero: not known
+    AddNumbers(cells_.Text(12), true, &record.metrics);
     record.device = DeviceAt(11);
     return record;
   }
@@ -366,7 +195,7 @@ class Loader {
 }  // namespace
 
 Result<Table> LoadSqlite(const fs::path& database, const std::vector<std::string>& sweeps) {
-  ALLO_ASSIGN_OR_RETURN(Handle handle, Open(database));
+  ALLO_ASSIGN_OR_RETURN(const DatabaseHandle handle, OpenForReading(database));
   ALLO_ASSIGN_OR_RETURN(const std::vector<SweepRow> wanted, WantedSweeps(handle.get(), sweeps));
   ALLO_ASSIGN_OR_RETURN(Loader loader, Loader::Prepare(handle.get()));
   Table table;
@@ -387,7 +216,7 @@ Result<Table> LoadSqlite(const fs::path& database, const std::vector<std::string
 }
 
 Result<std::string> LoadSweepSpec(const fs::path& database, const std::string& sweep) {
-  ALLO_ASSIGN_OR_RETURN(Handle handle, Open(database));
+  ALLO_ASSIGN_OR_RETURN(const DatabaseHandle handle, OpenForReading(database));
   ALLO_ASSIGN_OR_RETURN(Statement rows,
                         Statement::Prepare(handle.get(), "SELECT spec_json FROM sweeps WHERE name = ?1"));
   rows.Bind(1, sweep);
@@ -397,7 +226,7 @@ Result<std::string> LoadSweepSpec(const fs::path& database, const std::string& s
 }
 
 Result<std::string> DataVersion(const fs::path& database) {
-  ALLO_ASSIGN_OR_RETURN(const Handle handle, Open(database));
+  ALLO_ASSIGN_OR_RETURN(const DatabaseHandle handle, OpenForReading(database));
   ALLO_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(handle.get(), "SELECT max(event) FROM events"));
   ALLO_ASSIGN_OR_RETURN(const bool row, newest.Step());
   struct stat file = {};

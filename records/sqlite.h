@@ -15,7 +15,8 @@ namespace allometry::records {
 // that the writer's log can always be folded back.
 //
 // A cell's metrics are those of its result, with what is computed from the architecture (parameters, FLOPs) before what
-// a trainer reports. Scores come from the fine-tuning cells of the same sweep, as records/scores.h reads them.
+// a trainer reports, and the dimensions of its shape by their names (encoder_layers, d_model, ...). Scores come from
+// the fine-tuning cells of the same sweep, as records/scores.h reads them.
 //
 // kNotFound: no such file or sweep; kFailedPrecondition: not an Allometry database, or one of a newer program;
 // kUnavailable: locked or unreadable now.

@@ -13,6 +13,7 @@ common::Result<analysis::SlopesRequest> SlopesRequestOf(const v1::SlopesRequest&
   ALLO_ASSIGN_OR_RETURN(out.parameters, analysis::ParseParameterConvention(request.parameters()));
   if (request.has_confidence()) out.confidence = request.confidence();
   out.baseline = request.baseline();
+  out.per_task = request.per_task();
   out.tasks = ToVector(request.tasks());
   return out;
 }

@@ -46,6 +46,11 @@ ServerUnaryReactor* AnalysisServiceImpl::Suggest(Context* context, const v1::Sug
   return Answer(context, request, response, &Analyst::Suggest);
 }
 
+ServerUnaryReactor* AnalysisServiceImpl::Report(Context* context, const v1::ReportRequest* request,
+                                                v1::ReportResponse* response) {
+  return Answer(context, request, response, &Analyst::Report);
+}
+
 // Read and packed on the pool; the core only writes what is ready.
 ServerUnaryReactor* AnalysisServiceImpl::Import(Context* context, const v1::ImportRequest* request,
                                                 v1::ImportResponse* response) {

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "allometry/v1/analysis_service.grpc.pb.h"
+#include "analysis/answer_cache.h"
 #include "coordinator/rpc/analyst.h"
 #include "coordinator/rpc/calls.h"
 
@@ -31,6 +32,8 @@ class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
                                      v1::BacktestResponse* response) override;
   grpc::ServerUnaryReactor* Suggest(Context* context, const v1::SuggestRequest* request,
                                     v1::SuggestResponse* response) override;
+  grpc::ServerUnaryReactor* Report(Context* context, const v1::ReportRequest* request,
+                                   v1::ReportResponse* response) override;
   grpc::ServerUnaryReactor* Import(Context* context, const v1::ImportRequest* request,
                                    v1::ImportResponse* response) override;
   grpc::ServerUnaryReactor* RemoveImport(Context* context, const v1::RemoveImportRequest* request,
@@ -41,12 +44,28 @@ class AnalysisServiceImpl final : public v1::AnalysisService::CallbackService {
   grpc::ServerUnaryReactor* Answer(Context* context, const Request* request, Response* response,
                                    common::Result<Response> (Analyst::*method)(const Request&) const) {
     return PoolCall(services_, context, [this, request, response, method](grpc::ServerUnaryReactor* reactor) {
-      FinishWith(reactor, response, (analyst_.*method)(*request));
+      if (const auto status = AnswerInto(*request, response, method); !status)
+        return reactor->Finish(common::ToGrpc(status.error()));
+      reactor->Finish(grpc::Status::OK);
     });
   }
 
+  // The same question about the same data is answered from memory.
+  template <typename Request, typename Response>
+  common::Status AnswerInto(const Request& request, Response* response,
+                            common::Result<Response> (Analyst::*method)(const Request&) const) {
+    ALLO_ASSIGN_OR_RETURN(const std::string version, analyst_.DataVersion());
+    const std::string question = request.GetTypeName() + "\n" + version + "\n" + request.SerializeAsString();
+    if (const auto known = answers_.Find(question); known && response->ParseFromString(*known)) return common::Ok();
+    ALLO_ASSIGN_OR_RETURN(*response, (analyst_.*method)(request));
+    answers_.Put(question, response->SerializeAsString());
+    return common::Ok();
+  }
+
+  static constexpr size_t kAnswerBytes = size_t{64} << 20;
   ServiceContext services_;
   Analyst analyst_;
+  analysis::AnswerCache answers_{kAnswerBytes};
 };
 
 }  // namespace allometry::coordinator

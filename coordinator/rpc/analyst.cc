@@ -8,7 +8,8 @@
 #include "analysis/slopes.h"
 #include "analysis/tables.h"
 #include "coordinator/rpc/analysis_messages.h"
-#include "records/sqlite.h"
+#include "records/curves.h"
+#include "report/report.h"
 
 namespace allometry::coordinator {
 namespace {
@@ -25,7 +26,7 @@ void Fill(const std::optional<analysis::Interval>& interval, v1::Interval* out) 
 
 void Fill(const analysis::Slope& slope, v1::Slope* out) {
   out->set_x(analysis::AxisName(slope.x));
-  out->set_y(analysis::AxisName(slope.y));
+  out->set_y(slope.task.empty() ? analysis::AxisName(slope.y) : slope.task);
   out->set_known(slope.estimate.alpha.has_value());
   out->set_alpha(slope.estimate.alpha.value_or(0));
   Fill(slope.estimate.seed_interval, out->mutable_seed_interval());
@@ -38,7 +39,7 @@ void Fill(const analysis::Slope& slope, v1::Slope* out) {
 
 void Fill(const analysis::SlopeComparison& comparison, v1::SlopeComparison* out) {
   out->set_x(analysis::AxisName(comparison.x));
-  out->set_y(analysis::AxisName(comparison.y));
+  out->set_y(comparison.task.empty() ? analysis::AxisName(comparison.y) : comparison.task);
   out->set_first(comparison.first);
   out->set_second(comparison.second);
   if (comparison.difference) out->set_difference(*comparison.difference);
@@ -52,25 +53,26 @@ void Fill(const analysis::SlopeComparison& comparison, v1::SlopeComparison* out)
 
 }  // namespace
 
-Result<records::Table> Analyst::LoadSweeps(const std::vector<std::string>& sweeps) const {
-  return records::LoadSqlite(database_, sweeps);
-}
-
 Result<v1::SlopesResponse> Analyst::Slopes(const v1::SlopesRequest& request) const {
   ALLO_ASSIGN_OR_RETURN(const auto wanted, SlopesRequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.sweeps()));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Slopes(table, wanted));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Slopes(*table, wanted));
   v1::SlopesResponse response;
   for (const auto& architecture : result.architectures) {
     v1::ArchitectureSlopes* out = response.add_architectures();
     out->set_architecture(architecture.architecture);
     for (const auto& slope : architecture.slopes) Fill(slope, out->add_slopes());
   }
+  for (const auto& task : result.tasks)
+    for (size_t a = 0; a < task.architectures.size(); ++a)
+      for (const auto& slope : task.architectures[a].slopes)
+        Fill(slope, response.mutable_architectures(static_cast<int>(a))->add_slopes());
   response.set_flops(analysis::FlopConventionName(result.request.flops));
   response.set_parameters(analysis::ParameterConventionName(result.request.parameters));
   response.set_transform(analysis::TransformName(result.request.transform));
   response.set_confidence(result.request.confidence);
   for (const auto& comparison : result.comparisons) Fill(comparison, response.add_comparisons());
+  for (const auto& comparison : result.task_comparisons) Fill(comparison, response.add_comparisons());
   FillDownstream(result.downstream, response.mutable_downstream());
   FillLeftOut(result.left_out, &response);
   response.set_json(analysis::ToJson(result).dump());
@@ -83,7 +85,13 @@ Result<analysis::ParetoRequest> RequestOf(const v1::ParetoRequest& request) {
   analysis::ParetoRequest out;
   out.filter = request.filter();
   out.exclude = ToVector(request.exclude());
-  ALLO_ASSIGN_OR_RETURN(out.cost, analysis::ParseCost(request.cost()));
+  out.costs.clear();
+  ALLO_ASSIGN_OR_RETURN(const analysis::Cost first, analysis::ParseCost(request.cost()));
+  out.costs.push_back(first);
+  for (const std::string& name : request.more_costs()) {
+    ALLO_ASSIGN_OR_RETURN(const analysis::Cost cost, analysis::ParseCost(name));
+    out.costs.push_back(cost);
+  }
   if (!request.quality().empty()) out.quality = request.quality();
   ALLO_ASSIGN_OR_RETURN(out.flops, analysis::ParseFlopConvention(request.flops()));
   out.tasks = ToVector(request.tasks());
@@ -96,7 +104,8 @@ void Fill(const analysis::ParetoPoint& point, v1::ParetoPoint* out) {
   out->set_cell(point.cell);
   out->set_architecture(point.architecture);
   out->set_size(point.size);
-  out->set_cost(point.cost);
+  out->set_cost(point.cost());
+  for (size_t i = 1; i < point.costs.size(); ++i) out->add_more_costs(point.costs[i]);
   out->set_quality(point.quality);
   out->set_parameters(point.parameters.value_or(0));
   out->set_seeds(static_cast<int>(point.seeds));
@@ -120,10 +129,12 @@ void Fill(const analysis::ParetoRegion& region, v1::ParetoRegion* out) {
 
 Result<v1::ParetoResponse> Analyst::Pareto(const v1::ParetoRequest& request) const {
   ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.sweeps()));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Pareto(table, wanted));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Pareto(*table, wanted));
   v1::ParetoResponse response;
   for (const auto& point : result.points) Fill(point, response.add_points());
+  if (result.hypervolume) response.set_hypervolume(*result.hypervolume);
+  response.set_no_hypervolume(result.no_hypervolume);
   for (const auto& region : result.regions) Fill(region, response.add_regions());
   FillDownstream(result.downstream, response.mutable_downstream());
   FillLeftOut(result.left_out, &response);
@@ -179,8 +190,8 @@ void Fill(const analysis::ScoredRow& row, v1::ScoredRow* out) {
 
 Result<v1::ScoresResponse> Analyst::Scores(const v1::ScoresRequest& request) const {
   ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.sweeps()));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Scores(table, wanted));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Scores(*table, wanted));
   v1::ScoresResponse response;
   for (const auto& column : result.columns) {
     v1::ScoreColumn* out = response.add_columns();
@@ -225,8 +236,8 @@ void Fill(const analysis::Crossover& crossover, const analysis::CrossoversReques
 
 Result<v1::CrossoversResponse> Analyst::Crossovers(const v1::CrossoversRequest& request) const {
   ALLO_ASSIGN_OR_RETURN(const auto wanted, RequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.slopes().sweeps()));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Crossovers(table, wanted));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.slopes().sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Crossovers(*table, wanted));
   v1::CrossoversResponse response;
   for (const auto& crossover : result.crossovers) Fill(crossover, result.request, response.add_crossovers());
   FillDownstream(result.downstream, response.mutable_downstream());
@@ -273,8 +284,8 @@ void Fill(const analysis::RankAgreement& agreement, v1::RankAgreement* out) {
 }  // namespace
 
 Result<v1::RanksResponse> Analyst::Ranks(const v1::RanksRequest& request) const {
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.sweeps()));
-  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Rank(table, RequestOf(request)));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto result, analysis::Rank(*table, RequestOf(request)));
   v1::RanksResponse response;
   for (const auto& size : result.sizes) {
     v1::SizeRanking* out = response.add_sizes();
@@ -286,6 +297,21 @@ Result<v1::RanksResponse> Analyst::Ranks(const v1::RanksRequest& request) const 
   FillDownstream(result.downstream, response.mutable_downstream());
   FillLeftOut(result.left_out, &response);
   response.set_json(analysis::ToJson(result).dump());
+  return response;
+}
+
+Result<v1::ReportResponse> Analyst::Report(const v1::ReportRequest& request) const {
+  report::ReportRequest wanted;
+  ALLO_ASSIGN_OR_RETURN(wanted.slopes, SlopesRequestOf(request.slopes()));
+  wanted.title = request.title();
+  wanted.seed = request.seed();
+  ALLO_ASSIGN_OR_RETURN(wanted.data_version, DataVersion());
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.slopes().sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto curves, records::LoadCurves(database_, ToVector(request.slopes().sweeps()),
+                                                               report::kCurveSeries, report::kCurvePoints));
+  ALLO_ASSIGN_OR_RETURN(const report::Report built, report::BuildReport(*table, curves, wanted));
+  v1::ReportResponse response;
+  response.set_json(report::ToJson(built).dump());
   return response;
 }
 

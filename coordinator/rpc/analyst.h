@@ -1,12 +1,15 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "allometry/v1/analysis_service.pb.h"
 #include "common/result.h"
 #include "records/records.h"
+#include "records/sqlite.h"
+#include "records/table_cache.h"
 
 namespace allometry::coordinator {
 
@@ -26,16 +29,21 @@ class Analyst {
   common::Result<v1::BacktestResponse> Backtest(const v1::BacktestRequest& request) const;
   // suggest_answer.cc
   common::Result<v1::SuggestResponse> Suggest(const v1::SuggestRequest& request) const;
+  common::Result<v1::ReportResponse> Report(const v1::ReportRequest& request) const;
+
+  // Differs whenever an answer may (records/sqlite.h).
+  common::Result<std::string> DataVersion() const { return records::DataVersion(database_); }
 
  private:
+  using SharedTable = std::shared_ptr<const records::Table>;
   template <typename Strings>
-  common::Result<records::Table> Load(const Strings& sweeps) const {
-    return LoadSweeps({sweeps.begin(), sweeps.end()});
+  common::Result<SharedTable> Load(const Strings& sweeps) const {
+    return tables_.Load(database_, {sweeps.begin(), sweeps.end()});
   }
-  common::Result<records::Table> LoadSweeps(const std::vector<std::string>& sweeps) const;
   common::Result<std::string> NextSweep(const records::Table& table, const v1::SuggestResponse& suggested) const;
 
   std::filesystem::path database_;
+  mutable records::TableCache tables_;
 };
 
 }  // namespace allometry::coordinator

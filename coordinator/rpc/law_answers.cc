@@ -109,8 +109,8 @@ void FillErrors(const analysis::ForecastErrors& errors, v1::BacktestSummary* out
 
 Result<v1::FitResponse> Analyst::Fit(const v1::FitRequest& request) const {
   ALLO_ASSIGN_OR_RETURN(const auto wanted, StudyRequestOf(request));
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.slopes().sweeps()));
-  ALLO_ASSIGN_OR_RETURN(const auto study, analysis::StudyLaws(table, wanted));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.slopes().sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto study, analysis::StudyLaws(*table, wanted));
   v1::FitResponse response;
   for (const analysis::StudiedLaw& law : study.laws) FillLaws(law, &response);
   FillDownstream(study.downstream, response.mutable_downstream());
@@ -126,8 +126,8 @@ Result<v1::BacktestResponse> Analyst::Backtest(const v1::BacktestRequest& reques
     ALLO_ASSIGN_OR_RETURN(wanted.slopes.axes, analysis::ParseAxisPair(request.axes()));
   }
   wanted.forms = ToVector(request.forms());
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.slopes().sweeps()));
-  ALLO_ASSIGN_OR_RETURN(const auto study, analysis::StudyBacktests(table, wanted));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.slopes().sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const auto study, analysis::StudyBacktests(*table, wanted));
   v1::BacktestResponse response;
   for (const analysis::StudiedForecast& one : study.forecasts) FillForecast(one, response.add_rows());
   for (const analysis::ForecastErrors& errors : study.errors) FillErrors(errors, response.add_summaries());

@@ -155,11 +155,11 @@ Result<std::string> Analyst::NextSweep(const records::Table& table, const v1::Su
 }
 
 Result<v1::SuggestResponse> Analyst::Suggest(const v1::SuggestRequest& request) const {
-  ALLO_ASSIGN_OR_RETURN(const auto table, Load(request.slopes().sweeps()));
+  ALLO_ASSIGN_OR_RETURN(const SharedTable table, Load(request.slopes().sweeps()));
   ALLO_ASSIGN_OR_RETURN(v1::SuggestResponse response,
-                        request.law().empty() ? ForSlopes(table, request) : ForLaws(table, request));
+                        request.law().empty() ? ForSlopes(*table, request) : ForLaws(*table, request));
   if (request.next_sweep()) {
-    ALLO_ASSIGN_OR_RETURN(const std::string yaml, NextSweep(table, response));
+    ALLO_ASSIGN_OR_RETURN(const std::string yaml, NextSweep(*table, response));
     response.set_sweep_yaml(yaml);
   }
   return response;

@@ -7,7 +7,7 @@
 
 #include "common/json.h"
 #include "common/table.h"
-#include "coordinator/store/metric_chunk.h"
+#include "records/metric_chunk.h"
 
 namespace allometry::coordinator::store {
 namespace {
@@ -171,7 +171,7 @@ void AddMetrics(Database& db, const FinishedCell& cell, bool csv, std::string* t
     Query q =
         db("SELECT series, points, data FROM metrics WHERE attempt_id = ? ORDER BY series, sequence", part.attempt_id);
     while (q.Next()) {
-      const auto points = UnpackPoints(q.Text(2), q.Int(1));
+      const auto points = records::UnpackPoints(q.Text(2), q.Int(1));
       if (!points) continue;
       lines.BeginSeries(part.attempt_id, q.Text(0));
       for (size_t i = 0; i < points->steps.size() && points->steps[i] <= part.last_step; ++i)

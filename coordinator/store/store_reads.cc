@@ -1,7 +1,7 @@
 #include <filesystem>
 
-#include "coordinator/store/metric_chunk.h"
 #include "coordinator/store/store.h"
+#include "records/metric_chunk.h"
 
 namespace allometry::coordinator::store {
 namespace {
@@ -145,7 +145,7 @@ void Store::AddMetrics(int64_t attempt_id, int64_t sequence, const std::string& 
       "INSERT OR IGNORE INTO metrics (attempt_id, series, sequence, first_step, points, data) VALUES (?, ?, ?, ?, ?, "
       "?)",
       attempt_id, series, sequence, steps.empty() ? int64_t{0} : steps.front(), static_cast<int64_t>(steps.size()),
-      Blob{PackPoints(steps, values)})
+      Blob{records::PackPoints(steps, values)})
       .Run();
 }
 

@@ -1,18 +1,21 @@
 #include "records/sqlite.h"
 
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <cmath>
 #include <fstream>
 #include <set>
 
-#include "tests/unit/records/sqlite_fixture.h"
+#include "tests/unit/records/database.h"
 
 namespace allometry::records {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
+
+using SqliteTest = DatabaseTest;
 
 TEST_F(SqliteTest, ACellComesWithItsCostsMetricsAndScores) {
   AddSweep(1, "tay", "active", R"({"group": "sweep", "who": "me"})");
@@ -21,6 +24,7 @@ TEST_F(SqliteTest, ACellComesWithItsCostsMetricsAndScores) {
   AddCell(1, "glu-base-s1", 1, 0, "pretrain", -1);
   AddCell(1, "glu-base-s1-ft", 2, 1, "finetune");
   Run("UPDATE cells SET tags_json = '{\"group\": \"cell\"}' WHERE name = 'glu-base-s1'");
+  Run(R"(UPDATE runs SET run_json = '{"model": {"shape": {"d_model": 64}}}' WHERE run_id = 1)");
   AddParent(2, 1);
   AddResult(1, R"({"validation_loss": 2.5, "parameters": 99, "forward_flops": 7, "odd": "nan", "text": "x"})");
   AddResult(2, "{}", R"([{"task": "gloss", "metric": "accuracy", "value": 0.75, "standard_error": 0.01, "majority": 0.5,
@@ -40,6 +44,7 @@ TEST_F(SqliteTest, ACellComesWithItsCostsMetricsAndScores) {
   EXPECT_EQ(r.metrics.at("training_flops"), 2.5e9);
   EXPECT_TRUE(std::isnan(r.metrics.at("odd")));
   EXPECT_FALSE(r.metrics.contains("text"));
+  EXPECT_EQ(r.metrics.at("d_model"), 64);
   EXPECT_EQ(r.finetune_state, CellState::kDone);
   EXPECT_EQ(r.scores.at("gloss").value, 0.75);
   EXPECT_EQ(r.scores.at("gloss").examples, 1000);

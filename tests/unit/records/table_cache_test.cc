@@ -5,15 +5,15 @@
 #include <set>
 #include <thread>
 
-#include "tests/unit/records/sqlite_fixture.h"
+#include "tests/unit/records/database.h"
 
 namespace allometry::records {
 namespace {
 
-class TableCacheTest : public SqliteTest {
+class TableCacheTest : public DatabaseTest {
  protected:
   void SetUp() override {
-    SqliteTest::SetUp();
+    DatabaseTest::SetUp();
     AddSweep(1, "one");
     AddSweep(2, "two");
     for (int run : {1, 2}) {

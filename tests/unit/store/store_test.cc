@@ -9,7 +9,6 @@
 #include <sstream>
 
 #include "common/json.h"
-#include "coordinator/store/metric_chunk.h"
 #include "coordinator/store/reader.h"
 #include "records/packed_table.h"
 #include "records/sqlite.h"
@@ -145,18 +144,6 @@ TEST_F(StoreTest, NetworkFileSystemsAreKnown) {
   EXPECT_TRUE(IsNetworkFileSystem(static_cast<int32_t>(0xFF534D42)));  // CIFS, as a signed word
   EXPECT_FALSE(IsNetworkFileSystem(0xEF53));                           // ext4
   EXPECT_TRUE(RefuseNetworkFileSystem(folder_).ok());
-}
-
-TEST_F(StoreTest, MetricChunksAreKeptOnceAndReadBackExactly) {
-  const std::vector<int64_t> steps{
-      0, 1, 100, 99, -5, std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()};
-  const std::vector<double> values{1.5, -0.0, 1e-300, std::numeric_limits<double>::infinity(), 3, 4, 5};
-  const auto points = UnpackPoints(PackPoints(steps, values), 7);
-  ASSERT_TRUE(points.ok());
-  EXPECT_EQ(points->steps, steps);
-  EXPECT_EQ(points->values, values);
-  EXPECT_FALSE(UnpackPoints(PackPoints(steps, values), 6).ok());
-  EXPECT_FALSE(UnpackPoints("rubbish", 1).ok());
 }
 
 TEST_F(StoreTest, LogsAreReadFromAnyOffset) {

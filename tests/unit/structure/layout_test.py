@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Includes go one way: cli -> coordinator -> analysis -> records -> common, cli -> worker -> common, all may use arch.
+"""Includes go one way: cli -> coordinator -> report -> analysis -> records -> common, cli -> worker -> common, all may
+use arch.
 
 The trainer includes arch/ and common/ only, so that it builds without gRPC; the daemons include nothing of the trainer.
 """
@@ -14,11 +15,12 @@ MAY_INCLUDE = {
     "arch": {"common"},
     "records": {"common", "sql"},
     "analysis": {"records", "common", "arch"},
-    "coordinator": {"analysis", "records", "common", "arch", "sql", WIRE},
+    "report": {"analysis", "records", "common", "arch"},
+    "coordinator": {"report", "analysis", "records", "common", "arch", "sql", WIRE},
     "worker/supervisor": {"common"},
     "worker/daemon": {"worker/supervisor", "common", "arch", WIRE},
     "worker/trainer": {"common", "arch"},
-    "cli": {"coordinator", "analysis", "records", "worker/daemon", "common", "arch", WIRE},
+    "cli": {"coordinator", "report", "analysis", "records", "worker/daemon", "common", "arch", WIRE},
 }
 INCLUDE = re.compile(r'^\s*#include "([^"]+)"', re.MULTILINE)
 MOST_LINES = 800

@@ -7,7 +7,7 @@
 
 #include "common/result.h"
 
-namespace allometry::coordinator::store {
+namespace allometry::records {
 
 // The data column of table metrics: zlib over steps (signed LEB128 differences, the first from 0) and then values
 // (little-endian doubles). Steps and values have the same length.
@@ -20,4 +20,4 @@ struct Points {
 // kDataLoss when the bytes are not of that form.
 common::Result<Points> UnpackPoints(std::string_view data, int64_t points);
 
-}  // namespace allometry::coordinator::store
+}  // namespace allometry::records

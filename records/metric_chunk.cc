@@ -1,4 +1,4 @@
-#include "coordinator/store/metric_chunk.h"
+#include "records/metric_chunk.h"
 
 #include <zlib.h>
 
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <stdexcept>
 
-namespace allometry::coordinator::store {
+namespace allometry::records {
 namespace {
 
 static_assert(std::endian::native == std::endian::little);
@@ -82,4 +82,4 @@ common::Result<Points> UnpackPoints(std::string_view data, int64_t points) {
   return result;
 }
 
-}  // namespace allometry::coordinator::store
+}  // namespace allometry::records

@@ -11,16 +11,15 @@
 
 namespace allometry::records {
 
-namespace fs = std::filesystem;
-
 // A database made from the program's own migrations, filled by hand.
-class SqliteTest : public ::testing::Test {
+class DatabaseTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("records_sqlite_" + std::to_string(::getpid()) + "_" +
-                                           ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
+    folder_ =
+        std::filesystem::temp_directory_path() / ("records_sqlite_" + std::to_string(::getpid()) + "_" +
+                                                  ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
     path_ = folder_ / "all?ometry#1%.db";  // characters that mean something in an address
     ASSERT_EQ(sqlite3_open(path_.c_str(), &db_), SQLITE_OK);
     Run("PRAGMA journal_mode=WAL");
@@ -31,7 +30,7 @@ class SqliteTest : public ::testing::Test {
   }
   void TearDown() override {
     sqlite3_close(db_);
-    fs::remove_all(folder_);
+    std::filesystem::remove_all(folder_);
   }
 
   void Run(const std::string& sql) {
@@ -70,7 +69,7 @@ class SqliteTest : public ::testing::Test {
         std::to_string(parent) + ", 'model')");
   }
 
-  fs::path folder_, path_;
+  std::filesystem::path folder_, path_;
   sqlite3* db_ = nullptr;
 };
 

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-namespace allometry::cli {
+namespace allometry::common {
 
 // What a program wrote to standard output, and how it ended.
 struct ProgramOutput {
@@ -15,4 +15,4 @@ struct ProgramOutput {
 // otherwise it goes where this program's goes.
 ProgramOutput RunAndRead(const std::vector<std::string>& command, bool errors_too);
 
-}  // namespace allometry::cli
+}  // namespace allometry::common

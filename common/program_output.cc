@@ -1,11 +1,11 @@
-#include "cli/program_output.h"
+#include "common/program_output.h"
 
 #include <sys/wait.h>
 
 #include <array>
 #include <cstdio>
 
-namespace allometry::cli {
+namespace allometry::common {
 namespace {
 
 std::string Quoted(const std::string& word) {
@@ -29,4 +29,4 @@ ProgramOutput RunAndRead(const std::vector<std::string>& command, bool errors_to
   return output;
 }
 
-}  // namespace allometry::cli
+}  // namespace allometry::common
