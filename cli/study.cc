@@ -16,7 +16,8 @@ common::Result<v1::ParetoResponse> AskPareto(Client& client, const v1::ParetoReq
 }
 
 void PrintSlopes(const v1::SlopesResponse& slopes, const OutputOptions& output) {
-  PrintAnswer({SlopesTable(slopes, IsTidy(output)), ComparisonsTable(slopes)}, slopes.json(), output);
+  PrintAnswer({SlopesTable(slopes, IsTidy(output)), TaskSlopesTable(slopes), ComparisonsTable(slopes)}, slopes.json(),
+              output);
 }
 
 void PrintPareto(const v1::ParetoRequest& request, const v1::ParetoResponse& pareto, const OutputOptions& output) {

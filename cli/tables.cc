@@ -254,6 +254,28 @@ Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy) {
   return tidy ? TidySlopes(slopes) : CompactSlopes(slopes);
 }
 
+Table TaskSlopesTable(const v1::SlopesResponse& slopes) {
+  Table table;
+  table.name = "tasks";
+  table.columns.push_back({"task", "a(F,task)", "", ColumnKind::kText});
+  std::vector<std::string> tasks;
+  for (const v1::ArchitectureSlopes& architecture : slopes.architectures()) {
+    table.columns.push_back({architecture.architecture(), architecture.architecture(), "", ColumnKind::kText});
+    for (const v1::Slope& slope : architecture.slopes())
+      if (slope.x() == "flops" && slope.y() != "upstream" && slope.y() != "downstream" &&
+          std::ranges::count(tasks, slope.y()) == 0)
+        tasks.push_back(slope.y());
+  }
+  for (const std::string& task : tasks) {
+    table.rows.push_back({task});
+    for (const v1::ArchitectureSlopes& architecture : slopes.architectures()) {
+      const v1::Slope* slope = Find(architecture, {"flops", task.c_str(), ""});
+      table.rows.back().emplace_back(slope ? SlopeText(*slope) : "-");
+    }
+  }
+  return table;
+}
+
 Table ComparisonsTable(const v1::SlopesResponse& slopes) {
   Table table;
   table.name = "comparisons";

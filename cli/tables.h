@@ -19,6 +19,8 @@ common::Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts);
 
 // For people: a row per architecture, a column per slope, "0.541 ±0.032". Otherwise (`tidy`) a row per slope.
 common::Table SlopesTable(const v1::SlopesResponse& slopes, bool tidy);
+// With per_task: a row a task, a column an architecture: the slopes against FLOPs. No rows without.
+common::Table TaskSlopesTable(const v1::SlopesResponse& slopes);
 // A row a comparison, first minus second; no rows when none was asked for.
 common::Table ComparisonsTable(const v1::SlopesResponse& slopes);
 // What D is: "D mean score", "D mean of glue, superglue, squad".

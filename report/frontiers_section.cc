@@ -21,8 +21,8 @@ constexpr int kLabelOffset = 9, kLetterWidth = 7;  // pixels
 
 // Whether a text fits between the left edge of the plot and a point.
 bool FitsLeftOf(const ParetoPoint& point, const ParetoResult& result, const std::string& text) {
-  const double low = result.points.front().cost, high = result.points.back().cost;
-  const double share = high > low ? std::log(point.cost / low) / std::log(high / low) : 0.5;
+  const double low = result.points.front().cost(), high = result.points.back().cost();
+  const double share = high > low ? std::log(point.cost() / low) / std::log(high / low) : 0.5;
   const double room = kPlotWidth * (kLogMargin + share) / (1 + 2 * kLogMargin);
   return kLabelOffset + kLetterWidth * common::DisplayWidth(text) < room;
 }
@@ -58,7 +58,7 @@ common::Table FrontierData(const Study& study, const ParetoResult& result) {
   const std::vector<std::string> labels = LabelsOf(result);
   for (size_t i = 0; i < result.points.size(); ++i) {
     const ParetoPoint& p = result.points[i];
-    data.rows.push_back({p.cell, p.architecture, p.size, p.cost, p.quality, p.seeds, OrNothing(p.parameters),
+    data.rows.push_back({p.cell, p.architecture, p.size, p.cost(), p.quality, p.seeds, OrNothing(p.parameters),
                          p.on_frontier, OrNothing(p.probability), p.at_chance, labels[i]});
   }
   return data;

@@ -88,13 +88,25 @@ common::Status CheckReportRequest(const ReportRequest& request) {
                                  std::to_string(request.replicates));
 }
 
+// The cells by themselves, those that the user leaves out marked so.
+records::Table TableOf(const analysis::RequestedCells& requested) {
+  records::Table table;
+  for (const records::Record* record : requested.cells) {
+    table.push_back(*record);
+    if (requested.excluded.contains(record) && !record->excluded) table.back().excluded = "";
+  }
+  return table;
+}
+
 // Everything that several sections need. The slopes check the rest of the request.
 Result<Study> Prepare(const records::Table& table, const std::vector<records::Curve>& curves,
                       const ReportRequest& request) {
   ALLO_RETURN_IF_ERROR(CheckReportRequest(request));
   const analysis::SlopesRequest& wanted = request.slopes;
-  ALLO_ASSIGN_OR_RETURN(records::Table kept, analysis::FilteredCells(table, wanted.filter, wanted.exclude));
-  ALLO_ASSIGN_OR_RETURN(analysis::Selection selection, analysis::SelectCells(kept, wanted.tasks));
+  ALLO_ASSIGN_OR_RETURN(const auto requested, analysis::FilteredCells(table, wanted.filter, wanted.exclude));
+  records::Table kept = TableOf(requested);
+  ALLO_ASSIGN_OR_RETURN(const auto cells, analysis::FilteredCells(kept, "", {}));
+  ALLO_ASSIGN_OR_RETURN(analysis::Selection selection, analysis::SelectCells(cells, wanted.tasks));
   if (selection.groups.empty()) return NoCells(selection);
   const std::string baseline = BaselineOf(wanted.baseline, selection.architectures);
   analysis::SlopesRequest slopes_request = wanted;

@@ -1,4 +1,5 @@
 """A Python client made from the proto files, against real processes."""
+import importlib.util
 import json
 import subprocess
 
@@ -100,6 +101,45 @@ def test_suggests_runs_and_writes_the_sweep_that_makes_them(cluster, tmp_path):
     assert {(cell["size"], cell["seed"]) for cell in listed} == cells
     together = json.loads(cluster.allo("slopes", "first", "first-next", "--format", "json").stdout)
     assert together["architectures"][0]["slopes"][0]["cells"] == 8 + len(cells)
+
+
+def test_reports_a_study(cluster, tmp_path):
+    submit(cluster, fake_spec("study", orders=3, seeds=2), corpus(tmp_path))
+    cluster.start_worker("worker")
+    assert cluster.finished("study").done == 6
+    assert "6 of 6 cells" in cluster.allo("report", "study", "-o", tmp_path / "report.md").stdout
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# study") and "fake" in text and "Learning curves" in text
+    cluster.allo("report", "--db", cluster.data / "allometry.db", "-o", tmp_path / "offline.json")
+    cluster.allo("report", "study", "-o", tmp_path / "online.json")
+    online, offline = (json.loads((tmp_path / name).read_text()) for name in ("online.json", "offline.json"))
+    assert online == offline
+    assert {"slopes", "frontiers"} <= {section["name"] for section in online["sections"]}
+    cluster.allo("report", "study", "-o", tmp_path / "report.tex")
+    assert "\\begin" in (tmp_path / "report.tex").read_text()
+    page = cluster.allo("report", "study", "-o", tmp_path / "report.html", "--figures", tmp_path / "figures", check=False)
+    if importlib.util.find_spec("vl_convert") is None:
+        assert page.returncode == 5 and "install-deps.sh" in page.stderr
+        return
+    assert page.returncode == 0, page.stderr
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png", ".json", ".csv"}
+
+
+def test_a_repeated_question_is_answered_from_memory(cluster, tmp_path):
+    """And a new result, or an import, is seen at once."""
+    analysis = module("analysis_service_pb2")
+    ask = lambda: cluster.analysis.Slopes(analysis.SlopesRequest(sweeps=["grows"]), timeout=HANGS_S)
+    submit(cluster, fake_spec("grows", orders=2, seeds=2), corpus(tmp_path))
+    cluster.start_worker("worker")
+    assert cluster.finished("grows").done == 4
+    first = ask()
+    assert ask() == first
+    spec = fake_spec("grows", orders=3, seeds=2)
+    cluster.sweeps.Submit(module("sweep_service_pb2").SubmitRequest(
+        request_uuid="more", spec=spec, manifest=manifest(corpus(tmp_path)), update=True), timeout=HANGS_S)
+    assert cluster.finished("grows").done == 6
+    assert ask().architectures[0].slopes[0].sizes == 3
 
 
 def made_up_runs(path, seeds=1):
