@@ -1,6 +1,7 @@
 #include "cli/law_tables.h"
 
 #include <cstdio>
+#include <map>
 #include <string>
 
 #include "cli/output.h"
@@ -154,7 +155,7 @@ Table ErrorsTable(const v1::BacktestResponse& backtest) {
   return table;
 }
 
-Table ForecastsTable(const v1::BacktestResponse& backtest) {
+Table ForecastsTable(const v1::BacktestResponse& backtest, bool tidy) {
   Table table;
   table.name = "forecasts";
   table.columns = {{"axes", "", "", ColumnKind::kText},
@@ -165,16 +166,25 @@ Table ForecastsTable(const v1::BacktestResponse& backtest) {
                    {"measured", "", "", ColumnKind::kNumber, 4},
                    {"error_percent", "error %", "percent", ColumnKind::kNumber, 2},
                    {"in_seed_interval", "in seed int.", "", ColumnKind::kBoolean},
-                   {"in_line_interval", "in line int.", "", ColumnKind::kBoolean},
-                   {"refused", "", "", ColumnKind::kText}};
+                   {"in_line_interval", "in line int.", "", ColumnKind::kBoolean}};
+  if (tidy) table.columns.push_back({"refused", "", "", ColumnKind::kText});
+  std::map<std::string, std::string> refusals;  // architectures by form and reason
   const auto number = [](bool known, double value) { return known ? TableValue(value) : TableValue(); };
   const auto flag = [](bool known, bool value) { return known ? TableValue(value) : TableValue(); };
-  for (const v1::BacktestRow& row : backtest.rows())
+  for (const v1::BacktestRow& row : backtest.rows()) {
+    if (!tidy && !row.refused().empty()) {
+      refusals[row.axes() + " " + row.form() + ": " + row.refused()] += " " + row.architecture();
+      continue;
+    }
     table.rows.push_back({row.axes(), row.form(), row.architecture(), OrNone(row.size()),
                           number(row.has_forecast(), row.forecast()), number(row.has_measured(), row.measured()),
                           number(row.has_relative_error(), 100 * row.relative_error()),
                           flag(row.has_in_seed_interval(), row.in_seed_interval()),
-                          flag(row.has_in_line_interval(), row.in_line_interval()), OrNone(row.refused())});
+                          flag(row.has_in_line_interval(), row.in_line_interval())});
+    if (tidy) table.rows.back().push_back(OrNone(row.refused()));
+  }
+  for (const auto& [reason, architectures] : refusals)
+    table.notes.push_back(reason + " (" + architectures.substr(1) + ")");
   return table;
 }
 

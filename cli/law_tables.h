@@ -13,8 +13,8 @@ common::Table OptimaTable(const v1::FitResponse& fit);
 
 // A row a form on a pair of axes: its errors over the architectures.
 common::Table ErrorsTable(const v1::BacktestResponse& backtest);
-// A row a form asked of an architecture.
-common::Table ForecastsTable(const v1::BacktestResponse& backtest);
+// A row a form asked of an architecture. For people without those that refused: the notes say which, and why.
+common::Table ForecastsTable(const v1::BacktestResponse& backtest, bool tidy);
 
 // A row a cell to run.
 common::Table SuggestedCellsTable(const v1::SuggestResponse& suggested);

@@ -22,9 +22,9 @@ int Backtest(const Options& options) {
   ALLO_ASSIGN_OR_FAIL(const v1::BacktestResponse backtest, Ask(options.cells, request, &coordinator::Analyst::Backtest,
                                                                &v1::AnalysisService::Stub::Backtest));
   if (IsTidy(options.cells.output))
-    PrintAnswer({ForecastsTable(backtest)}, backtest.json(), options.cells.output);
+    PrintAnswer({ForecastsTable(backtest, true)}, backtest.json(), options.cells.output);
   else
-    PrintAnswer({ErrorsTable(backtest), ForecastsTable(backtest)}, backtest.json(), options.cells.output);
+    PrintAnswer({ErrorsTable(backtest), ForecastsTable(backtest, false)}, backtest.json(), options.cells.output);
   return kExitOk;
 }
 
