@@ -66,7 +66,8 @@ struct MeasureOptions {
 
 // The size as results name it: with the shape in parentheses where a record has one.
 std::string SizeLabel(const records::Record& record);
-// A metric of the record that must be finite, and positive when asked.
+// A metric of the record that must be finite, between 1e-60 and 1e60 in size if it is not zero, and positive when
+// asked.
 Measured MetricValue(const records::Record& record, const std::string& name, bool positive);
 // Why a cell lacks these scores: it is not fine-tuned, its fine-tuning failed or is not done, or they are not in it.
 std::string WhyNoScore(const records::Record& record, const std::vector<std::string>& names);

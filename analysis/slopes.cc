@@ -22,7 +22,7 @@ constexpr size_t kAxes = 5;
 // Pairs of axes of one task's slopes; its score takes the place of D.
 constexpr std::array<AxisPair, 3> kTaskAxisPairs = {
     {{Axis::kFlops, Axis::kDownstream}, {Axis::kParameters, Axis::kDownstream}, {Axis::kUpstream, Axis::kDownstream}}};
-constexpr size_t kMostPairs = 10'000;
+constexpr size_t kMostComparedPairs = 10'000;
 
 // x and y of one cell on the axes of a slope, transformed; or the measure that is missing and why.
 struct TransformedCell {
@@ -264,9 +264,9 @@ common::Status CheckRequest(const SlopesRequest& request) {
 }
 
 common::Status CheckBaseline(const std::string& baseline, const std::vector<std::string>& architectures) {
-  if (baseline == "*" && architectures.size() * (architectures.size() - 1) / 2 > kMostPairs)
+  if (baseline == "*" && architectures.size() * (architectures.size() - 1) / 2 > kMostComparedPairs)
     return common::InvalidArgument("baseline: " + std::to_string(architectures.size()) +
-                                   " architectures have more than " + std::to_string(kMostPairs) +
+                                   " architectures have more than " + std::to_string(kMostComparedPairs) +
                                    " pairs: name one of them, or filter");
   if (baseline.empty() || baseline == "*" || std::ranges::count(architectures, baseline) > 0) return common::Ok();
   const std::string near = common::NearestName(baseline, architectures);
