@@ -136,6 +136,12 @@ common::Error NoCells(const Selection& selection);
 // The devices that trained these cells; two or more mean that their times cannot be compared.
 std::set<std::string> DevicesOf(const std::vector<const records::Record*>& cells);
 
+// Why a cell takes no part in a measure: an axis, a cost, a task or an average.
+struct Omission {
+  const records::Record* cell = nullptr;
+  std::string measure, reason;
+};
+
 // Collects left-out cells once per cell and measure.
 class LeftOutList {
  public:

@@ -76,12 +76,6 @@ TransformedCell TransformCell(const MeasuredCell& cell, Axis x, Axis y, Transfor
   return {.x = TransformX(*cell[x].value, x, transform), .y = *out_y.value};
 }
 
-// Why a cell takes no part in a measure: an axis, or a task.
-struct Omission {
-  const records::Record* cell = nullptr;
-  std::string measure, reason;
-};
-
 // The slopes of one architecture, and what could not be measured for them.
 class SlopeBuilder {
  public:
