@@ -147,7 +147,8 @@ class LeftOutList {
  public:
   explicit LeftOutList(std::vector<LeftOut> first) : entries_(std::move(first)) {}
   void Add(const records::Record& record, const std::string& measure, const std::string& reason);
-  const std::vector<LeftOut>& entries() const { return entries_; }
+  const std::vector<LeftOut>& entries() const& { return entries_; }
+  std::vector<LeftOut> entries() && { return std::move(entries_); }
 
  private:
   std::vector<LeftOut> entries_;

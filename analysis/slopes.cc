@@ -103,6 +103,7 @@ class SlopeBuilder {
   bool AddSize(MeasuredGroup& group, Slope* slope, std::vector<const records::Record*>* used) {
     SizeSamples samples;
     for (MeasuredCell& cell : group.cells) {
+      if (IsOmitted(cell, slope->x, slope->y)) continue;
       const TransformedCell t = TransformCell(cell, slope->x, slope->y, request_.transform);
       if (!t.missing.empty()) {
         Omit(t, &cell);
@@ -120,6 +121,12 @@ class SlopeBuilder {
         {*group.size, Mean(samples.x), Mean(samples.y), SampleSd(samples.y), static_cast<int>(samples.y.size())});
     slope->samples.push_back(std::move(samples));
     return !exact || high - low <= kEqualCost;
+  }
+
+  // It lacks one of the two, and an earlier slope has said so: a study without fine-tuning lacks D in every cell.
+  static bool IsOmitted(const MeasuredCell& cell, Axis x, Axis y) {
+    const Axis lacking = cell[x].value ? y : x;
+    return !cell[lacking].value && cell.omitted[static_cast<size_t>(lacking)];
   }
 
   void Omit(const TransformedCell& t, MeasuredCell* cell) {
@@ -185,7 +192,7 @@ class StudyBuilder {
         result->tasks[t].architectures.push_back({name, std::move(built[i].by_task[t])});
       for (const Omission& o : built[i].omissions) left_out.Add(*o.cell, o.measure, o.reason);
     }
-    result->left_out = left_out.entries();
+    result->left_out = std::move(left_out).entries();
   }
 
  private:
