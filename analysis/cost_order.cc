@@ -17,6 +17,7 @@ CostOrder::CostOrder(std::span<const std::vector<double>> costs) : cells_(costs.
   std::iota(cells_.begin(), cells_.end(), size_t{0});
   std::ranges::stable_sort(cells_, {}, [&](size_t i) -> const std::vector<double>& { return costs[i]; });
   const size_t count = costs.empty() ? 0 : costs.front().size();
+  chain_ = count == 1;
   std::vector<double> of_nodes;  // side by side, since every node is held against every one before it
   for (size_t i = 0; i < cells_.size();) {
     Node& node = nodes_.emplace_back();

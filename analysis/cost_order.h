@@ -24,11 +24,12 @@ class CostOrder {
   template <typename Visit>
   void ForEachOnFrontier(std::span<const double> qualities, std::vector<double>* scratch, const Visit& visit) const {
     scratch->resize(nodes_.size());
+    double previous = 0;  // of a chain, each node's only link, which need not be read back
     for (size_t n = 0; n < nodes_.size(); ++n) {
-      const double cheaper = BestOfLinks(nodes_[n], *scratch);
+      const double cheaper = chain_ && n > 0 ? previous : BestOfLinks(nodes_[n], *scratch);
       double here = -std::numeric_limits<double>::infinity();
       for (size_t i = nodes_[n].first_cell; i < nodes_[n].end_cell; ++i) here = std::max(here, qualities[cells_[i]]);
-      (*scratch)[n] = std::max(cheaper, here);
+      (*scratch)[n] = previous = std::max(cheaper, here);
       if (here <= cheaper) continue;
       for (size_t i = nodes_[n].first_cell; i < nodes_[n].end_cell; ++i)
         if (qualities[cells_[i]] == here) visit(cells_[i]);
@@ -54,6 +55,7 @@ class CostOrder {
   }
   void AddLinks(std::span<const double> costs, size_t node, size_t count);
 
+  bool chain_ = false;  // one cost
   std::vector<size_t> cells_;
   std::vector<Node> nodes_;    // a node comes after all that cost no more
   std::vector<size_t> links_;  // nodes

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <functional>
 #include <map>
+#include <mutex>
 
 #include "analysis/cost_order.h"
 #include "analysis/expected_draws.h"
@@ -15,8 +15,8 @@
 namespace allometry::analysis {
 namespace {
 
-constexpr int kDrawsAtOnce = 64;    // what a thread takes from the others
-constexpr double kNeverBeyond = 7;  // standard errors that no draw is taken to stray
+constexpr int kDrawsAtOnce = 128;   // what a thread takes from the others
+constexpr double kNeverBeyond = 5;  // standard errors that no draw is taken to stray
 
 // What is known of every cell's expected quality.
 struct Expected {
@@ -82,11 +82,14 @@ class TopRanks {
 };
 
 // Counts how often each cell is on the frontier and takes each of the first ranks of its region. The counts are whole
-// numbers, so the order in which threads add to them changes nothing.
+// numbers, so the order in which threads add theirs changes nothing.
 class Tally {
  public:
   Tally(const std::vector<FrontierCell>& cells, const Expected& expected, std::vector<size_t> in_question)
-      : cells_(std::move(in_question)), order_(CostsOf(cells, cells_)), hits_(cells.size(), 0), ranks_(cells.size()) {
+      : cells_(std::move(in_question)),
+        order_(CostsOf(cells, cells_)),
+        counts_(cells_.size()),
+        ranks_of_(cells.size()) {
     for (size_t i : cells_) {
       expected_.means.push_back(expected.means[i]);
       expected_.errors.push_back(expected.errors[i]);
@@ -95,7 +98,7 @@ class Tally {
     for (const auto& [region, members] : RegionsOf(cells)) {
       index[region] = regions_.size();
       regions_.push_back({std::min(kMostRanks, members.size()), {}});
-      for (size_t i : members) ranks_[i].assign(regions_.back().ranks, 0);
+      for (size_t i : members) ranks_of_[i] = regions_.back().ranks;
     }
     // The dearest first: they tend to be the best, and what comes after them then takes one comparison.
     for (size_t c = cells_.size(); c-- > 0;) regions_[index[cells[cells_[c]].region]].members.push_back(c);
@@ -103,31 +106,48 @@ class Tally {
 
   void AddDraws(const ExpectedDraws& draws, int first, int end) {
     std::vector<double> drawn(cells_.size()), scratch;
+    std::vector<Counts> counts(cells_.size());
     for (int draw = first; draw < end; ++draw) {
       draws.Draw(static_cast<uint64_t>(draw), expected_.means, expected_.errors, drawn);
-      order_.ForEachOnFrontier(drawn, &scratch, [&](size_t c) { Increment(&hits_[cells_[c]]); });
+      order_.ForEachOnFrontier(drawn, &scratch, [&](size_t c) { ++counts[c].on_frontier; });
       for (const Region& region : regions_) {
         TopRanks top(region.ranks);
         for (size_t c : region.members) top.Add(drawn[c], c);
-        for (size_t rank = 0; rank < top.filled(); ++rank) Increment(&ranks_[cells_[top.CellAt(rank)]][rank]);
+        for (size_t rank = 0; rank < top.filled(); ++rank) ++counts[top.CellAt(rank)].ranks[rank];
       }
     }
+    const std::lock_guard lock(mutex_);
+    for (size_t c = 0; c < counts.size(); ++c) counts_[c].Add(counts[c]);
   }
 
   void Finish(int draws, std::vector<FrontierPoint>* points) const {
+    const auto share = [&](int count) { return static_cast<double>(count) / draws; };
     for (size_t i = 0; i < points->size(); ++i) {
-      (*points)[i].probability = static_cast<double>(hits_[i]) / draws;
-      for (int count : ranks_[i]) (*points)[i].rank_probabilities.push_back(static_cast<double>(count) / draws);
+      (*points)[i].probability = 0;
+      (*points)[i].rank_probabilities.assign(ranks_of_[i], 0);
+    }
+    for (size_t c = 0; c < cells_.size(); ++c) {
+      FrontierPoint& point = (*points)[cells_[c]];
+      point.probability = share(counts_[c].on_frontier);
+      for (size_t rank = 0; rank < point.rank_probabilities.size(); ++rank)
+        point.rank_probabilities[rank] = share(counts_[c].ranks[rank]);
     }
   }
 
  private:
+  struct Counts {
+    int on_frontier = 0;
+    std::array<int, kMostRanks> ranks{};
+
+    void Add(const Counts& other) {
+      on_frontier += other.on_frontier;
+      for (size_t rank = 0; rank < kMostRanks; ++rank) ranks[rank] += other.ranks[rank];
+    }
+  };
   struct Region {
     size_t ranks = 0;
     std::vector<size_t> members;  // indices into cells_
   };
-
-  static void Increment(int* count) { std::atomic_ref(*count).fetch_add(1, std::memory_order_relaxed); }
 
   static std::vector<std::vector<double>> CostsOf(const std::vector<FrontierCell>& cells,
                                                   const std::vector<size_t>& of) {
@@ -140,8 +160,9 @@ class Tally {
   CostOrder order_;            // of them
   Expected expected_;          // of them
   std::vector<Region> regions_;
-  std::vector<int> hits_;                // of all cells
-  std::vector<std::vector<int>> ranks_;  // of all cells
+  std::mutex mutex_;
+  std::vector<Counts> counts_;    // of those that are drawn
+  std::vector<size_t> ranks_of_;  // of all cells: how many ranks are told
 };
 
 }  // namespace

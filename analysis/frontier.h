@@ -49,8 +49,8 @@ struct Frontier {
 // joint draw (a multivariate t). A pooled sd of zero gives no probabilities. Equal arguments give equal results on
 // every machine.
 //
-// A cell that is beaten by more than seven of its own and seven of the other's standard errors, at the largest sd that
-// any draw has, is not drawn: its probability is 0 but for a chance of 1e-11 a draw.
+// A cell that is beaten by more than five of its own and five of the other's standard errors, at the largest sd that
+// any draw has, is not drawn: its probability is 0, and would be at most 3e-7 (1e-12 where both have as many seeds).
 Frontier FindFrontier(const std::vector<FrontierCell>& cells, const FrontierOptions& options);
 
 }  // namespace allometry::analysis

@@ -42,7 +42,15 @@ Range PercentileInterval(std::vector<double> values, double confidence) {
   return {quantile((1 - confidence) / 2), quantile((1 + confidence) / 2)};
 }
 
-double StandardDeviation(const std::vector<double>& values) { return SampleSd(values).value_or(0); }
+double StandardDeviation(const std::vector<double>& values) {
+  constexpr double kSquareIsFinite = 1e150;
+  double largest = 0;
+  for (double value : values) largest = std::max(largest, std::abs(value));
+  if (largest <= kSquareIsFinite) return SampleSd(values).value_or(0);
+  std::vector<double> scaled = values;
+  for (double& value : scaled) value /= largest;
+  return largest * SampleSd(scaled).value_or(0);
+}
 
 std::vector<double> Column(const std::vector<std::vector<double>>& replicates, size_t index) {
   std::vector<double> out;

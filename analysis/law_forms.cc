@@ -5,6 +5,8 @@
 #include <set>
 #include <tuple>
 
+#include "analysis/number_range.h"
+
 namespace allometry::analysis {
 namespace {
 
@@ -34,10 +36,11 @@ common::Status CheckPoint(LawForm form, const LawPoint& point, size_t index) {
     return common::InvalidArgument("point " + std::to_string(index + 1) + ": " + what + " is " + std::to_string(value) +
                                    ", and must be " + wanted);
   };
-  const auto positive = [](double value) { return std::isfinite(value) && value > 0; };
-  if (!positive(point.x)) return refuse(PredictsLoss(form) ? "the size" : "the loss", point.x, "positive and finite");
-  if (HasTokens(form) && !positive(point.tokens)) return refuse("tokens", point.tokens, "positive and finite");
-  if (PredictsLoss(form) && !positive(point.y)) return refuse("the loss", point.y, "positive and finite");
+  const auto positive = [](double value) { return value >= kLeastNumber && value <= kMostNumber; };
+  if (!positive(point.x))
+    return refuse(PredictsLoss(form) ? "the size" : "the loss", point.x, "positive, from 1e-60 to 1e60");
+  if (HasTokens(form) && !positive(point.tokens)) return refuse("tokens", point.tokens, "positive, from 1e-60 to 1e60");
+  if (PredictsLoss(form) && !positive(point.y)) return refuse("the loss", point.y, "positive, from 1e-60 to 1e60");
   if (!PredictsLoss(form) && !(point.y >= 0 && point.y <= 1)) return refuse("the score", point.y, "from 0 to 1");
   return common::Ok();
 }

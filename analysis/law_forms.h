@@ -38,7 +38,7 @@ bool PredictsLoss(LawForm form);  // y is a loss, and not an accuracy or error
 // The law's value; `parameters` are as many as LawParameterNames gives.
 double EvaluateLaw(LawForm form, std::span<const double> parameters, double x, double tokens);
 
-// Refuses what no law can be fitted to, with the reason: a value that is not finite or not positive (an accuracy or
+// Refuses what no law can be fitted to, with the reason: a value that is not from 1e-60 to 1e60 (an accuracy or
 // error outside 0 to 1), fewer distinct points than parameters + 1, or one size only.
 common::Status CheckLawPoints(LawForm form, std::span<const LawPoint> points);
 

@@ -17,6 +17,9 @@ constexpr double kUnequalSdRatio = 3.0;
 constexpr size_t kQuadraticFromSizes = 6;
 // Differences this small against the values themselves are rounding, not variance.
 constexpr double kRelativeZero = 1e-12;
+// Boost would compute in long doubles, twice as long, for digits that no interval shows.
+using InDoubles = boost::math::policies::policy<boost::math::policies::promote_double<false>>;
+using StudentsT = boost::math::students_t_distribution<double, InDoubles>;
 
 // Sum of products of deviations of two equally long samples.
 double CrossDeviation(const std::vector<double>& a, const std::vector<double>& b) {
@@ -87,7 +90,7 @@ Variance AddVariances(const Variance& a, const Variance& b) {
 
 double TwoSidedP(double estimate, const Variance& variance) {
   const double t = std::abs(estimate) / std::sqrt(variance.value);
-  return 2 * boost::math::cdf(boost::math::complement(boost::math::students_t(variance.degrees), t));
+  return 2 * boost::math::cdf(boost::math::complement(StudentsT(variance.degrees), t));
 }
 
 // w_i = a_i^2 s_i^2.
@@ -143,7 +146,7 @@ bool IsCurved(const Line& line, const Covariance& c) {
   const double residual = c.yy - 2 * line.slope * c.xy + line.slope * line.slope * c.xx;
   if (k < 3 || line.seeds_degrees < 1 || residual <= 0) return false;
   const double f = ResidualSquares(line, 1, true) / (k - 2) / residual;
-  const boost::math::fisher_f distribution(k - 2, line.seeds_degrees);
+  const boost::math::fisher_f_distribution<double, InDoubles> distribution(k - 2, line.seeds_degrees);
   return boost::math::cdf(boost::math::complement(distribution, f)) < kCurvedBelow;
 }
 
@@ -228,7 +231,7 @@ SlopeDifference DifferenceOf(const SlopeEstimate& first, const SlopeEstimate& se
 }  // namespace
 
 double TQuantile(double confidence, double degrees) {
-  return boost::math::quantile(boost::math::students_t(degrees), 0.5 + confidence / 2);
+  return boost::math::quantile(StudentsT(degrees), 0.5 + confidence / 2);
 }
 
 bool SlopeEstimate::HasFlag(std::string_view flag) const { return std::ranges::count(flags, flag) > 0; }

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "analysis/benchmarks.h"
+#include "analysis/number_range.h"
 #include "common/ids.h"
 
 namespace allometry::analysis {
@@ -52,11 +53,19 @@ Measured ValueOf(const records::Record& record, const Average& average) {
   return {std::nullopt, WhyNoScore(record, average.missing)};
 }
 
+// Why no analysis takes this number; empty if it does.
+std::string WhyUnfit(double value) {
+  if (!std::isfinite(value)) return "not finite";
+  if (value == 0 || (std::abs(value) >= kLeastNumber && std::abs(value) <= kMostNumber)) return "";
+  return std::abs(value) > kMostNumber ? "beyond 1e60" : "not zero, and below 1e-60";
+}
+
 // Of a score that is no average.
 Measured PlainScore(const records::Record& record, const std::string& task) {
   const auto found = record.scores.find(task);
   if (found == record.scores.end()) return {std::nullopt, WhyNoScore(record, {task})};
-  if (!std::isfinite(found->second.value)) return {std::nullopt, "the score of " + task + " is not finite"};
+  const std::string unfit = WhyUnfit(found->second.value);
+  if (!unfit.empty()) return {std::nullopt, "the score of " + task + " is " + unfit};
   return {found->second.value, ""};
 }
 
@@ -242,7 +251,8 @@ std::string SizeLabel(const records::Record& record) {
 Measured MetricValue(const records::Record& record, const std::string& name, bool positive) {
   const auto found = record.metrics.find(name);
   if (found == record.metrics.end()) return {std::nullopt, "no " + name + " was recorded"};
-  if (!std::isfinite(found->second)) return {std::nullopt, name + " is not finite"};
+  const std::string unfit = WhyUnfit(found->second);
+  if (!unfit.empty()) return {std::nullopt, name + " is " + unfit};
   if (positive && found->second <= 0) return {std::nullopt, name + " is not positive"};
   return {found->second, ""};
 }

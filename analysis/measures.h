@@ -66,7 +66,8 @@ struct MeasureOptions {
 
 // The size as results name it: with the shape in parentheses where a record has one.
 std::string SizeLabel(const records::Record& record);
-// A metric of the record that must be finite, and positive when asked.
+// A metric of the record that must be finite, between 1e-60 and 1e60 in size if it is not zero, and positive when
+// asked.
 Measured MetricValue(const records::Record& record, const std::string& name, bool positive);
 // Why a cell lacks these scores: it is not fine-tuned, its fine-tuning failed or is not done, or they are not in it.
 std::string WhyNoScore(const records::Record& record, const std::vector<std::string>& names);
@@ -135,12 +136,19 @@ common::Error NoCells(const Selection& selection);
 // The devices that trained these cells; two or more mean that their times cannot be compared.
 std::set<std::string> DevicesOf(const std::vector<const records::Record*>& cells);
 
+// Why a cell takes no part in a measure: an axis, a cost, a task or an average.
+struct Omission {
+  const records::Record* cell = nullptr;
+  std::string measure, reason;
+};
+
 // Collects left-out cells once per cell and measure.
 class LeftOutList {
  public:
   explicit LeftOutList(std::vector<LeftOut> first) : entries_(std::move(first)) {}
   void Add(const records::Record& record, const std::string& measure, const std::string& reason);
-  const std::vector<LeftOut>& entries() const { return entries_; }
+  const std::vector<LeftOut>& entries() const& { return entries_; }
+  std::vector<LeftOut> entries() && { return std::move(entries_); }
 
  private:
   std::vector<LeftOut> entries_;

@@ -8,6 +8,7 @@
 
 #include "analysis/hypervolume.h"
 #include "analysis/mean.h"
+#include "analysis/parallel.h"
 #include "common/ids.h"
 
 namespace allometry::analysis {
@@ -52,59 +53,71 @@ double MeanCost(const std::vector<double>& costs) {
   return low == high ? low : Mean(costs);
 }
 
-// Reads what a request wants of a cell.
-class CellReader {
+// A group as a point, which has no qualities when none of its cells can be used.
+struct MeasuredPoint {
+  Candidate candidate;
+  std::vector<const records::Record*> used;
+  std::vector<Omission> omissions;
+};
+
+// Reads what a request wants of cells.
+class PointReader {
  public:
-  CellReader(const ParetoRequest& request, const Selection& selection, LeftOutList* left_out)
+  PointReader(const ParetoRequest& request, const Selection& selection)
       : request_(request),
         parts_(selection.downstream.parts),
-        chance_tasks_(QualityTasks(request.quality, selection.downstream.parts)),
-        left_out_(left_out) {
+        chance_tasks_(QualityTasks(request.quality, selection.downstream.parts)) {
     for (const Cost cost : request.costs) metrics_.push_back(MetricOf(cost, request.flops));
   }
 
-  // False, and told to the list, if the cell lacks a cost or the quality.
-  bool Add(const records::Record& cell, Candidate* candidate) const {
-    std::vector<double> costs;
-    for (size_t k = 0; k < metrics_.size(); ++k) {
-      const Measured cost = MetricValue(cell, metrics_[k], true);
-      if (!cost.value) left_out_->Add(cell, CostName(request_.costs[k]), cost.missing);
-      if (cost.value) costs.push_back(*cost.value);
-    }
-    const Measured quality = QualityValue(cell, request_.quality, parts_);
-    if (!quality.value) left_out_->Add(cell, request_.quality, quality.missing);
-    if (costs.size() < metrics_.size() || !quality.value) return false;
-    for (size_t k = 0; k < costs.size(); ++k) candidate->costs[k].push_back(costs[k]);
-    candidate->qualities.push_back(*quality.value);
-    const Measured parameters = MetricValue(cell, MetricOf(ParameterConvention::kTotal), true);
-    if (parameters.value) candidate->point.parameters = parameters.value;
-    candidate->point.at_chance |= IsAtChance(cell, chance_tasks_);
-    return true;
+  MeasuredPoint Read(const CellGroup& group) const {
+    MeasuredPoint out;
+    Candidate& candidate = out.candidate;
+    candidate.costs.resize(metrics_.size());
+    candidate.point.architecture = group.architecture;
+    candidate.point.size = group.size;
+    candidate.point.cell = group.architecture + "-" + group.size;
+    for (const records::Record* cell : group.cells) AddCell(*cell, &out);
+    if (candidate.qualities.empty()) return out;
+    for (const std::vector<double>& costs : candidate.costs) candidate.point.costs.push_back(MeanCost(costs));
+    return out;
   }
 
  private:
+  void AddCell(const records::Record& cell, MeasuredPoint* out) const {
+    std::vector<double> costs;
+    for (size_t k = 0; k < metrics_.size(); ++k) {
+      Measured cost = MetricValue(cell, metrics_[k], true);
+      if (cost.value) costs.push_back(*cost.value);
+      if (!cost.value) out->omissions.push_back({&cell, CostName(request_.costs[k]), std::move(cost.missing)});
+    }
+    Measured quality = QualityValue(cell, request_.quality, parts_);
+    if (!quality.value) out->omissions.push_back({&cell, request_.quality, std::move(quality.missing)});
+    if (costs.size() < metrics_.size() || !quality.value) return;
+    Candidate& candidate = out->candidate;
+    for (size_t k = 0; k < costs.size(); ++k) candidate.costs[k].push_back(costs[k]);
+    candidate.qualities.push_back(*quality.value);
+    const Measured parameters = MetricValue(cell, MetricOf(ParameterConvention::kTotal), true);
+    if (parameters.value) candidate.point.parameters = parameters.value;
+    candidate.point.at_chance |= IsAtChance(cell, chance_tasks_);
+    out->used.push_back(&cell);
+  }
+
   const ParetoRequest& request_;
   std::vector<std::string> metrics_, parts_, chance_tasks_;
-  LeftOutList* left_out_;
 };
 
 // The usable cells of each group; `used` collects them.
 std::vector<Candidate> Candidates(const Selection& selection, const ParetoRequest& request, LeftOutList* left_out,
                                   std::vector<const records::Record*>* used) {
+  const PointReader reader(request, selection);
+  std::vector<MeasuredPoint> points(selection.groups.size());
+  ParallelFor(points.size(), 0, [&](size_t i) { points[i] = reader.Read(selection.groups[i]); });
   std::vector<Candidate> candidates;
-  const CellReader reader(request, selection, left_out);
-  for (const CellGroup& group : selection.groups) {
-    Candidate candidate;
-    candidate.costs.resize(request.costs.size());
-    candidate.point.architecture = group.architecture;
-    candidate.point.size = group.size;
-    candidate.point.cell = group.architecture + "-" + group.size;
-    for (const records::Record* cell : group.cells) {
-      if (reader.Add(*cell, &candidate)) used->push_back(cell);
-    }
-    if (candidate.qualities.empty()) continue;
-    for (const std::vector<double>& costs : candidate.costs) candidate.point.costs.push_back(MeanCost(costs));
-    candidates.push_back(std::move(candidate));
+  for (MeasuredPoint& point : points) {
+    for (const Omission& o : point.omissions) left_out->Add(*o.cell, o.measure, o.reason);
+    used->insert(used->end(), point.used.begin(), point.used.end());
+    if (!point.candidate.qualities.empty()) candidates.push_back(std::move(point.candidate));
   }
   std::ranges::stable_sort(candidates, {}, [](const Candidate& c) { return c.point.cost(); });
   return candidates;
@@ -236,8 +249,9 @@ common::Status CheckRequest(const ParetoRequest& request) {
 }
 
 common::Status CheckDevices(const ParetoRequest& request, const std::vector<const records::Record*>& used) {
+  if (std::ranges::count(request.costs, Cost::kSeconds) == 0) return common::Ok();
   const std::set<std::string> devices = DevicesOf(used);
-  if (std::ranges::count(request.costs, Cost::kSeconds) == 0 || devices.size() < 2) return common::Ok();
+  if (devices.size() < 2) return common::Ok();
   std::string names;
   for (const std::string& device : devices) names += (names.empty() ? "" : ", ") + device;
   return common::FailedPrecondition("times on unlike devices cannot be compared: " + names);

@@ -22,7 +22,7 @@ constexpr size_t kAxes = 5;
 // Pairs of axes of one task's slopes; its score takes the place of D.
 constexpr std::array<AxisPair, 3> kTaskAxisPairs = {
     {{Axis::kFlops, Axis::kDownstream}, {Axis::kParameters, Axis::kDownstream}, {Axis::kUpstream, Axis::kDownstream}}};
-constexpr size_t kMostPairs = 10'000;
+constexpr size_t kMostComparedPairs = 10'000;
 
 // x and y of one cell on the axes of a slope, transformed; or the measure that is missing and why.
 struct TransformedCell {
@@ -76,12 +76,6 @@ TransformedCell TransformCell(const MeasuredCell& cell, Axis x, Axis y, Transfor
   return {.x = TransformX(*cell[x].value, x, transform), .y = *out_y.value};
 }
 
-// Why a cell takes no part in a measure: an axis, or a task.
-struct Omission {
-  const records::Record* cell = nullptr;
-  std::string measure, reason;
-};
-
 // The slopes of one architecture, and what could not be measured for them.
 class SlopeBuilder {
  public:
@@ -109,6 +103,7 @@ class SlopeBuilder {
   bool AddSize(MeasuredGroup& group, Slope* slope, std::vector<const records::Record*>* used) {
     SizeSamples samples;
     for (MeasuredCell& cell : group.cells) {
+      if (IsOmitted(cell, slope->x, slope->y)) continue;
       const TransformedCell t = TransformCell(cell, slope->x, slope->y, request_.transform);
       if (!t.missing.empty()) {
         Omit(t, &cell);
@@ -126,6 +121,12 @@ class SlopeBuilder {
         {*group.size, Mean(samples.x), Mean(samples.y), SampleSd(samples.y), static_cast<int>(samples.y.size())});
     slope->samples.push_back(std::move(samples));
     return !exact || high - low <= kEqualCost;
+  }
+
+  // It lacks one of the two, and an earlier slope has said so: a study without fine-tuning lacks D in every cell.
+  static bool IsOmitted(const MeasuredCell& cell, Axis x, Axis y) {
+    const Axis lacking = cell[x].value ? y : x;
+    return !cell[lacking].value && cell.omitted[static_cast<size_t>(lacking)];
   }
 
   void Omit(const TransformedCell& t, MeasuredCell* cell) {
@@ -191,7 +192,7 @@ class StudyBuilder {
         result->tasks[t].architectures.push_back({name, std::move(built[i].by_task[t])});
       for (const Omission& o : built[i].omissions) left_out.Add(*o.cell, o.measure, o.reason);
     }
-    result->left_out = left_out.entries();
+    result->left_out = std::move(left_out).entries();
   }
 
  private:
@@ -264,9 +265,9 @@ common::Status CheckRequest(const SlopesRequest& request) {
 }
 
 common::Status CheckBaseline(const std::string& baseline, const std::vector<std::string>& architectures) {
-  if (baseline == "*" && architectures.size() * (architectures.size() - 1) / 2 > kMostPairs)
+  if (baseline == "*" && architectures.size() * (architectures.size() - 1) / 2 > kMostComparedPairs)
     return common::InvalidArgument("baseline: " + std::to_string(architectures.size()) +
-                                   " architectures have more than " + std::to_string(kMostPairs) +
+                                   " architectures have more than " + std::to_string(kMostComparedPairs) +
                                    " pairs: name one of them, or filter");
   if (baseline.empty() || baseline == "*" || std::ranges::count(architectures, baseline) > 0) return common::Ok();
   const std::string near = common::NearestName(baseline, architectures);

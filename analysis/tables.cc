@@ -8,7 +8,6 @@
 namespace allometry::analysis {
 namespace {
 
-using common::Column;
 using common::ColumnKind;
 using common::OutputFormat;
 using common::Table;
@@ -287,7 +286,7 @@ common::Table ToTable(const ParetoResult& result) {
   for (const Cost cost : result.request.costs)
     table.columns.push_back({cost == result.request.costs.front() ? "cost" : CostName(cost), CostName(cost),
                              CostUnit(cost), ColumnKind::kQuantity});
-  const std::vector<Column> others = {
+  const std::vector<common::Column> others = {
       {"quality", "", "", ColumnKind::kNumber, 4},      {"parameters", "params", "", ColumnKind::kQuantity},
       {"seeds", "", "", ColumnKind::kInteger},          {"on_frontier", "*", "", ColumnKind::kText},
       {"probability", "p", "", ColumnKind::kNumber, 3}, {"flags", "", "", ColumnKind::kText}};

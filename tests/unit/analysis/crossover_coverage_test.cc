@@ -68,12 +68,12 @@ TEST(CrossoverCoverage, OfLinesFromTheSeeds) {
   ExpectCoverage("inside", {}, {0.93, 0.97});
   ExpectCoverage("often unbounded", {.slope_difference = 0.08}, {0.93, 0.97});
   ExpectCoverage("extrapolated", {.crossing = 8}, {0.93, 0.97});
-  ExpectCoverage("three sizes", {.sizes = 3, .crossing = 1}, {0.93, 0.97});
-  ExpectCoverage("unequal architectures", {.seeds = 3, .sd_second = 0.3}, {0.93, 0.97});
+  ExpectCoverage("three sizes", {.sizes = 3, .crossing = 1, .data_sets = DataSets(4'000)}, {0.93, 0.97});
+  ExpectCoverage("unequal architectures", {.seeds = 3, .sd_second = 0.3, .data_sets = DataSets(4'000)}, {0.93, 0.97});
 }
 
 TEST(CrossoverCoverage, OfLinesFromTheSizes) {
-  ExpectCoverage("seven sizes", {.sizes = 7, .seeds = 1, .size_sd = 0.1}, {0.93, 0.97});
+  ExpectCoverage("seven sizes", {.sizes = 7, .seeds = 1, .size_sd = 0.1, .data_sets = DataSets(4'000)}, {0.93, 0.97});
 }
 
 TEST(CrossoverCoverage, OfQuadratics) {

@@ -155,7 +155,7 @@ TEST_F(LawCoverage, OfComputeAloneByProjection) {
 
 // Two laws that cross 1.6465 decades after 1e9 FLOPs, each measured at seven sizes over 1.4 decades and three seeds.
 TEST_F(LawCoverage, CrossingOfTwoLaws) {
-  const int data_sets = std::min(DataSets(100), 2'000);  // each takes a twentieth of a second
+  const int data_sets = std::min(DataSets(40), 2'000);  // each takes a twentieth of a second
   constexpr double kCrossing = 9 + 1.6465;
   std::mutex mutex;
   int answers = 0, covered = 0;
