@@ -43,7 +43,7 @@ LawPoint PointOfSize(const SizeSamples& size, LawForm form, const ForecastReques
   return {LawX(Mean(size.x), request), 0, Turned(NaturalValue(Mean(size.y), request.axes, request.transform), form)};
 }
 
-std::string Joined(const std::vector<std::string>& parts) {
+std::string FailuresText(const std::vector<std::string>& parts) {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : "; ") + part;
   return text;
@@ -60,7 +60,7 @@ Forecast ForecastByLaw(LawForm form, LawMethod method, const ForecastRequest& re
   }
   const LawFit& fit = *std::ranges::find(fits->fits, method, &LawFit::method);
   if (!fit.converged()) {
-    out.refused = "not converged: " + Joined(fit.certificate.failures);
+    out.refused = "not converged: " + FailuresText(fit.certificate.failures);
     return out;
   }
   const double y = EvaluateLaw(form, fit.Parameters(), LawX(Mean(request.asked.x), request), 0);
@@ -184,7 +184,7 @@ StudiedForecast FlatRow(const TwoSizeBacktest& one) {
   out.axes = kTwoSizeAxes;
   out.size = one.size;
   out.fitted = static_cast<int>(row.fitted);
-  out.refused = row.failures.empty() ? row.refused : "not converged: " + Joined(row.failures);
+  out.refused = row.failures.empty() ? row.refused : "not converged: " + FailuresText(row.failures);
   if (row.refused.empty()) out.measured = one.measured;
   if (!out.refused.empty()) return out;
   out.forecast = row.predicted.front();

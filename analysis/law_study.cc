@@ -20,10 +20,10 @@ using records::Record;
 constexpr const char* kAllTogether = "*";
 
 // What one form reads of a record.
-class PointReader {
+class LawPointReader {
  public:
-  PointReader(LawForm form, const LawPointOptions& options, const std::vector<std::string>& parts,
-              LeftOutList* left_out)
+  LawPointReader(LawForm form, const LawPointOptions& options, const std::vector<std::string>& parts,
+                 LeftOutList* left_out)
       : form_(form), options_(options), parts_(parts), left_out_(left_out) {}
 
   std::optional<LawPoint> Read(const Record& record) const {
@@ -71,7 +71,8 @@ LawPoint MeanOf(const std::vector<LawPoint>& points) {
   return mean;
 }
 
-void AddGroup(const CellGroup& group, const PointReader& reader, const LawPointOptions& options, StudiedPoints* out) {
+void AddGroup(const CellGroup& group, const LawPointReader& reader, const LawPointOptions& options,
+              StudiedPoints* out) {
   const std::string before = options.pooled ? group.architecture + "-" : "";
   std::vector<LawPoint> points;
   for (const Record* cell : group.cells) {
@@ -197,7 +198,7 @@ Result<std::vector<StudiedPoints>> PointsOfForm(const Selection& selection, LawF
   if (!PredictsLoss(form)) ALLO_RETURN_IF_ERROR(CheckQuality(options.score, selection));
   if (!PredictsLoss(form) && options.score == "upstream")
     return common::InvalidArgument("a law of scores takes a score: downstream, a task or an average");
-  const PointReader reader(form, options, selection.downstream.parts, left_out);
+  const LawPointReader reader(form, options, selection.downstream.parts, left_out);
   std::vector<StudiedPoints> out;
   for (const std::string& architecture :
        options.pooled ? std::vector<std::string>{kAllTogether} : selection.architectures)

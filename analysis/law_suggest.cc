@@ -20,9 +20,9 @@ namespace {
 using common::Json;
 using common::Result;
 
-constexpr int kSeedFloor = 2;
-constexpr int kMostSeeds = 1'000;
-constexpr int kNewSizeSeeds = 2;
+constexpr int kLowestCap = 2;
+constexpr int kHighestCap = 1'000;
+constexpr int kSeedsOfNewSize = 2;
 constexpr double kRelativeStep = 1e-6;  // of numerical derivatives
 
 // One size of one law: its runs' mean, how many have run, what one more costs.
@@ -296,10 +296,10 @@ class LawSuggester {
     const LawSize& before = law.sizes[law.sizes.size() - 2];
     SuggestedLawSize size{.architecture = law.architecture, .half_now = half_now};
     size.x = dearest.point.x * dearest.point.x / before.point.x;
-    size.flops = kNewSizeSeeds * dearest.cost * dearest.cost / before.cost;
+    size.flops = kSeedsOfNewSize * dearest.cost * dearest.cost / before.cost;
     size.affordable = size.flops <= request_.budget_flops;
     std::vector<SimulatedSize> sizes = Simulated(law, seeds);
-    sizes.push_back({{size.x, 0, 0}, kNewSizeSeeds});
+    sizes.push_back({{size.x, 0, 0}, kSeedsOfNewSize});
     const auto after = SimulateHalfWidths(law, sizes, request_);
     if (!after || !(size.flops > 0) || !std::isfinite(size.x * size.flops)) return;
     size.half_after = after->front();
@@ -326,7 +326,7 @@ class LawSuggester {
 common::Status CheckLawSuggest(const LawSuggestRequest& request) {
   if (!(request.budget_flops > 0) || !std::isfinite(request.budget_flops))
     return common::InvalidArgument("the budget must be a positive number of training FLOPs, as in 1e18");
-  if (request.cap < kSeedFloor || request.cap > kMostSeeds)
+  if (request.cap < kLowestCap || request.cap > kHighestCap)
     return common::InvalidArgument("the cap on seeds of a size must lie between 2 and 1,000");
   if (request.form != LawForm::kCompute && request.form != LawForm::kParametersTokens)
     return common::InvalidArgument("next runs are suggested for the laws compute and parameters_tokens, not for " +
