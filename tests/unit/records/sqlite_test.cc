@@ -175,7 +175,7 @@ TEST_F(SqliteTest, TheDataVersionFollowsEventsAndTheFile) {
   }
   Run("PRAGMA wal_checkpoint(TRUNCATE)");
   EXPECT_TRUE(versions.contains(DataVersion(path_).value())) << "the same data, in the file itself";
-  fs::copy_file(path_, folder_ / "copy.db");
+  std::filesystem::copy_file(path_, folder_ / "copy.db");
   EXPECT_FALSE(versions.contains(DataVersion(folder_ / "copy.db").value()));
   EXPECT_EQ(DataVersion(folder_ / "none.db").error().code, common::ErrorCode::kNotFound);
 }

@@ -162,7 +162,7 @@ TEST_F(StudyReport, Figure1IsTheFrontierOfTheAnalysis) {
   const common::Table& data = FigureNamed(*report_, "frontier_downstream").data;
   ASSERT_THAT(data.rows, SizeIs(pareto.points.size()));
   for (size_t i = 0; i < data.rows.size(); ++i) {
-    EXPECT_EQ(NumberAt(data, i, "flops"), pareto.points[i].cost);
+    EXPECT_EQ(NumberAt(data, i, "flops"), pareto.points[i].cost());
     EXPECT_EQ(NumberAt(data, i, "quality"), pareto.points[i].quality);
     EXPECT_EQ(NumberAt(data, i, "probability"), pareto.points[i].probability);
     EXPECT_EQ(std::get<bool>(At(data, i, "on_frontier")), pareto.points[i].on_frontier);
