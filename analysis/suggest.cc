@@ -134,8 +134,11 @@ class Suggester {
       const Narrowed& narrowed = narrowed_[next++];
       const std::span<const int> of_slope =
           std::span(seeds).subspan(narrowed.first_cell, narrowed.slope->points.size());
-      shown.half_after = ExpectedHalfWidth(narrowed.slope->estimate.seed_terms, of_slope,
-                                           out_->request.slopes.confidence, XOfSlopeVaries(*narrowed.slope));
+      const bool unchanged = std::ranges::equal(of_slope, narrowed.slope->points, {}, {}, &SizePoint::seeds);
+      shown.half_after = unchanged
+                             ? shown.half_now
+                             : ExpectedHalfWidth(narrowed.slope->estimate.seed_terms, of_slope,
+                                                 out_->request.slopes.confidence, XOfSlopeVaries(*narrowed.slope));
     }
   }
 

@@ -14,14 +14,16 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/e2e"))
+sys.path[:0] = [str(ROOT / "tests/e2e"), str(ROOT / "bench")]
 
 import grpc  # noqa: E402
+
+from provenance import provenance  # noqa: E402
 
 import cluster as e2e  # noqa: E402  (real processes and a client made from the proto files)
 
 
-def make_runs(path, architectures=12, sizes=2083, seeds=4):
+def make_runs(path, sizes, architectures=12, seeds=4):
     with open(path, "w") as out:
         out.write("model,size,seed,N,C,loss\n")
         for a in range(architectures):
@@ -32,10 +34,23 @@ def make_runs(path, architectures=12, sizes=2083, seeds=4):
                     out.write(f"arch{a},s{s},{seed},{n:.0f},{120 * n * n:.6e},{1.7 + 30 * n ** -0.25 + 0.01 * a + noise:.6f}\n")
 
 
+def import_runs(running, path, name, sizes):
+    make_runs(path, sizes)
+    running.allo("import", path, "--map", "architecture=model,params=N,flops=C,loss=loss", "--name", name)
+
+
 def milliseconds(call):
     start = time.monotonic()
     call()
     return 1000 * (time.monotonic() - start)
+
+
+def first_and_again(ask):
+    """The answer's bytes, and milliseconds at the client: the first time and, median of 9, again."""
+    answer_bytes = []
+    first = milliseconds(lambda: answer_bytes.append(ask().ByteSize()))
+    again = statistics.median(milliseconds(ask) for _ in range(9))
+    return {"first_ms": round(first, 1), "again_ms": round(again, 1), "bytes": answer_bytes[0]}
 
 
 def strand_latencies(running, calls=300):
@@ -53,31 +68,31 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output")
     arguments = parser.parse_args()
-    analysis = e2e.module("analysis_service_pb2")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        make_runs(folder / "runs.csv")
+        (folder / "stubs").mkdir()
+        e2e.generate_stubs(folder / "stubs")
+        analysis = e2e.module("analysis_service_pb2")
         running = e2e.Cluster(folder)
         running.start_coordinator()
         running.channel = grpc.insecure_channel(running.address, options=[("grpc.max_receive_message_length", -1)])
         try:
-            running.allo("import", folder / "runs.csv", "--map", "architecture=model,params=N,flops=C,loss=loss", "--name", "runs")
-            result = {"runs": 12 * 2083 * 4}
-            slopes = analysis.SlopesRequest(sweeps=["runs"], flops="training")
-            ask_slopes = lambda: running.analysis.Slopes(slopes, timeout=600)
-            pareto = lambda seed: running.analysis.Pareto(
-                analysis.ParetoRequest(sweeps=["runs"], cost="training_flops", seed=seed), timeout=600)
-            result["slopes_first_ms"] = round(milliseconds(ask_slopes))
-            result["slopes_again_ms"] = round(statistics.median(milliseconds(ask_slopes) for _ in range(9)), 1)
-            result["pareto_first_ms"] = round(milliseconds(lambda: pareto(1)))
-            result["pareto_again_ms"] = round(statistics.median(milliseconds(lambda: pareto(1)) for _ in range(9)), 1)
+            import_runs(running, folder / "many.csv", "many", sizes=2083)
+            import_runs(running, folder / "few.csv", "few", sizes=25)
+            pareto = lambda sweep, seed: running.analysis.Pareto(
+                analysis.ParetoRequest(sweeps=[sweep], cost="training_flops", seed=seed), timeout=600)
+            result = provenance("queries")
+            for sweep, runs in (("few", 12 * 25 * 4), ("many", 12 * 2083 * 4)):
+                slopes = analysis.SlopesRequest(sweeps=[sweep], flops="training")
+                questions = {"slopes": lambda: running.analysis.Slopes(slopes, timeout=600), "pareto": lambda: pareto(sweep, 1)}
+                result[f"{runs}_runs"] = {name: first_and_again(ask) for name, ask in questions.items()}
             result["strand_alone"] = strand_latencies(running)
             asked, stop = [0], threading.Event()
 
             def keep_asking(first):
                 seed = first
                 while not stop.is_set():
-                    pareto(seed)  # another seed: another question
+                    pareto("many", seed)  # another seed: another question
                     seed += 1
                     asked[0] += 1
 

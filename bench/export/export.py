@@ -12,11 +12,15 @@ import sqlite3
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+
+from provenance import provenance  # noqa: E402
 
 
 def pack(steps, values):
@@ -110,7 +114,7 @@ def main():
         finally:
             coordinator.terminate()
             coordinator.wait()
-    result = {"runs": arguments.runs, "rows_each": arguments.rows, "rounds": arguments.rounds, "csv_bytes": csv_bytes,
+    result = provenance("export") | {"runs": arguments.runs, "rows_each": arguments.rows, "rounds": arguments.rounds, "csv_bytes": csv_bytes,
               "median_seconds": {name: round(statistics.median(times), 2) for name, times in seconds.items() if times}}
     print(json.dumps(result, indent=2))
     if arguments.output:
