@@ -155,13 +155,7 @@ StudiedIsoFlop StudyIsoFlop(const StudiedPoints& points) {
 
 // Options that would fail for every law are an error at once.
 common::Status CheckLawStudy(const LawStudyRequest& request) {
-  const LawOptions& options = request.options;
-  if (!(options.confidence > 0 && options.confidence < 1))
-    return common::InvalidArgument("the confidence must lie between 0 and 1");
-  if (options.replicates < 0 || options.replicates > 1'000'000)
-    return common::InvalidArgument("the replicates must be 0 to 1,000,000");
-  if (!(options.delta > 0) || !std::isfinite(options.delta))
-    return common::InvalidArgument("Huber's delta must be above 0");
+  ALLO_RETURN_IF_ERROR(CheckLawOptions(request.options));
   if (request.budget_flops && !(*request.budget_flops > 0 && std::isfinite(*request.budget_flops)))
     return common::InvalidArgument("the budget must be a positive number of training FLOPs, as in 1e21");
   return common::Ok();

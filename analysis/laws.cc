@@ -12,16 +12,6 @@ namespace {
 constexpr int kMostReplicates = 1'000'000;
 constexpr double kOnOneLine = 1e-4;  // share of ln D's variance that ln N leaves unexplained
 
-common::Status CheckOptions(const LawOptions& options) {
-  if (!(options.confidence > 0 && options.confidence < 1))
-    return common::InvalidArgument("the confidence must lie between 0 and 1");
-  if (options.replicates < 0 || options.replicates > kMostReplicates)
-    return common::InvalidArgument("the replicates must be 0 to " + std::to_string(kMostReplicates));
-  if (!(options.delta > 0) || !std::isfinite(options.delta))
-    return common::InvalidArgument("Huber's delta must be above 0");
-  return common::Ok();
-}
-
 bool HasBothMethods(LawForm form) { return form == LawForm::kParametersTokens || form == LawForm::kCompute; }
 
 // 1 - R^2 of ln D on ln N.
@@ -89,6 +79,16 @@ void Compare(LawResult* result) {
 
 }  // namespace
 
+common::Status CheckLawOptions(const LawOptions& options) {
+  if (!(options.confidence > 0 && options.confidence < 1))
+    return common::InvalidArgument("the confidence must lie between 0 and 1");
+  if (options.replicates < 0 || options.replicates > kMostReplicates)
+    return common::InvalidArgument("the replicates must be 0 to " + std::to_string(kMostReplicates));
+  if (!(options.delta > 0) || !std::isfinite(options.delta))
+    return common::InvalidArgument("Huber's delta must be above 0");
+  return common::Ok();
+}
+
 const char* LawMethodName(LawMethod method) { return method == LawMethod::kHuber ? "huber" : "variable_projection"; }
 
 std::vector<double> LawFit::Parameters() const {
@@ -98,7 +98,7 @@ std::vector<double> LawFit::Parameters() const {
 }
 
 common::Result<LawResult> FitLaw(LawForm form, std::span<const LawPoint> points, const LawOptions& options) {
-  ALLO_RETURN_IF_ERROR(CheckOptions(options));
+  ALLO_RETURN_IF_ERROR(CheckLawOptions(options));
   ALLO_RETURN_IF_ERROR(CheckLawPoints(form, points));
   LawResult result{form, options, points.size(), {}, {}};
   if (HasBothMethods(form))

@@ -23,6 +23,9 @@ struct LawOptions {
   int threads = 0;      // 0: all that the machine has. Changes no result
 };
 
+// kInvalidArgument, for options out of these ranges.
+common::Status CheckLawOptions(const LawOptions& options);
+
 enum class LawMethod {
   kHuber,       // "huber": sum of Huber losses of ln L
   kProjection,  // "variable_projection": least squares

@@ -5,21 +5,18 @@
 
 Runs the coverage studies among the unit tests with as many data sets as asked (some draw more of their own accord)."""
 import argparse
-import datetime
 import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from provenance import provenance  # noqa: E402
+
 STUDIES = {"coverage_test": "*", "law_studies_test": "LawCoverage.*"}
-
-
-def cpu_model():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "unknown"
 
 
 def run(program, studies, data_sets):
@@ -52,9 +49,7 @@ def main():
         rows += rows_of(report)
         if failure:
             print(failure)
-    commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True).stdout.strip()
-    result = {"bench": "coverage", "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-              "commit": commit, "cpu": cpu_model(), "rows": rows}
+    result = provenance("coverage") | {"rows": rows}
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{len(rows)} figures, {sum(not row['kept'] for row in rows)} outside what is promised: {options.out}")
 

@@ -126,8 +126,8 @@ def test_reports_a_study(cluster, tmp_path):
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png", ".json", ".csv"}
 
 
-def test_a_repeated_question_is_answered_from_memory(cluster, tmp_path):
-    """And a new result, or an import, is seen at once."""
+def test_a_repeated_question_is_answered_by_the_data_of_now(cluster, tmp_path):
+    """Answers are kept, and a new result is seen at once all the same."""
     analysis = module("analysis_service_pb2")
     ask = lambda: cluster.analysis.Slopes(analysis.SlopesRequest(sweeps=["grows"]), timeout=HANGS_S)
     submit(cluster, fake_spec("grows", orders=2, seeds=2), corpus(tmp_path))
