@@ -265,6 +265,7 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   finished.generation = request.generation();
   finished.outcome = outcome;
   finished.last_step = request.last_step();
+  if (request.has_resumed_step()) finished.resumed_step = request.resumed_step();
   // Predictions are kept of every run, and no other run needs them.
   finished.keeps_outputs = std::ranges::any_of(
       request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint" && o.name() != "predictions"; });

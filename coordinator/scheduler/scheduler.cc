@@ -107,6 +107,7 @@ class Stepper {
     Lease lease = *current;
     Run& run = *state_.FindRun(lease.run_id);
     const bool done = e.outcome == Outcome::kDone;
+    if (e.resumed_step && !lease.first_step_known) StartAt(lease, run, *e.resumed_step);
     Charge(lease, run, done ? run.steps : e.last_step);
     actions_.cancelled = lease.cancelled && done;
     actions_.accepted = !actions_.cancelled;

@@ -87,6 +87,7 @@ struct AttemptFinished {
   bool keeps_outputs = false;
   int64_t batch_sequences = 0;  // where halving starts when the trainer chose the micro-batch itself
   std::string message;
+  std::optional<int64_t> resumed_step = std::nullopt;  // where the trainer started, if it did
 };
 struct CheckpointReported {
   int64_t run_id = 0;

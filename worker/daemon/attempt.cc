@@ -368,6 +368,7 @@ void Attempt::OnEvent(int64_t offset, const Json& event) {
   const std::string& kind = event["event"].get_ref<const std::string&>();
   std::lock_guard lock(mutex_);
   if (kind == "start") {
+    started_ = true;
     held_.set_precision(Utf8(TextOr(event, "precision", "")));
     held_.set_resumed_step(IntegerOr(event, "resumed_step", 0));
     held_.set_step(std::max(held_.step(), held_.resumed_step()));
@@ -486,6 +487,7 @@ void Attempt::SendFinish(FinishRequest finish) {
   {
     std::lock_guard lock(mutex_);
     finish.set_last_step(held_.step());
+    if (started_) finish.set_resumed_step(held_.resumed_step());
     // Numbered beyond any message: what is collected here is not sent by Sync as well, and it is idempotent if it was.
     metrics_.Rewind();
     metrics_.Collect(UINT64_MAX, kPointsInFinish, finish.mutable_metrics());

@@ -117,6 +117,7 @@ class Attempt {
 
   std::mutex mutex_;
   v1::HeldLease held_;         // guarded by mutex_
+  bool started_ = false;       // guarded by mutex_; the trainer said where it starts
   MetricQueue metrics_;        // guarded by mutex_
   LogQueue stdout_, stderr_;   // guarded by mutex_
   LeaseClock lease_;           // guarded by mutex_

@@ -224,6 +224,20 @@ TEST_F(SchedulerTest, BudgetsChargeExecutedStepsAndReserveTheRest) {
   EXPECT_DOUBLE_EQ(state_.sweeps.at(1).spent_flops, 400 + 700);
 }
 
+TEST_F(SchedulerTest, AnAttemptThatEndsBeforeItsFirstReportIsChargedFromWhereItStarted) {
+  const int64_t run = NewRun(1000);
+  NewWorker(1);
+  EXPECT_THAT(Granted(), ElementsAre(run));
+  const Lease lease = LeaseOf(run);
+  AttemptFinished finished{run, lease.attempt_id, lease.generation, Outcome::kDone};
+  finished.resumed_step = 30;  // from a checkpoint in the worker's folder that the coordinator never heard of
+  const Actions actions = Step(state_, finished, now_);
+  ASSERT_EQ(actions.closed.size(), 1u);
+  EXPECT_EQ(actions.closed[0].lease.first_step, 30);
+  EXPECT_EQ(actions.closed[0].lease.last_step, 100);
+  EXPECT_DOUBLE_EQ(state_.sweeps.at(1).spent_flops, 700);
+}
+
 TEST_F(SchedulerTest, AnExpensiveRunDoesNotHoldUpACheapOneBehindIt) {
   AddSweepWith({.policy = FindPolicy("fifo"), .budget_flops = 500});
   NewRun(1000, {}, 2);

@@ -80,6 +80,8 @@ TEST_F(DaemonTest, RunsAnAttemptToItsAcceptedResult) {
   EXPECT_EQ(finish.exit_code(), 0);
   EXPECT_EQ(finish.generation(), 1);
   EXPECT_EQ(finish.last_step(), 600);
+  EXPECT_TRUE(finish.has_resumed_step()) << "the trainer said where it starts";
+  EXPECT_EQ(finish.resumed_step(), 0);
   EXPECT_EQ(Json::parse(finish.result_json())["metrics"]["validation_loss"], 1.5);
   const Json provenance = Json::parse(finish.provenance_json());
   EXPECT_EQ(provenance["trainer"], "fake");
