@@ -8,26 +8,36 @@
 #include <vector>
 
 #include "common/result.h"
+#include "worker/trainer/distributed/gradient_reducer.h"
 #include "worker/trainer/models/model.h"
 #include "worker/trainer/optim/optimizer.h"
 
 namespace allometry::trainer {
 
 // A model with its float32 masters. In fp32 the masters are the model's own parameters; in bf16 the model computes with
-// rounded copies that PublishWeights refreshes, but for the parameters of Model::StaysFloat32. Not thread-safe.
+// rounded copies that PublishWeights refreshes, but for the parameters of Model::StaysFloat32. In float64, which is for
+// tests of numerics, the masters and all that is said of them below are float64. Not thread-safe.
 class ModelState {
  public:
-  // Moves the model to the device and, for bf16, rounds its parameters after the masters were taken.
-  ModelState(std::shared_ptr<Model> model, at::Device device, bool bf16);
+  // Moves the model to the device and, for bf16, rounds its parameters after the masters were taken. `type`: float32,
+  // bfloat16 or float64.
+  ModelState(std::shared_ptr<Model> model, at::Device device, at::ScalarType type);
+  ~ModelState();
 
   Model& model() { return *model_; }
   const std::vector<TrainedTensor>& masters() const { return masters_; }
   int64_t ParameterCount() const;
 
+  // From now on Gradients are the sums over all ranks. The reducer is of the masters and outlives this.
+  void ReduceOverRanks(GradientReducer* reducer);
+  // The next backward pass is the step's last one: gradients go to the other ranks as they come.
+  void BeginLastPass() { last_pass_ = true; }
+
   // Adds the gradients of the last backward pass to the sums, and forgets them in the model. In fp32 nothing is moved:
   // LibTorch itself adds the gradients of several passes.
   void CollectGradients();
-  // The sums since the last ClearGradients, float32, in the order of the masters; undefined where none came.
+  // The sums since the last ClearGradients, float32, in the order of the masters; undefined where none came, or where
+  // another rank owns the tensor. With ranks once a step.
   std::vector<at::Tensor> Gradients();
   void ClearGradients();
 
@@ -40,8 +50,13 @@ class ModelState {
   common::Status LoadWeights(const std::map<std::string, at::Tensor>& weights);
 
  private:
+  at::Tensor TakeGradient(size_t i);
+  void PassOn(size_t i);
+
   std::shared_ptr<Model> model_;
   bool bf16_;
+  GradientReducer* reducer_ = nullptr;
+  bool last_pass_ = false;
   std::vector<at::Tensor> parameters_;
   std::vector<TrainedTensor> masters_;
   std::vector<TrainedTensor> buffers_;

@@ -2,19 +2,41 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "common/fault_point.h"
 #include "common/files.h"
 #include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/distributed/sharded_optimizer.h"
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/model_folder.h"
+#include "worker/trainer/engine/stop_signal.h"
 
 namespace allometry::trainer {
 namespace {
 
 namespace fs = std::filesystem;
 using common::Json;
+
+constexpr int64_t kMostRowsOfGpu = 128;  // T5's own batch: wide enough to fill the largest device with a base model
+
+// The file's content once it is there.
+std::string WaitForWord(const fs::path& path, int64_t timeout_s) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
+  std::error_code ec;
+  while (!fs::exists(path, ec)) {
+    if (StopRequested()) throw MeetingCancelled("stopped while waiting for rank 0's word in '" + path.string() + "'");
+    if (std::chrono::steady_clock::now() >= end)
+      throw PeerLost("rank 0's word did not come into '" + path.string() + "' within " + std::to_string(timeout_s) +
+                     " s");
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  auto word = common::ReadFile(path);
+  if (!word) throw PeerLost(word.error().message);
+  return *word;
+}
 
 const arch::Architecture& ArchitectureOf(const ModelConfig& model) {
   return **arch::FindArchitecture(model.architecture);
@@ -56,9 +78,79 @@ common::Result<std::unique_ptr<TrainingSession>> TrainingSession::Open(const Run
   ALLO_ASSIGN_OR_RETURN(const at::Device device, OpenDevice(context.config.execution.device));
   ALLO_ASSIGN_OR_RETURN(const std::string precision, ResolvePrecision(context.config.execution.precision, device));
   std::unique_ptr<TrainingSession> session(new TrainingSession(context, training, device, precision));
-  ALLO_ASSIGN_OR_RETURN(session->optimizer_,
-                        MakeOptimizer(training.optimization.optimizer, session->state_->masters()));
+  ALLO_RETURN_IF_ERROR(session->JoinRanks());
+  ALLO_RETURN_IF_ERROR(session->BuildOptimizer());
   return session;
+}
+
+// Rank 0's word goes into the file that the other ranks wait for, and as an event to the worker, which brings it there.
+common::Status TrainingSession::JoinRanks() {
+  const Execution& execution = context_.config.execution;
+  if (execution.ranks == 1) return common::Ok();
+  if (training_.batch_sequences < execution.ranks)
+    return common::InvalidArgument("run.batch_sequences is " + std::to_string(training_.batch_sequences) +
+                                   ", too few for execution.ranks, which is " + std::to_string(execution.ranks));
+  MeshOptions options;
+  options.rank = static_cast<int>(execution.rank);
+  options.ranks = static_cast<int>(execution.ranks);
+  options.listen = execution.listen;
+  options.silence_timeout_s = execution.peer_timeout_s;
+  options.cancelled = StopRequested;
+  options.publish_word = [&](const std::string& word) {
+    auto told = common::WriteFileAtomically(execution.rendezvous, word, 0600);
+    if (told) told = context_.events.Write({{"event", "rendezvous"}, {"value", word}});
+    if (!told) throw std::runtime_error(told.error().message);
+  };
+  options.wait_for_word = [&] { return WaitForWord(execution.rendezvous, options.connect_timeout_s); };
+  group_ = std::make_unique<RankGroup>(options, device_);
+  return common::Ok();
+}
+
+// A machine's CPUs are shared by all ranks that it has: rank by rank as if all were here.
+MemoryLimits TrainingSession::Limits() const {
+  const int64_t ranks = group_ ? group_->size() : 1;
+  MemoryLimits limits;
+  limits.on_gpu = device_.is_cuda();
+  limits.rows = group_ ? group_->RowsOf(training_.batch_sequences).count : training_.batch_sequences;
+  limits.most_rows = limits.on_gpu ? kMostRowsOfGpu : limits.rows;
+  limits.bytes = DeviceMemoryBytes(device_) / (limits.on_gpu ? 1 : ranks);
+  return limits;
+}
+
+// Gradients and optimiser states are divided among the ranks when one of them does not hold them whole.
+bool TrainingSession::IsSharded() const {
+  const std::string& asked = context_.config.execution.sharding;
+  if (!group_ || asked != "auto") return group_ && asked == "optimizer";
+  return group_->FromFirst(NeedsSharding(training_, precision_, Limits()) ? "sharded" : "whole") == "sharded";
+}
+
+MemoryPlan TrainingSession::ChoosePlan() const {
+  const Execution& execution = context_.config.execution;
+  MemoryLimits limits = Limits();
+  if (sharded_) limits.ranks = group_->size();
+  if (execution.micro_batch > 0)
+    return {std::min(execution.micro_batch, limits.rows), execution.activation_checkpointing};
+  MemoryPlan plan = PlanMemory(training_, precision_, limits);
+  plan.recompute |= execution.activation_checkpointing;
+  return plan;
+}
+
+common::Status TrainingSession::BuildOptimizer() {
+  const OptimizerOptions& options = training_.optimization.optimizer;
+  sharded_ = IsSharded();
+  plan_ = ChoosePlan();
+  state_->model().set_recompute(plan_.recompute);
+  std::vector<at::Tensor> values;
+  for (const TrainedTensor& tensor : state_->masters()) values.push_back(tensor.value);
+  const std::vector<int> owners = sharded_ ? BalancedOwners(values, group_->size()) : std::vector<int>();
+  auto optimizer = sharded_ ? ShardedOptimizer::Make(options, state_->masters(), owners, *group_)
+                            : MakeOptimizer(options, state_->masters());
+  if (!optimizer) return optimizer.error();
+  optimizer_ = std::move(*optimizer);
+  if (!group_) return common::Ok();
+  reducer_ = std::make_unique<GradientReducer>(group_->tensors(), values, GradientReducer::Options{.owners = owners});
+  state_->ReduceOverRanks(reducer_.get());
+  return common::Ok();
 }
 
 TrainingSession::TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device,
@@ -67,7 +159,8 @@ TrainingSession::TrainingSession(const RunContext& context, const TrainingConfig
   const ModelConfig& model = training.model;
   const ModelSpec spec{model.architecture, model.shape,      model.options,
                        training.dropout,   training.lengths, training.z_loss};
-  state_ = std::make_unique<ModelState>(MakeModel(spec, training.seed), device_, precision_ == "bf16");
+  const auto type = precision_ == "bf16" ? at::kBFloat16 : precision_ == "fp64" ? at::kDouble : at::kFloat;
+  state_ = std::make_unique<ModelState>(MakeModel(spec, training.seed), device_, type);
   state_->model().set_recompute(context.config.execution.activation_checkpointing);
 }
 
@@ -87,7 +180,7 @@ Ending TrainingSession::Train(LoopWork work) {
   CheckpointStore checkpoints(context_.run_directory / "checkpoint", context_.config.run_sha256,
                               [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
   TrainingLoop loop({training_, context_.config.execution, device_, precision_, *state_, *optimizer_, checkpoints,
-                     context_.events, context_.run_directory},
+                     context_.events, context_.run_directory, plan_.micro_batch, group_.get(), sharded_},
                     std::move(work));
   const Ending ending = loop.Run();
   summary_ = loop.summary();
@@ -113,10 +206,6 @@ std::map<std::string, double> TrainingSession::Metrics(arch::Lengths lengths) co
           {"peak_memory_bytes", static_cast<double>(PeakMemoryBytes(device_))}};
 }
 
-int64_t TrainingSession::micro_batch() const {
-  return MicroBatch(context_.config.execution.micro_batch, training_.batch_sequences, device_);
-}
-
 common::Result<Json> TrainingSession::WriteModel() const {
   if (!context_.config.execution.keep_final) return Json::object();
   const fs::path folder = context_.run_directory / "model";
@@ -126,11 +215,21 @@ common::Result<Json> TrainingSession::WriteModel() const {
 }
 
 Json TrainingSession::Report() const {
-  return {{"precision", precision_},
-          {"resumed_step", summary_.resumed_step},
-          {"selected_step", summary_.selected_step},
-          {"target_tokens", summary_.target_tokens},
-          {"data_wait_seconds", summary_.data_wait_seconds}};
+  Json report{{"precision", precision_},
+              {"resumed_step", summary_.resumed_step},
+              {"selected_step", summary_.selected_step},
+              {"target_tokens", summary_.target_tokens},
+              {"data_wait_seconds", summary_.data_wait_seconds},
+              {"micro_batch", summary_.micro_batch},
+              {"activation_checkpointing", plan_.recompute}};
+  if (!group_) return report;
+  report["ranks"] = group_->size();
+  report["sharding"] = sharded_ ? "optimizer" : "none";
+  // Of rank 0 in this attempt.
+  report["sent_bytes"] = group_->tensors().bytes_sent();
+  report["exchange_wait_seconds"] = reducer_->wait_seconds();
+  report["last_bucket_bytes"] = reducer_->last_bucket_bytes();
+  return report;
 }
 
 }  // namespace allometry::trainer

@@ -14,12 +14,6 @@ namespace {
 constexpr double kJitter = 1e-2;         // of the router's inputs, in training
 constexpr double kBalanceWeight = 1e-2;  // of the load-balancing loss
 
-// Factors between 1 - kJitter and 1 + kJitter, from the default generator.
-at::Tensor Jitter(const at::Tensor& like) {
-  at::NoGradGuard no_grad;
-  return at::empty_like(like).uniform_(1 - kJitter, 1 + kJitter);
-}
-
 // Of each sequence e * sum over experts of (share of its tokens sent there) * (mean probability), summed over sequences
 // (equations 4 to 6 of the paper, one sequence at a time). 1 per sequence where both are even.
 at::Tensor BalanceLoss(const at::Tensor& p_bte, const at::Tensor& sent_bte, const at::Tensor& token_bt) {
@@ -128,13 +122,13 @@ at::Tensor ExpertsSublayer::Serve(const at::Tensor& x_btd, const StackContext& c
 at::Tensor ExpertsSublayer::Probabilities(const at::Tensor& normed_btd) const {
   const auto type = ops::SumType(normed_btd.scalar_type());
   at::Tensor seen = normed_btd.to(type);
-  if (is_training()) seen = seen * Jitter(seen);
+  if (is_training()) seen = seen * RandomUniform(seen.sizes(), seen.options(), 1 - kJitter, 1 + kJitter);
   return at::softmax(at::linear(seen, (**classifier_).to(type)), -1);
 }
 
 at::Tensor ExpertsSublayer::RunExperts(const at::Tensor& waiting_end) const {
   const at::Tensor hidden_enf = at::relu(ExpertProduct::apply(waiting_end, **wi_));
-  return ExpertProduct::apply(Drop(hidden_enf, dropout_, is_training()), **wo_);
+  return ExpertProduct::apply(Drop(hidden_enf, dropout_, is_training(), /*outer=*/sizes_.experts), **wo_);
 }
 
 }  // namespace allometry::trainer

@@ -90,7 +90,7 @@ void Adafactor::Step(const std::vector<at::Tensor>& gradients, double rate) {
   const double decay = 1.0 - std::pow(static_cast<double>(steps_), -options_.decay_exponent);
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!gradients[i].defined() || gradients[i].numel() == 0) continue;
-    if (gradients[i].is_cpu() && !tensor_operations_)
+    if (gradients[i].is_cpu() && gradients[i].scalar_type() == at::kFloat && !tensor_operations_)
       StepWithLoops(slots_[i], gradients[i], rate, decay);
     else
       StepWithTensors(slots_[i], gradients[i], rate, decay);

@@ -1,0 +1,79 @@
+#include "worker/trainer/distributed/sharded_optimizer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+namespace allometry::trainer {
+namespace {
+
+constexpr int64_t kSlabBytes = 64 << 20;
+
+}  // namespace
+
+common::Result<std::unique_ptr<Optimizer>> ShardedOptimizer::Make(const OptimizerOptions& options,
+                                                                  const std::vector<TrainedTensor>& tensors,
+                                                                  const std::vector<int>& owners, RankGroup& group) {
+  std::vector<TrainedTensor> own;
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (owners[i] == group.rank()) own.push_back(tensors[i]);
+  ALLO_ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(options, std::move(own)));
+  return {std::unique_ptr<Optimizer>(new ShardedOptimizer(std::move(optimizer), tensors, owners, group))};
+}
+
+ShardedOptimizer::ShardedOptimizer(std::unique_ptr<Optimizer> own, std::vector<TrainedTensor> tensors,
+                                   std::vector<int> owners, RankGroup& group)
+    : own_(std::move(own)), tensors_(std::move(tensors)), owners_(std::move(owners)), group_(group) {
+  MakeSlabs();
+}
+
+void ShardedOptimizer::MakeSlabs() {
+  int64_t bytes = 0;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (slabs_.empty() || bytes >= kSlabBytes) {
+      slabs_.emplace_back();
+      bytes = 0;
+    }
+    slabs_.back().tensors.push_back(i);
+    bytes += static_cast<int64_t>(tensors_[i].value.nbytes());
+  }
+  for (Slab& slab : slabs_) {
+    std::ranges::stable_sort(slab.tensors, {}, [this](size_t i) { return owners_[i]; });
+    slab.bounds.assign(static_cast<size_t>(group_.size()) + 1, 0);
+    for (const size_t i : slab.tensors) slab.bounds[static_cast<size_t>(owners_[i]) + 1] += tensors_[i].value.numel();
+    for (size_t r = 1; r < slab.bounds.size(); ++r) slab.bounds[r] += slab.bounds[r - 1];
+  }
+}
+
+void ShardedOptimizer::Step(const std::vector<at::Tensor>& gradients, double rate) {
+  std::vector<at::Tensor> own;
+  for (size_t i = 0; i < gradients.size(); ++i)
+    if (owners_[i] == group_.rank()) own.push_back(gradients[i]);
+  own_->Step(own, rate);
+  ShareValues();
+}
+
+void ShardedOptimizer::ShareValues() {
+  at::NoGradGuard no_grad;
+  for (const Slab& slab : slabs_) {
+    std::vector<at::Tensor> pieces;
+    for (const size_t i : slab.tensors) pieces.push_back(tensors_[i].value.flatten());
+    const at::Tensor flat = at::cat(pieces);
+    group_.tensors().AllGather(flat, slab.bounds);
+    int64_t at = 0;
+    for (const size_t i : slab.tensors) {
+      const at::Tensor& value = tensors_[i].value;
+      if (owners_[i] != group_.rank()) value.copy_(flat.narrow(0, at, value.numel()).view(value.sizes()));
+      at += value.numel();
+    }
+  }
+}
+
+std::map<std::string, at::Tensor> ShardedOptimizer::State() const { return group_.AtFirst(own_->State()); }
+
+common::Status ShardedOptimizer::LoadState(const std::map<std::string, at::Tensor>& state) {
+  return own_->LoadState(state);
+}
+
+}  // namespace allometry::trainer
