@@ -21,7 +21,7 @@ class Meeting {
     options.ranks = ranks_;
     options.publish_word = [this](const std::string& word) { promise_.set_value(word); };
     options.wait_for_word = [this] { return word_.get(); };
-    options.connect_timeout_s = 60;
+    options.connect_timeout_s = 600;
     return options;
   }
   std::string Word() { return word_.get(); }

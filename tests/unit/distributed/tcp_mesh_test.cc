@@ -114,6 +114,27 @@ TEST(TcpMesh, RanksThatDoNotComeAreWaitedForInVain) {
   EXPECT_THROW(TcpMesh(options, 1), MeetingCancelled);
 }
 
+// A name, and an address that is not this machine's own.
+TEST(TcpMesh, RanksListenUnderNames) {
+  for (const char* listen : {"localhost", "0.0.0.0", "198.51.100.1"}) {
+    Meeting meeting(2);
+    OnRanks(2, [&](int rank) {
+      MeshOptions options = meeting.Options(rank);
+      options.listen = listen;
+      if (rank == 1 && options.listen == "198.51.100.1")  // where rank 0 is to be found all the same
+        options.wait_for_word = [&] {
+          common::Json word = common::Json::parse(meeting.Word());
+          EXPECT_EQ(word.at("addresses"), common::Json::array({"198.51.100.1"}));
+          word["addresses"] = {"127.0.0.1"};
+          return word.dump();
+        };
+      TcpMesh mesh(options, 1);
+      if (rank == 1) mesh.SendMessage(0, 0, listen);
+      if (rank == 0) EXPECT_EQ(mesh.ReceiveMessage(0, 1), listen);
+    });
+  }
+}
+
 TEST(TcpMesh, AWordThatIsNoneIsShown) {
   MeshOptions options;
   options.rank = 1;

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -131,12 +132,15 @@ std::optional<std::string> ReadExactly(int fd, size_t size) {
   return bytes;
 }
 
-sockaddr_in AddressOf(const std::string& host, int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
+// Nothing if the name is unknown.
+std::optional<sockaddr_in> AddressOf(const std::string& host, int port) {
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_family = AF_INET;
+  hints.ai_socktype = SOCK_STREAM;
+  if (::getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return std::nullopt;
+  sockaddr_in address = *reinterpret_cast<const sockaddr_in*>(found->ai_addr);
+  ::freeaddrinfo(found);
   address.sin_port = htons(static_cast<uint16_t>(port));
-  if (::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1)
-    Fail("'" + host + "' is no IPv4 address to listen on");
   return address;
 }
 
@@ -145,12 +149,18 @@ struct Listener {
   int port = 0;
 };
 
+bool Bind(int fd, const std::string& host) {
+  const auto address = AddressOf(host, 0);
+  return address && ::bind(fd, reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
+}
+
+// A name or address under which others reach this machine need not be one of its own (NAT): then all are listened on.
 Listener Listen(const std::string& host) {
   Listener listener{Socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))};
-  sockaddr_in address = AddressOf(host, 0);
+  sockaddr_in address{};
   socklen_t size = sizeof address;
   const int fd = listener.socket.get();
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd, SOMAXCONN) != 0 ||
+  if (!(Bind(fd, host) || Bind(fd, "0.0.0.0")) || ::listen(fd, SOMAXCONN) != 0 ||
       ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0)
     Fail("cannot listen on " + host + " for the other ranks: " + common::ErrnoText());
   listener.port = ntohs(address.sin_port);
@@ -216,8 +226,9 @@ std::optional<Hello> AnswerGreeting(int fd, const std::string& key) {
 Socket Dial(const std::string& host, int port) {
   Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   SetTimeouts(socket.get(), kDialTimeoutS);
-  const sockaddr_in address = AddressOf(host, port);
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return Socket();
+  const auto address = AddressOf(host, port);
+  if (!address || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
+    return Socket();
   return socket;
 }
 
@@ -239,7 +250,7 @@ class Deadline {
       : options_(options), end_(Clock::now() + std::chrono::seconds(options.connect_timeout_s)) {}
   void Check(const std::string& waiting_for) const {
     if (options_.cancelled && options_.cancelled()) throw MeetingCancelled("stopped while waiting for " + waiting_for);
-    if (Clock::now() >= end_)
+    if (options_.connect_timeout_s > 0 && Clock::now() >= end_)
       Fail(waiting_for + " did not come within " + std::to_string(options_.connect_timeout_s) + " s");
   }
 

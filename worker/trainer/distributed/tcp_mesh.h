@@ -26,14 +26,15 @@ class MeetingCancelled : public std::runtime_error {
 struct MeshOptions {
   int rank = 0;
   int ranks = 1;
-  // Rank 0 binds a free port of this address (IPv4; "0.0.0.0" is every interface), and so do the others.
+  // An address (IPv4) or a name of this machine under which the other ranks reach it; "0.0.0.0" is every interface.
+  // Each rank takes a free port there.
   std::string listen = "127.0.0.1";
   // Rank 0 hands out its word, at most 4096 bytes, here; the other ranks get it from `wait_for_word`, which may block.
   std::function<void(const std::string& word)> publish_word;
   std::function<std::string()> wait_for_word;
   common::Json extra = nullptr;      // rank 0: travels in the word (NCCL's unique id)
   std::function<bool()> cancelled;   // asked while ranks have not met yet; may be empty
-  int64_t connect_timeout_s = 600;   // until all ranks have met
+  int64_t connect_timeout_s = 0;     // until all ranks have met; 0: for ever
   int64_t silence_timeout_s = 1800;  // of a peer that is waited for and whose connection stands
 };
 
