@@ -118,6 +118,29 @@ class RanksTest(unittest.TestCase):
         one, three = (self.done(f"{ranks}", run, ranks, precision="fp64", sharding="optimizer") for ranks in (1, 3))
         self.check_series(three, one, 1e-6)
 
+    def test_divided_experts_are_whole_ones_elsewhere(self):
+        for optimizer in ("adafactor", "adamw"):
+            run = pretrain("switch", batch_sequences=8, steps=30,
+                           optimizer={"name": optimizer, "learning_rate": 0.003, "schedule": "constant", "clip_norm": 1.0})
+            one, two, four = (self.done(f"{optimizer}{ranks}", run, ranks, precision="fp64", experts="divided", **more)
+                              for ranks, more in ((1, {}), (2, {"micro_batch": 2}), (4, {"sharding": "optimizer"})))
+            for gang in (two, four):
+                self.check_series(gang, one, 1e-6)
+                self.assertEqual(result(gang)["report"]["experts"], "divided")
+            self.assertEqual((four.directory / "model/model.safetensors").stat().st_size,
+                             (one.directory / "model/model.safetensors").stat().st_size)
+
+    def test_any_number_of_ranks_goes_on_with_divided_experts(self):
+        run = pretrain("switch", batch_sequences=8, steps=60)
+        straight = self.done("straight", run, 1, precision="fp64")
+        for attempt, ranks, experts in ((1, 4, "divided"), (2, 2, "divided"), (3, 2, "whole")):
+            gang = self.gang("run", run, ranks, precision="fp64", experts=experts, attempt=attempt, checkpoint_interval_s=0)
+            self.assertTrue(gang.first.wait_for("checkpoint", count=8))
+            gang.ranks[-1].kill()
+            gang.finish()
+        last = self.done("run", run, 1, precision="fp64", attempt=4)
+        self.check_series(last, straight, 1e-6)
+
     def test_finetuning_by_two_ranks(self):
         parent = self.done("parent", pretrain(), 1)
         run = {"kind": "finetune", "trainer": "builtin", "model": pretrain()["model"], "data": "d" * 64, "parent": "p" * 64,

@@ -15,7 +15,8 @@ at::Tensor Mask(int64_t first, int64_t rows, int64_t outer = 1, at::ScalarType t
   BeginRows(7, 9, first, rows);
   DropoutMask({rows, 4}, at::kFloat, 0.5);
   RandomUniform({rows, 4}, at::kFloat, 0, 1);
-  return outer == 1 ? DropoutMask({rows, 5, 7}, type, p) : DropoutMask({outer, rows * 5, 7}, type, p, outer);
+  return outer == 1 ? DropoutMask({rows, 5, 7}, type, p)
+                    : DropoutMask({outer, rows * 5, 7}, type, p, {.outer = outer, .of = outer});
 }
 
 TEST(RowRandom, ARowDrawsTheSameInAnyDivisionOfTheBatch) {
@@ -26,6 +27,28 @@ TEST(RowRandom, ARowDrawsTheSameInAnyDivisionOfTheBatch) {
         EXPECT_TRUE(at::equal(Mask(first, rows, outer).view({outer, rows, 35}), whole.narrow(1, first, rows)))
             << outer << " " << rows << " from " << first;
   }
+}
+
+// Two ranks of six rows, each with some of three experts, for a micro-batch of two rows: what one rank with all would
+// draw.
+TEST(RowRandom, ExpertsThatAreDividedAmongRanksDrawTheSame) {
+  const at::Tensor whole = Mask(0, 12, 3).view({3, 12, 35});
+  for (const int64_t first : {0, 2, 4})
+    for (const int64_t rank : {0, 1})
+      for (const auto& [expert, experts] : {std::pair<int64_t, int64_t>{0, 1}, {1, 2}}) {
+        BeginRows(7, 9, rank * 6 + first, 2);
+        DropoutMask({2, 4}, at::kFloat, 0.5);
+        RandomUniform({2, 4}, at::kFloat, 0, 1);
+        const RowLayout by{.outer = experts, .first = expert, .of = 3, .blocks = 2, .own_block = rank, .block_rows = 6};
+        const RowRandom before = CurrentRowRandom();
+        const at::Tensor mask = DropoutMask({experts, 2, 2, 35}, at::kFloat, 0.3, by);
+        for (const int64_t block : {0, 1})
+          EXPECT_TRUE(
+              at::equal(mask.select(1, block), whole.narrow(0, expert, experts).narrow(1, block * 6 + first, 2)));
+        SetRowRandom(before);
+        const ops::ForceAten force;
+        EXPECT_TRUE(at::equal(mask, DropoutMask({experts, 2, 2, 35}, at::kFloat, 0.3, by)));
+      }
 }
 
 TEST(RowRandom, EveryInstructionSetTypeAndTheTensorOperationsDrawTheSame) {

@@ -17,7 +17,7 @@ common::Result<std::unique_ptr<Optimizer>> ShardedOptimizer::Make(const Optimize
                                                                   const std::vector<int>& owners, RankGroup& group) {
   std::vector<TrainedTensor> own;
   for (size_t i = 0; i < tensors.size(); ++i)
-    if (owners[i] == group.rank()) own.push_back(tensors[i]);
+    if (owners[i] < 0 || owners[i] == group.rank()) own.push_back(tensors[i]);
   ALLO_ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(options, std::move(own)));
   return {std::unique_ptr<Optimizer>(new ShardedOptimizer(std::move(optimizer), tensors, owners, group))};
 }
@@ -31,6 +31,7 @@ ShardedOptimizer::ShardedOptimizer(std::unique_ptr<Optimizer> own, std::vector<T
 void ShardedOptimizer::MakeSlabs() {
   int64_t bytes = 0;
   for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (owners_[i] < 0) continue;
     if (slabs_.empty() || bytes >= kSlabBytes) {
       slabs_.emplace_back();
       bytes = 0;
@@ -49,7 +50,7 @@ void ShardedOptimizer::MakeSlabs() {
 void ShardedOptimizer::Step(const std::vector<at::Tensor>& gradients, double rate) {
   std::vector<at::Tensor> own;
   for (size_t i = 0; i < gradients.size(); ++i)
-    if (owners_[i] == group_.rank()) own.push_back(gradients[i]);
+    if (Updates(i)) own.push_back(gradients[i]);
   own_->Step(own, rate);
   ShareValues();
 }
@@ -70,10 +71,42 @@ void ShardedOptimizer::ShareValues() {
   }
 }
 
-std::map<std::string, at::Tensor> ShardedOptimizer::State() const { return group_.AtFirst(own_->State()); }
+bool ShardedOptimizer::IsDivided(const std::string& state_name) const {
+  for (size_t i = 0; i < tensors_.size(); ++i)
+    if (owners_[i] == kDividedPart && state_name.rfind(tensors_[i].name + '.', 0) == 0) return true;
+  return false;
+}
+
+// Parts travel under their rank's number, and are put together at rank 0. What has no dimension (a number of steps) is
+// the same in every part.
+std::map<std::string, at::Tensor> ShardedOptimizer::State() const {
+  std::map<std::string, at::Tensor> named, whole;
+  std::map<std::string, std::map<int, at::Tensor>> parts;
+  for (auto& [name, tensor] : own_->State())
+    named[(IsDivided(name) && tensor.dim() > 0 ? std::to_string(group_.rank()) : "") + '/' + name] = tensor;
+  for (auto& [name, tensor] : group_.AtFirst(named)) {
+    const size_t slash = name.find('/');
+    if (slash == 0)
+      whole[name.substr(1)] = tensor;
+    else
+      parts[name.substr(slash + 1)][std::stoi(name)] = tensor;
+  }
+  for (const auto& [name, by_rank] : parts) {
+    std::vector<at::Tensor> in_order;
+    for (const auto& [rank, tensor] : by_rank) in_order.push_back(tensor);
+    whole[name] = at::cat(in_order);
+  }
+  return whole;
+}
 
 common::Status ShardedOptimizer::LoadState(const std::map<std::string, at::Tensor>& state) {
-  return own_->LoadState(state);
+  std::map<std::string, at::Tensor> own = state;
+  for (auto& [name, tensor] : own) {
+    if (!IsDivided(name) || tensor.dim() == 0) continue;
+    const int64_t rows = tensor.size(0) / group_.size();
+    tensor = tensor.narrow(0, rows * group_.rank(), rows);
+  }
+  return own_->LoadState(own);
 }
 
 }  // namespace allometry::trainer

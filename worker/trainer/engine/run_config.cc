@@ -40,6 +40,7 @@ Status ParseRanks(ObjectReader& reader, Execution& execution) {
   execution.listen = reader.String("listen", execution.listen);
   execution.peer_timeout_s = reader.Integer("peer_timeout_s", execution.peer_timeout_s, 1, 1'000'000);
   execution.sharding = reader.Choice("sharding", "auto", {"auto", "none", "optimizer"});
+  execution.experts = reader.Choice("experts", "auto", {"auto", "whole", "divided"});
   if (execution.ranks > 1 && execution.rendezvous.empty())
     return common::InvalidArgument("execution.rendezvous is missing: several ranks meet by that file");
   return common::Ok();

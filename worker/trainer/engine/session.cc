@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "arch/switch.h"
 #include "common/fault_point.h"
 #include "common/files.h"
 #include "worker/trainer/checkpoint/safetensors.h"
@@ -13,6 +14,7 @@
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/model_folder.h"
 #include "worker/trainer/engine/stop_signal.h"
+#include "worker/trainer/models/switch.h"
 
 namespace allometry::trainer {
 namespace {
@@ -76,6 +78,7 @@ common::Result<std::unique_ptr<TrainingSession>> TrainingSession::Open(const Run
   ALLO_ASSIGN_OR_RETURN(const std::string precision, ResolvePrecision(context.config.execution.precision, device));
   std::unique_ptr<TrainingSession> session(new TrainingSession(context, training, device, precision));
   ALLO_RETURN_IF_ERROR(session->JoinRanks());
+  session->BuildModel();
   ALLO_RETURN_IF_ERROR(session->BuildOptimizer());
   return session;
 }
@@ -121,7 +124,30 @@ bool TrainingSession::IsSharded() const {
   return group_->FromFirst(NeedsSharding(training_, precision_, Limits()) ? "sharded" : "whole") == "sharded";
 }
 
+// Divided experts need passes of equal sizes on all ranks.
+bool TrainingSession::DividesExperts() const {
+  const std::string& asked = context_.config.execution.experts;
+  if (!group_ || asked == "whole" || training_.model.architecture != "switch") return false;
+  const bool possible = arch::kSwitchExperts % group_->size() == 0 && training_.batch_sequences % group_->size() == 0;
+  return possible && (asked == "divided" || sharded_);
+}
+
+// One plan for all ranks: the smallest.
 MemoryPlan TrainingSession::ChoosePlan() const {
+  const MemoryPlan own = ChooseOwnPlan();
+  if (!group_) return own;
+  const std::vector<std::string> plans = group_->AtFirst(Json{own.micro_batch, own.recompute}.dump());
+  MemoryPlan common = own;
+  for (const std::string& text : plans) {
+    const Json plan = Json::parse(text);
+    common.micro_batch = std::min(common.micro_batch, plan.at(0).get<int64_t>());
+    common.recompute |= plan.at(1).get<bool>();
+  }
+  const Json told = Json::parse(group_->FromFirst(Json{common.micro_batch, common.recompute}.dump()));
+  return {told.at(0).get<int64_t>(), told.at(1).get<bool>()};
+}
+
+MemoryPlan TrainingSession::ChooseOwnPlan() const {
   const Execution& execution = context_.config.execution;
   MemoryLimits limits = Limits();
   if (sharded_) limits.ranks = group_->size();
@@ -134,31 +160,52 @@ MemoryPlan TrainingSession::ChoosePlan() const {
 
 common::Status TrainingSession::BuildOptimizer() {
   const OptimizerOptions& options = training_.optimization.optimizer;
-  sharded_ = IsSharded();
-  plan_ = ChoosePlan();
-  state_->model().set_recompute(plan_.recompute);
-  std::vector<at::Tensor> values;
-  for (const TrainedTensor& tensor : state_->masters()) values.push_back(tensor.value);
-  const std::vector<int> owners = sharded_ ? BalancedOwners(values, group_->size()) : std::vector<int>();
-  auto optimizer = sharded_ ? ShardedOptimizer::Make(options, state_->masters(), owners, *group_)
-                            : MakeOptimizer(options, state_->masters());
-  if (!optimizer) return optimizer.error();
-  optimizer_ = std::move(*optimizer);
-  if (!group_) return common::Ok();
-  reducer_ = std::make_unique<GradientReducer>(group_->tensors(), values, GradientReducer::Options{.owners = owners});
+  std::vector<TrainedTensor> masters = state_->masters();
+  if (!group_) {
+    ALLO_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(options, std::move(masters)));
+    return common::Ok();
+  }
+  const std::vector<at::Tensor> shared = state_->SharedMasters();
+  const std::vector<int> shared_owners = sharded_ ? BalancedOwners(shared, group_->size()) : std::vector<int>();
+  std::vector<int> owners;
+  size_t next = 0;
+  for (size_t i = 0; i < masters.size(); ++i) {
+    if (!state_->IsDivided(i)) {
+      owners.push_back(sharded_ ? shared_owners[next++] : kEveryRank);
+      continue;
+    }
+    owners.push_back(kDividedPart);
+    masters[i].parts = group_->size();
+    masters[i].sum_over_parts = [this](const at::Tensor& tensor) { group_->tensors().AllReduce(tensor); };
+  }
+  ALLO_ASSIGN_OR_RETURN(optimizer_, ShardedOptimizer::Make(options, masters, owners, *group_));
+  reducer_ =
+      std::make_unique<GradientReducer>(group_->tensors(), shared, GradientReducer::Options{.owners = shared_owners});
   state_->ReduceOverRanks(reducer_.get());
   return common::Ok();
 }
 
 TrainingSession::TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device,
                                  std::string precision)
-    : context_(context), training_(training), device_(device), precision_(std::move(precision)) {
-  const ModelConfig& model = training.model;
-  const ModelSpec spec{model.architecture, model.shape,      model.options,
-                       training.dropout,   training.lengths, training.z_loss};
+    : context_(context), training_(training), device_(device), precision_(std::move(precision)) {}
+
+void TrainingSession::BuildModel() {
+  const ModelConfig& model = training_.model;
+  const ModelSpec spec{model.architecture, model.shape,       model.options,
+                       training_.dropout,  training_.lengths, training_.z_loss};
   const auto type = precision_ == "bf16" ? at::kBFloat16 : precision_ == "fp64" ? at::kDouble : at::kFloat;
-  state_ = std::make_unique<ModelState>(MakeModel(spec, training.seed), device_, type);
-  state_->model().set_recompute(context.config.execution.activation_checkpointing);
+  const std::shared_ptr<Model> built = MakeModel(spec, training_.seed);
+  sharded_ = IsSharded();
+  std::set<std::string> divided;
+  if (DividesExperts()) {
+    const auto exchange = [this](const at::Tensor& slices) { return group_->tensors().AllToAll(slices); };
+    divided =
+        DivideExperts(*built, {group_->rank(), group_->size(), training_.batch_sequences / group_->size(), exchange});
+  }
+  state_ = std::make_unique<ModelState>(built, device_, type);
+  if (!divided.empty()) state_->SetDivided(&group_->tensors(), divided);
+  plan_ = ChoosePlan();
+  state_->model().set_recompute(plan_.recompute);
 }
 
 common::Status TrainingSession::LoadParent(const fs::path& folder) {
@@ -222,6 +269,7 @@ Json TrainingSession::Report() const {
   if (!group_) return report;
   report["ranks"] = group_->size();
   report["sharding"] = sharded_ ? "optimizer" : "none";
+  report["experts"] = DividesExperts() ? "divided" : "whole";
   // Of rank 0 in this attempt.
   report["sent_bytes"] = group_->tensors().bytes_sent();
   report["exchange_wait_seconds"] = reducer_->wait_seconds();

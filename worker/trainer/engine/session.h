@@ -54,9 +54,12 @@ class TrainingSession {
   TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device, std::string precision);
   common::Status JoinRanks();
   common::Status BuildOptimizer();
+  void BuildModel();
   bool IsSharded() const;
+  bool DividesExperts() const;
   MemoryLimits Limits() const;
   MemoryPlan ChoosePlan() const;
+  MemoryPlan ChooseOwnPlan() const;
 
   const RunContext& context_;
   const TrainingConfig& training_;

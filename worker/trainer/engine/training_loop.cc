@@ -88,6 +88,7 @@ Ending TrainingLoop::Run() {
     }
   }
   if (auto ending = EvaluateNow(/*last=*/true)) return *ending;
+  parts_.state.MakeWholeForGood();
   if (auto ending = SelectWeights()) return *ending;
   return work_.finish ? FinishWork() : Ending{};
 }
@@ -209,9 +210,15 @@ void TrainingLoop::TakeStep(const HostBatch& batch) {
   summary_.target_tokens += batch.target_tokens;
 }
 
+// Sums of squares that every rank has count once, the others on each rank.
 double TrainingLoop::GradientNormOfAll(const std::vector<at::Tensor>& gradients) const {
-  const double own = GradientNorm(gradients);
-  return parts_.sharded ? std::sqrt(parts_.group->Sum({own * own})[0]) : own;
+  std::vector<at::Tensor> everywhere, own;
+  for (size_t i = 0; i < gradients.size(); ++i)
+    (parts_.sharded || parts_.state.IsDivided(i) ? own : everywhere).push_back(gradients[i]);
+  const double shared = GradientNorm(everywhere);
+  if (own.empty()) return shared;
+  const double norm = GradientNorm(own);
+  return std::sqrt(shared * shared + parts_.group->Sum({norm * norm})[0]);
 }
 
 // A step that memory does not hold is taken again with half the micro-batch, which draws and adds up the same. Ranks
@@ -370,14 +377,22 @@ std::optional<Ending> TrainingLoop::EvaluateNow(bool last) {
     best_evaluation_ = evaluation;
     best_step_ = step_;
     best_weights_.clear();
+    const auto weights = parts_.state.Weights();  // of all ranks
     if (is_first())
-      for (const auto& [name, tensor] : parts_.state.Weights()) best_weights_[name] = tensor.detach().clone();
+      for (const auto& [name, tensor] : weights) best_weights_[name] = tensor.detach().clone();
   }
   last_progress_ = Clock::now();
   return std::nullopt;
 }
 
 std::optional<Evaluation> TrainingLoop::Evaluate(bool last) {
+  parts_.state.MakeWhole();
+  std::optional<Evaluation> evaluation = EvaluateWhole(last);
+  parts_.state.MakeDivided();
+  return evaluation;
+}
+
+std::optional<Evaluation> TrainingLoop::EvaluateWhole(bool last) {
   if (!parts_.group || work_.evaluates_together) return work_.evaluate(parts_.state, last);
   const Json heard = Json::parse(parts_.group->FirstComputes([&] {
     const auto evaluation = work_.evaluate(parts_.state, last);
@@ -389,10 +404,10 @@ std::optional<Evaluation> TrainingLoop::Evaluate(bool last) {
 
 std::optional<Ending> TrainingLoop::SaveCheckpoint() {
   if (auto ending = ReadLosses(/*always=*/true)) return ending;
-  std::map<std::string, at::Tensor> optimizer_state = parts_.optimizer.State();  // of all ranks
+  const std::map<std::string, at::Tensor> optimizer_state = parts_.optimizer.State(), weights = parts_.state.Weights();
   last_checkpoint_step_ = step_;
   if (!is_first()) return std::nullopt;
-  Checkpoint checkpoint{step_, Prefixed("weights/", parts_.state.Weights()), StateToJson()};
+  Checkpoint checkpoint{step_, Prefixed("weights/", weights), StateToJson()};
   checkpoint.tensors.merge(Prefixed("optimizer/", optimizer_state));
   checkpoint.tensors.merge(Prefixed("best/", best_weights_));
   auto folder = parts_.checkpoints.Save(checkpoint);

@@ -96,6 +96,7 @@ class TrainingLoop {
   RankGroup::Rows OwnRows(int64_t rows) const;
   double GradientNormOfAll(const std::vector<at::Tensor>& gradients) const;
   std::optional<Evaluation> Evaluate(bool last);
+  std::optional<Evaluation> EvaluateWhole(bool last);
   Ending FinishWork();
 
   std::optional<Checkpoint> LoadCheckpoint();

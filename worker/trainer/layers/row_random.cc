@@ -26,31 +26,35 @@ uint64_t SplitMix(uint64_t x) {
 
 uint64_t NextKey() { return SplitMix(current.key ^ SplitMix(++current.draws)); }
 
-// A tensor seen as [outer, rows, inner]; value (o, r, i) is number ((first_row + r) * outer + o) * inner + i.
-struct Layout {
-  int64_t outer, rows, inner;
+// With the sizes that follow from the tensor's. Value (o, k, r, i) is number
+// ((first row of block k + r) * of + first + o) * inner + i.
+struct Layout : RowLayout {
+  int64_t rows = 1, inner = 0;
+  int64_t FirstRow(int64_t block) const { return current.first_row + (block - own_block) * block_rows; }
 };
 
-Layout LayoutOf(at::IntArrayRef sizes, int64_t outer) {
-  const int64_t values = c10::multiply_integers(sizes);
-  TORCH_CHECK(values % (outer * current.rows) == 0, "a random tensor of ", sizes, " has no rows for ", current.rows,
-              " sequences");
-  return {outer, current.rows, values / (outer * current.rows)};
+Layout LayoutOf(at::IntArrayRef sizes, const RowLayout& by) {
+  Layout layout{by, current.rows, 0};
+  const int64_t values = c10::multiply_integers(sizes), rows = by.outer * by.blocks * current.rows;
+  TORCH_CHECK(values % rows == 0, "a random tensor of ", sizes, " has no rows for ", current.rows, " sequences");
+  layout.inner = values / rows;
+  return layout;
 }
 
 // fill(offset in the tensor, count, number of the first value) over stretches of consecutive numbers.
 template <typename F>
 void ForStretches(const Layout& layout, F fill) {
-  const int64_t first = current.first_row;
   if (layout.inner == 0) return;
-  const int64_t length = layout.outer == 1 ? layout.rows * layout.inner : layout.inner;
-  const int64_t stretches = layout.outer == 1 ? 1 : layout.outer * layout.rows;
-  const int64_t parts = (length + kGrain - 1) / kGrain;
+  const int64_t joined = layout.of == 1 ? layout.rows : 1;  // rows whose numbers follow one another
+  const int64_t length = joined * layout.inner, rows = layout.rows / joined;
+  const int64_t stretches = layout.outer * layout.blocks * rows, parts = (length + kGrain - 1) / kGrain;
+  const int64_t first_of_block_0 = layout.FirstRow(0);
   at::parallel_for(0, stretches * parts, std::max<int64_t>(1, kGrain / length), [&](int64_t from, int64_t to) {
     for (int64_t part = from; part < to; ++part) {
       const int64_t stretch = part / parts, begin = part % parts * kGrain;
-      const int64_t o = stretch / layout.rows, r = stretch % layout.rows;
-      const int64_t number = ((first + r) * layout.outer + o) * layout.inner + begin;
+      const int64_t row = stretch % rows, block = stretch / rows % layout.blocks, o = stretch / rows / layout.blocks;
+      const int64_t batch_row = first_of_block_0 + block * layout.block_rows + row;
+      const int64_t number = (batch_row * layout.of + layout.first + o) * layout.inner + begin;
       fill(stretch * length + begin, std::min(kGrain, length - begin), static_cast<uint64_t>(number));
     }
   });
@@ -82,9 +86,10 @@ at::Tensor ShiftedRight(const at::Tensor& x, int64_t bits) {
 // The same 32 bits by tensor operations, as int64 between 0 and 2^32 - 1.
 at::Tensor RandomBits(const Layout& layout, uint64_t key, const at::Device& device) {
   const auto integers = at::TensorOptions(device).dtype(at::kLong);
-  const at::Tensor row = at::arange(current.first_row, current.first_row + layout.rows, integers).view({1, -1, 1});
-  const at::Tensor number = (row * layout.outer + at::arange(layout.outer, integers).view({-1, 1, 1})) * layout.inner +
-                            at::arange(layout.inner, integers);
+  const at::Tensor block = at::arange(layout.blocks, integers).mul_(layout.block_rows).view({-1, 1, 1});
+  const at::Tensor row = block + at::arange(layout.rows, integers).add_(layout.FirstRow(0)).view({-1, 1});
+  const at::Tensor outer = at::arange(layout.outer, integers).add_(layout.first).view({-1, 1, 1, 1});
+  const at::Tensor number = (row * layout.of + outer) * layout.inner + at::arange(layout.inner, integers);
   at::Tensor x = ShiftedRight(number, 1).mul_(Signed(0x9e3779b97f4a7c15u)).add_(Signed(key + 0x9e3779b97f4a7c15u));
   x = at::bitwise_xor(x, ShiftedRight(x, 30)).mul_(Signed(0xbf58476d1ce4e5b9u));
   x = at::bitwise_xor(x, ShiftedRight(x, 27)).mul_(Signed(0x94d049bb133111ebu));
@@ -102,10 +107,10 @@ void BeginRows(uint64_t seed, int64_t step, int64_t first_row, int64_t rows) {
   current = {SplitMix(SplitMix(seed) ^ static_cast<uint64_t>(step)), first_row, rows, 0};
 }
 
-at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p, int64_t outer) {
+at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p, const RowLayout& by) {
   if (p == 0) return {};
   at::NoGradGuard no_grad;
-  const Layout layout = LayoutOf(sizes, outer);
+  const Layout layout = LayoutOf(sizes, by);
   const uint64_t key = NextKey();
   const auto threshold = static_cast<uint32_t>(std::lround(std::ldexp(p, 32)));
   const double scale = 1 / (1 - p);
@@ -118,13 +123,13 @@ at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, 
   return mask;
 }
 
-at::Tensor Drop(const at::Tensor& x, double p, bool training, int64_t outer) {
-  return training && p > 0 ? x * DropoutMask(x.sizes(), x.options(), p, outer) : x;
+at::Tensor Drop(const at::Tensor& x, double p, bool training, const RowLayout& by) {
+  return training && p > 0 ? x * DropoutMask(x.sizes(), x.options(), p, by) : x;
 }
 
 at::Tensor RandomUniform(at::IntArrayRef sizes, const at::TensorOptions& options, double low, double high) {
   at::NoGradGuard no_grad;
-  const Layout layout = LayoutOf(sizes, 1);
+  const Layout layout = LayoutOf(sizes, {});
   const uint64_t key = NextKey();
   const at::Tensor out = at::empty(sizes, options.requires_grad(false).memory_format(at::MemoryFormat::Contiguous));
   if (!ops::UsesCpuKernels(out)) {

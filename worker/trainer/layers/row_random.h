@@ -25,10 +25,17 @@ void SetRowRandom(const RowRandom& state);
 // The next pass of this thread is over rows first_row ... first_row + rows - 1 of the global batch of `step`.
 void BeginRows(uint64_t seed, int64_t step, int64_t first_row, int64_t rows);
 
-// Random zeros and 1 / (1 - p), undefined if p is 0: then nothing is multiplied. The sizes' product is outer * rows *
-// (values of a row); rows vary slowest but for the `outer` dimension (experts), which comes before them.
-at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p, int64_t outer = 1);
-at::Tensor Drop(const at::Tensor& x, double p, bool training, int64_t outer = 1);
+// How a random tensor lies by rows: as [outer, blocks, rows, inner], without the ones mostly just [rows, inner].
+// `outer` (experts) is first ... first + outer - 1 of `of`. Block k holds the rows of rank k, which has `block_rows` of
+// the global batch; `own_block` is this rank's.
+struct RowLayout {
+  int64_t outer = 1, first = 0, of = 1;
+  int64_t blocks = 1, own_block = 0, block_rows = 0;
+};
+
+// Random zeros and 1 / (1 - p), undefined if p is 0: then nothing is multiplied.
+at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p, const RowLayout& by = {});
+at::Tensor Drop(const at::Tensor& x, double p, bool training, const RowLayout& by = {});
 // Uniform between low and high, laid out likewise; float32 or float64.
 at::Tensor RandomUniform(at::IntArrayRef sizes, const at::TensorOptions& options, double low, double high);
 
