@@ -75,7 +75,8 @@ scheduler::WorkerSynced ReportOf(const v1::SyncRequest& request) {
   for (const v1::HeldLease& held : request.held())
     report.held.push_back({held.attempt_id(), held.generation(), !held.precision().empty() || held.step() > 0,
                            held.resumed_step(), held.step(), held.loss(), held.tokens_per_second(),
-                           static_cast<int>(held.rank()), held.rendezvous().substr(0, kMaxRendezvousBytes)});
+                           static_cast<int>(held.rank()),
+                           held.rendezvous().size() <= kMaxRendezvousBytes ? held.rendezvous() : std::string()});
   return report;
 }
 

@@ -177,7 +177,7 @@ void Attempt::RunThread() {
   if (Wanted()) Deliver(std::move(finish));
   if (upload_.done.valid()) upload_.done.wait();
   directory_.RemoveSnapshots();
-  if (rank_ > 0) directory_.Clean();  // nothing goes on from what these leave
+  if (rank_ > 0 && !refuse_) directory_.Clean();  // nothing goes on from what these leave
   ended_ = true;
   services_.changed(true);
 }
