@@ -6,7 +6,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 class CoreGangsTest : public CoreFixture {
  protected:
@@ -21,6 +20,8 @@ class CoreGangsTest : public CoreFixture {
     ASSERT_TRUE(Submit(SubmitOf("s"), SweepOn(2)).ok());
     first_ = Join("first");
     second_ = Join("second");
+    EXPECT_TRUE(orders_[first_].desired(0).has_spec());
+    EXPECT_TRUE(orders_[second_].desired(0).has_spec());
     ASSERT_TRUE(Sync(first_).ok());
     ASSERT_TRUE(Sync(second_).ok());
     ASSERT_EQ(orders_[first_].desired_size(), 1);
@@ -49,7 +50,6 @@ TEST_F(CoreGangsTest, EachWorkerIsGivenItsRanks) {
   EXPECT_FALSE(zero.one_worker());
   EXPECT_EQ(one.rank(), 1);
   EXPECT_EQ(one.attempt_id(), zero.attempt_id());
-  EXPECT_TRUE(one.has_spec());
   EXPECT_EQ(CellOf("s/glu").worker(), "first, second");
   EXPECT_THAT(LastAttempt().rank_workers(), ElementsAre("first", "second"));
 }
@@ -149,10 +149,10 @@ TEST_F(CoreGangsTest, ExplainSaysWhatAGangWaitsFor) {
   EXPECT_THAT(Text(), HasSubstr("needs 2 devices of one kind"));
   EXPECT_THAT(Text(), HasSubstr("at most 1 ('cpu')"));
   ASSERT_TRUE(Submit(SubmitOf("before"), {NewCell("small", v1::RUN_KIND_PRETRAIN, 1)}).ok());
+  EXPECT_EQ(CellOf("before/small").state(), v1::RUN_STATE_RUNNING) << "it holds up nobody while it cannot run";
   Join("second");
-  Join("third");
-  Restart();
-  EXPECT_THAT(Text(), Not(HasSubstr("waits until")));
+  EXPECT_EQ(CellOf("s/glu").waiting(), v1::WAIT_REASON_READY);
+  EXPECT_THAT(Text(), HasSubstr("waits until 2 slots are free at once: of 'cpu' there are 2"));
 }
 
 TEST_F(CoreGangsTest, AnUpdateChangesTheDevicesOfARunThatIsThere) {
