@@ -205,6 +205,7 @@ common::Result<std::vector<std::string>> Reader::LogStreams(int64_t attempt_id) 
     streams.push_back(q.Text(0));
   }
   ALLO_RETURN_IF_ERROR(TakeError(*db_));
+  std::ranges::stable_sort(streams, {}, [](const std::string& s) { return s == "stdout" ? 0 : s == "stderr" ? 1 : 2; });
   return streams;
 }
 

@@ -24,10 +24,10 @@ class Reader {
  public:
   static common::Result<std::unique_ptr<Reader>> Open(const std::filesystem::path& database);
 
-  // Pieces of a stream ("stdout", "stderr") from the byte `offset` on, in order, about `max_bytes` in all. A piece that
-  // reaches over `offset` is cut.
-  // Of the attempt's logs so far, in the order of their names: a gang has two for each rank.
+  // The streams that the attempt's logs have so far: stdout, stderr, then the other ranks' by name.
   common::Result<std::vector<std::string>> LogStreams(int64_t attempt_id);
+  // Pieces of a stream from the byte `offset` on, in order, about `max_bytes` in all. A piece that reaches over `offset`
+  // is cut.
   common::Result<std::vector<LogPiece>> Logs(int64_t attempt_id, const std::string& stream, int64_t offset,
                                              int64_t max_bytes);
 

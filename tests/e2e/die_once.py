@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs a trainer that dies once: the first run of a kind gets ALLOMETRY_FAULT_POINT, all others do not.
+"""Runs a trainer that dies once: the first run of a kind (its rank 0) gets ALLOMETRY_FAULT_POINT, all others do not.
 
 die_once.py POINT KIND MARKER TRAINER... --config run.json; MARKER is a file that is made when the variable has been given out.
 Every step leaves a checkpoint.
@@ -16,7 +16,8 @@ def main():
     config = json.loads(path.read_text())
     config["execution"]["checkpoint_interval_s"] = 0
     path.write_text(json.dumps(config))
-    if config["run"]["kind"] == kind and not os.path.exists(marker):
+    first_rank = config["execution"].get("rank", 0) == 0
+    if config["run"]["kind"] == kind and first_rank and not os.path.exists(marker):
         pathlib.Path(marker).touch()
         os.environ["ALLOMETRY_FAULT_POINT"] = point
     os.execv(trainer[0], trainer)

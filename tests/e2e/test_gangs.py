@@ -1,10 +1,14 @@
 """Runs on several devices with real processes: on one worker and on two, and what follows when a rank, its worker or the coordinator dies."""
+import json
 import os
 import signal
+import sys
 
 import pytest
 
-from cluster import assert_every_result_accepted_once, corpus, fake_spec, submit, wait_until
+import cluster as clusters
+from cluster import (ROOT, assert_every_result_accepted_once, assert_one_attempt_accepted_each, build_dir, corpus, fake_spec,
+                     module, submit, wait_until)
 from test_kill import alive, journal_lines
 
 
@@ -165,3 +169,62 @@ def test_another_ranks_error_is_the_runs(cluster, tmp_path):
     (attempt,) = attempts(cluster)
     assert attempt.outcome == "data_error"
     assert "rank 1 on" in attempt.message and "a torn file" in attempt.message
+
+
+# ---- the built-in trainer
+
+needs_trainer = pytest.mark.skipif(not (build_dir() / "allo-trainer").exists(), reason="allo-trainer is not built here")
+TINY = ("name: tiny\ndata: {text: [corpus.txt]}\ntokenizer: {vocabulary: 400}\narchitectures: [transformer]\n"
+        "sizes: [{name: a, d_model: 16, layers: 1, d_ff: 32, heads: 2, d_kv: 8, devices: DEVICES}]\nseeds: [0]\n"
+        "pretraining: {steps: 20, input_length: 32, batch_sequences: 4, evaluation_examples: 8, dropout: 0.1}\n")
+
+
+def train(cluster, tmp_path, devices):
+    """The tiny sweep to its end; the pretraining's cell with its result."""
+    corpus(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(TINY.replace("DEVICES", str(devices)))
+    cluster.allo("submit", tmp_path / "sweep.yaml")
+    assert cluster.finished("tiny").done == 2
+    cells = cluster.cells("tiny", with_results=True)
+    assert_one_attempt_accepted_each(cluster, cells)
+    (cell,) = [cell for cell in cells if cell.kind == module("sweep_pb2").RUN_KIND_PRETRAIN]
+    return cell, sorted(cluster.explain(cell.cell).attempts, key=lambda a: a.attempt_id)
+
+
+def loss_of(cell):
+    return json.loads(cell.result_json)["metrics"]["validation_loss"]
+
+
+@pytest.fixture(scope="module")
+def loss_of_one(stubs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    cluster = clusters.Cluster(folder).start_coordinator()
+    try:
+        cluster.start_worker("worker", trainers=[f"builtin={build_dir() / 'allo-trainer'}"])
+        return loss_of(train(cluster, folder, 1)[0])
+    finally:
+        cluster.close()
+
+
+@needs_trainer
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_built_in_trainers_ranks_give_the_loss_of_one(cluster, tmp_path, loss_of_one, workers):
+    for name in [f"worker{i}" for i in range(workers)]:
+        cluster.start_worker(name, slots=2 // workers, trainers=[f"builtin={build_dir() / 'allo-trainer'}"])
+    cell, (attempt,) = train(cluster, tmp_path, 2)
+    assert len(set(attempt.rank_workers)) == workers and len(attempt.rank_workers) == 2
+    assert json.loads(cell.result_json)["report"]["ranks"] == 2
+    assert loss_of(cell) == pytest.approx(loss_of_one, rel=1e-4)
+
+
+@needs_trainer
+def test_the_built_in_trainer_goes_on_after_a_death(cluster, tmp_path, loss_of_one):
+    wrapper = [sys.executable, ROOT / "tests/e2e/die_once.py", "trainer.checkpoint_placed:3", "pretrain", tmp_path / "marker",
+               build_dir() / "allo-trainer"]
+    for name in ("one", "two"):
+        cluster.start_worker(name, slots=1, trainers=["builtin=" + " ".join(str(word) for word in wrapper)])
+    cell, attempts_made = train(cluster, tmp_path, 2)
+    first, second = attempts_made
+    assert (first.outcome, first.signal, second.outcome) == ("crash", signal.SIGKILL, "done")
+    assert second.first_step == 3
+    assert loss_of(cell) == pytest.approx(loss_of_one, rel=1e-4)
