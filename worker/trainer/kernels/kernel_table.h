@@ -3,7 +3,10 @@
 #include <cstddef>
 #include <string>
 
+#include "worker/trainer/kernels/cross_entropy.h"
+#include "worker/trainer/kernels/gates.h"
 #include "worker/trainer/kernels/norm.h"
+#include "worker/trainer/kernels/optimizers.h"
 #include "worker/trainer/kernels/types.h"
 
 // The kernels as a table of functions. They live in a module of their own (liballometry-kernels.so beside the program),
@@ -30,6 +33,23 @@ struct KernelTable {
 
   void (*norm_forward)(Stream, DataType, const NormForwardArgs&) = nullptr;
   void (*norm_backward)(Stream, DataType, const NormBackwardArgs&) = nullptr;
+
+  void (*cross_entropy)(Stream, DataType, const CrossEntropyArgs&) = nullptr;
+  void (*mixture)(Stream, DataType, const MixtureArgs&) = nullptr;
+
+  void (*gate_forward)(Stream, DataType, const GateForwardArgs&) = nullptr;
+  void (*gate_backward)(Stream, DataType, const GateBackwardArgs&) = nullptr;
+  void (*relu_forward)(Stream, DataType, const ReluForwardArgs&) = nullptr;
+  void (*relu_backward)(Stream, DataType, const ReluBackwardArgs&) = nullptr;
+  void (*gru_reset_forward)(Stream, DataType, const GruResetForwardArgs&) = nullptr;
+  void (*gru_reset_backward)(Stream, DataType, const GruResetBackwardArgs&) = nullptr;
+  void (*gru_mix_forward)(Stream, DataType, const GruMixForwardArgs&) = nullptr;
+  void (*gru_mix_backward)(Stream, DataType, const GruMixBackwardArgs&) = nullptr;
+
+  void (*advance)(Stream, int64_t* step) = nullptr;  // *step += 1: before an optimiser's step
+  void (*gradient_norm)(Stream, DataType, const GradientNormArgs&) = nullptr;
+  void (*adamw)(Stream, DataType, const AdamWArgs&) = nullptr;
+  void (*adafactor)(Stream, DataType, const AdafactorArgs&) = nullptr;
 };
 
 // Of the table's layout and of what its functions mean.
@@ -43,7 +63,10 @@ const KernelTable* LoadKernelTable(std::string* why_not = nullptr);
 
 // Each fills in its own part; a file of kernels defines one.
 void AddDeviceFunctions(KernelTable& table);
+void AddCrossEntropyKernels(KernelTable& table);
+void AddGateKernels(KernelTable& table);
 void AddNormKernels(KernelTable& table);
+void AddOptimizerKernels(KernelTable& table);
 KernelTable MakeKernelTable();
 
 }  // namespace allometry::trainer::kernels

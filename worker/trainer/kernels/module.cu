@@ -42,7 +42,10 @@ KernelTable MakeKernelTable() {
   table.version = kKernelTableVersion;
   table.bytes = sizeof(KernelTable);
   AddDeviceFunctions(table);
+  AddCrossEntropyKernels(table);
+  AddGateKernels(table);
   AddNormKernels(table);
+  AddOptimizerKernels(table);
   return table;
 }
 
