@@ -3,10 +3,14 @@
 #include <cstddef>
 #include <string>
 
+#include "worker/trainer/kernels/convolution.h"
 #include "worker/trainer/kernels/cross_entropy.h"
+#include "worker/trainer/kernels/experts.h"
 #include "worker/trainer/kernels/gates.h"
+#include "worker/trainer/kernels/linear_attention.h"
 #include "worker/trainer/kernels/norm.h"
 #include "worker/trainer/kernels/optimizers.h"
+#include "worker/trainer/kernels/softmax.h"
 #include "worker/trainer/kernels/types.h"
 
 // The kernels as a table of functions. They live in a module of their own (liballometry-kernels.so beside the program),
@@ -50,6 +54,24 @@ struct KernelTable {
   void (*gradient_norm)(Stream, DataType, const GradientNormArgs&) = nullptr;
   void (*adamw)(Stream, DataType, const AdamWArgs&) = nullptr;
   void (*adafactor)(Stream, DataType, const AdafactorArgs&) = nullptr;
+
+  void (*convolve)(Stream, DataType, const ConvolveArgs&) = nullptr;
+  void (*convolve_kernel_gradient)(Stream, DataType, const ConvolveKernelGradientArgs&) = nullptr;
+  void (*dynamic_convolve)(Stream, DataType, const DynamicConvolveArgs&) = nullptr;
+  void (*dynamic_convolve_backward)(Stream, DataType, const DynamicConvolveBackwardArgs&) = nullptr;
+
+  void (*softmax_forward)(Stream, DataType, const SoftmaxForwardArgs&) = nullptr;
+  void (*softmax_backward)(Stream, DataType, const SoftmaxBackwardArgs&) = nullptr;
+
+  void (*route)(Stream, const RouteArgs&) = nullptr;
+  void (*gather_rows)(Stream, DataType, const GatherRowsArgs&) = nullptr;
+  void (*row_dots)(Stream, DataType, const RowDotsArgs&) = nullptr;
+
+  void (*features_forward)(Stream, DataType, const FeaturesForwardArgs&) = nullptr;
+  void (*features_backward)(Stream, DataType, const FeaturesBackwardArgs&) = nullptr;
+  void (*carried_sums)(Stream, DataType, const CarriedSumsArgs&) = nullptr;
+  void (*quotient_forward)(Stream, DataType, const QuotientForwardArgs&) = nullptr;
+  void (*quotient_backward)(Stream, DataType, const QuotientBackwardArgs&) = nullptr;
 };
 
 // Of the table's layout and of what its functions mean.
@@ -63,10 +85,14 @@ const KernelTable* LoadKernelTable(std::string* why_not = nullptr);
 
 // Each fills in its own part; a file of kernels defines one.
 void AddDeviceFunctions(KernelTable& table);
+void AddConvolutionKernels(KernelTable& table);
 void AddCrossEntropyKernels(KernelTable& table);
+void AddExpertKernels(KernelTable& table);
 void AddGateKernels(KernelTable& table);
+void AddLinearAttentionKernels(KernelTable& table);
 void AddNormKernels(KernelTable& table);
 void AddOptimizerKernels(KernelTable& table);
+void AddSoftmaxKernels(KernelTable& table);
 KernelTable MakeKernelTable();
 
 }  // namespace allometry::trainer::kernels

@@ -42,10 +42,14 @@ KernelTable MakeKernelTable() {
   table.version = kKernelTableVersion;
   table.bytes = sizeof(KernelTable);
   AddDeviceFunctions(table);
+  AddConvolutionKernels(table);
   AddCrossEntropyKernels(table);
+  AddExpertKernels(table);
   AddGateKernels(table);
+  AddLinearAttentionKernels(table);
   AddNormKernels(table);
   AddOptimizerKernels(table);
+  AddSoftmaxKernels(table);
   return table;
 }
 
