@@ -1,5 +1,5 @@
-// The layers' arithmetic by the kernels: ops.h's functions and every architecture's loss and gradients, through the emulated
-// kernels on a CPU's tensors, against float64; and through the real ones on a GPU's, where there is one.
+// The layers' arithmetic by the kernels: ops.h's functions and every architecture's loss and gradients, through the
+// emulated kernels on a CPU's tensors, against float64; and through the real ones on a GPU's, where there is one.
 #include "worker/trainer/layers/device_ops.h"
 
 #include <ATen/ATen.h>
@@ -28,7 +28,7 @@ class DeviceOps : public ::testing::TestWithParam<bool> {
   template <typename F>
   auto ByKernels(F f) {
     static const kernels::KernelTable emulated = kernels::MakeKernelTable();
-    std::optional<ops::device::ForceKernels> force;
+    std::optional<kernels::ForceKernels> force;
     if (device_.is_cpu()) force.emplace(emulated);
     return f();
   }
@@ -96,10 +96,11 @@ TEST_P(DeviceOps, EveryOperation) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
     for (const int64_t n : {1, 16, 37, 520}) {
       const Named want = RunOps([&](const at::Tensor& t) { return t.to(type).to(at::kDouble); }, at::kDouble, n);
-      const Named got = ByKernels(
-          [&] { return RunOps([&](const at::Tensor& t) { return t.to(type).to(device_); }, at::kFloat, n); });
+      const Named got =
+          ByKernels([&] { return RunOps([&](const at::Tensor& t) { return t.to(type).to(device_); }, at::kFloat, n); });
       for (size_t i = 0; i < want.size(); ++i)
-        ExpectNear(got[i].second, want[i].second, type == at::kFloat ? 2e-5 : 2e-2, want[i].first + " " + std::to_string(n));
+        ExpectNear(got[i].second, want[i].second, type == at::kFloat ? 2e-5 : 2e-2,
+                   want[i].first + " " + std::to_string(n));
     }
 }
 

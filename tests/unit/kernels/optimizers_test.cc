@@ -115,14 +115,14 @@ TEST_P(OptimizersTest, AdamW) {
   for (const DataType type : kTypes) {
     Model m = MakeModel(type, kSkipped);
     std::vector<Values> first(kSides.size()), second(kSides.size());
-    const auto step = UploadPlain(std::vector<int64_t>{0});
+    const Array steps = Upload(Values(kSides.size()), DataType::kFloat32);
     const Array scalars = Upload({rate, factor}, DataType::kFloat32);
     for (int t = 1; t <= 3; ++t) {
       DrawGradients(m);
-      table().advance(nullptr, step.get());
+      table().advance_each(nullptr, m.work, steps.floats());
       table().adamw(nullptr, type,
                     {.work = m.work,
-                     .step = step.get(),
+                     .steps = steps.floats(),
                      .rate = scalars.floats(),
                      .factor = scalars.floats() + 1,
                      .weight_decay = 0.1f});
@@ -139,7 +139,7 @@ TEST_P(OptimizersTest, AdamW) {
         }
       }
     }
-    EXPECT_EQ(step.Read()[0], 3);
+    for (size_t i = 0; i < kSides.size(); ++i) EXPECT_EQ(steps.Read()[i], i == kSkipped ? 0 : 3);
     for (size_t i = 0; i < kSides.size(); ++i) {
       ExpectClose(m.value[i]->Read(), m.values[i], 1e-5, "value of " + std::to_string(i));
       ExpectClose(m.first[i]->Read(), first[i], 1e-5, "first moment of " + std::to_string(i));
@@ -237,7 +237,7 @@ TEST_P(OptimizersTest, EmptyAndRepeatable) {
   const auto step = UploadPlain(std::vector<int64_t>{1});
   const Array rate = Upload({0.1}, DataType::kFloat32);
   table().adafactor(nullptr, DataType::kFloat32, {.step = step.get(), .rate = rate.floats()});
-  table().adamw(nullptr, DataType::kFloat32, {.step = step.get(), .rate = rate.floats()});
+  table().adamw(nullptr, DataType::kFloat32, {.steps = rate.floats(), .rate = rate.floats()});
   std::vector<Values> results;
   for (int run = 0; run < 2; ++run) {
     random_.seed(3);

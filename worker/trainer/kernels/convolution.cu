@@ -55,7 +55,8 @@ __global__ void __launch_bounds__(kThreads) ConvolveKernelGradientKernel(Convolv
   const int64_t parts = CeilDiv<int64_t>(args.length, kConvolvePart), tap_groups = CeilDiv<int64_t>(args.width, kTaps);
   const Spot spot = SpotOf<kCount>(args.batch * parts, tap_groups, args.channels);
   if (!spot.inside) return;
-  const int64_t tap = spot.time * kTaps, from = spot.batch % parts * kConvolvePart, to = Min(args.length, from + kConvolvePart);
+  const int64_t tap = spot.time * kTaps, from = spot.batch % parts * kConvolvePart,
+                to = Min(args.length, from + kConvolvePart);
   const T* x = static_cast<const T*>(args.x) + spot.batch / parts * args.length * args.channels + spot.channel;
   const T* dy = static_cast<const T*>(args.dy) + spot.batch / parts * args.length * args.channels + spot.channel;
   float sums[kTaps][kCount] = {}, window[kTaps][kCount] = {};

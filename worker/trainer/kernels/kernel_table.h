@@ -50,7 +50,9 @@ struct KernelTable {
   void (*gru_mix_forward)(Stream, DataType, const GruMixForwardArgs&) = nullptr;
   void (*gru_mix_backward)(Stream, DataType, const GruMixBackwardArgs&) = nullptr;
 
-  void (*advance)(Stream, int64_t* step) = nullptr;  // *step += 1: before an optimiser's step
+  // Before a step: *step += 1, and steps[i] += 1 for the tensors that have a gradient.
+  void (*advance)(Stream, int64_t* step) = nullptr;
+  void (*advance_each)(Stream, const OptimizerWork&, float* steps) = nullptr;
   void (*gradient_norm)(Stream, DataType, const GradientNormArgs&) = nullptr;
   void (*adamw)(Stream, DataType, const AdamWArgs&) = nullptr;
   void (*adafactor)(Stream, DataType, const AdafactorArgs&) = nullptr;

@@ -103,6 +103,11 @@ __global__ void __launch_bounds__(kThreads) FinishNormKernel(GradientNormArgs ar
 
 __global__ void AdvanceKernel(int64_t* step) { *step += 1; }
 
+__global__ void __launch_bounds__(kThreads) AdvanceEachKernel(OptimizerWork work, float* steps) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < work.tensor_count && work.tensors[i].gradient) steps[i] += 1;
+}
+
 // ---- AdamW.
 
 template <typename T>
@@ -110,7 +115,7 @@ __global__ void __launch_bounds__(kThreads) AdamWKernel(AdamWArgs args) {
   const Place place(args.work, blockIdx.x);
   const OptimizerTensor& tensor = place.tensor;
   if (!tensor.gradient) return;
-  const float t = static_cast<float>(*args.step), rate = *args.rate, factor = FactorOf(args.factor);
+  const float t = args.steps[place.tile.tensor], rate = *args.rate, factor = FactorOf(args.factor);
   // 1 - b^t without cancellation where b is near 1.
   const float correction1 = -expm1f(t * logf(args.beta1)), correction2 = -expm1f(t * logf(args.beta2));
   const float keep = 1 - rate * args.weight_decay, size = rate / correction1, root = rsqrtf(correction2);
@@ -360,6 +365,12 @@ dim3 Blocks(int64_t count) { return dim3(static_cast<unsigned>(count)); }
 
 void Advance(Stream stream, int64_t* step) { Launch(stream, &AdvanceKernel, dim3(1), dim3(1), 0, step); }
 
+void AdvanceEach(Stream stream, const OptimizerWork& work, float* steps) {
+  if (work.tensor_count == 0) return;
+  Launch(stream, &AdvanceEachKernel, Blocks(CeilDiv<int64_t>(work.tensor_count, kThreads)), dim3(kThreads), 0, work,
+         steps);
+}
+
 void GradientNorm(Stream stream, DataType type, const GradientNormArgs& args) {
   WithType(type, [&]<typename T>(T) {
     if (args.work.tile_count)
@@ -394,6 +405,7 @@ void Adafactor(Stream stream, DataType type, const AdafactorArgs& args) {
 
 void AddOptimizerKernels(KernelTable& table) {
   table.advance = &Advance;
+  table.advance_each = &AdvanceEach;
   table.gradient_norm = &GradientNorm;
   table.adamw = &AdamW;
   table.adafactor = &Adafactor;

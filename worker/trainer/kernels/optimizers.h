@@ -77,12 +77,12 @@ struct GradientNormArgs {
   float limit = 0;
 };
 
-// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with g = factor gradient and t = *step, counted from 1:
+// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), with g = factor gradient and t = steps[tensor], counted from 1:
 //   x <- x - rate weight_decay x;  m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2
 //   x <- x - rate / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + epsilon)
 struct AdamWArgs {
   OptimizerWork work;
-  const int64_t* step = nullptr;
+  const float* steps = nullptr;  // one for each tensor, since some may have no gradient now and then
   const float* rate = nullptr;
   const float* factor = nullptr;  // of the gradients; null: 1
   float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f, weight_decay = 0;

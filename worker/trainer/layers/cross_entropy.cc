@@ -26,7 +26,7 @@ void RowsLoss(at::Tensor& logits, const at::Tensor& targets, double z, HeadPass&
     out.nll_sum.add_(ops::CrossEntropy(logits, targets, /*gradient=*/true).sum());
     return;
   }
-  if (const auto* table = ops::device::KernelsFor(logits)) {
+  if (const auto* table = kernels::KernelsFor(logits)) {
     const ops::device::RowLosses losses = ops::device::CrossEntropyWithZLoss(*table, logits, targets, z);
     out.nll_sum.add_(losses.nll_n.sum());
     out.z_sum.add_(losses.z_loss_n.sum());

@@ -1,48 +1,20 @@
 #include "worker/trainer/layers/device_ops.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/DeviceGuard.h>
-#include <c10/core/Stream.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace allometry::trainer::ops::device {
 namespace {
 
-using kernels::DataType;
+using kernels::Floats;
 using kernels::KernelTable;
-
-thread_local const KernelTable* forced = nullptr;
-
-// Queues one kernel's work on the current stream of the tensor's device.
-template <typename Args>
-void Run(const KernelTable& table, void (*kernel)(kernels::Stream, DataType, const Args&), const at::Tensor& like,
-         const Args& args) {
-  const c10::DeviceGuard guard(like.device());
-  void* stream = nullptr;
-  if (!like.is_cpu())
-    stream = c10::impl::VirtualGuardImpl(like.device().type()).getStream(like.device()).native_handle();
-  kernel(stream, like.scalar_type() == at::kBFloat16 ? DataType::kBfloat16 : DataType::kFloat32, args);
-  const char* error = table.last_error();
-  TORCH_CHECK(error == nullptr, "a kernel cannot run on the GPU: ", error);
-}
-
-void* Memory(const at::Tensor& t) { return t.defined() ? t.data_ptr() : nullptr; }
-float* Floats(const at::Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; }
+using kernels::Memory;
+using kernels::Run;
 
 at::Tensor NewFloats(at::IntArrayRef sizes, const at::Tensor& like) {
   return at::empty(sizes, like.options().dtype(at::kFloat));
 }
 
 }  // namespace
-
-const KernelTable* KernelsFor(const at::Tensor& t) {
-  if (t.scalar_type() != at::kFloat && t.scalar_type() != at::kBFloat16) return nullptr;
-  if (forced) return forced;
-  return t.is_cuda() ? kernels::LoadKernelTable() : nullptr;
-}
-
-ForceKernels::ForceKernels(const KernelTable& table) : before_(forced) { forced = &table; }
-ForceKernels::~ForceKernels() { forced = before_; }
 
 Normed NormForward(const KernelTable& table, const at::Tensor& x_rd, const at::Tensor& weight_d) {
   const Normed out{at::empty_like(x_rd), NewFloats({x_rd.size(0)}, x_rd)};

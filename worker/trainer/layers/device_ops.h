@@ -1,26 +1,10 @@
 #pragma once
 
-#include "worker/trainer/kernels/kernel_table.h"
+#include "worker/trainer/kernels/tensor_kernels.h"
 #include "worker/trainer/layers/ops.h"
 
 // The arithmetic of ops.h by the kernels for GPUs. Float32 and bfloat16 only; everything else is ATen's.
 namespace allometry::trainer::ops::device {
-
-// The kernels for a tensor, or null: it is no GPU's, of another type, or there is no module of kernels.
-const kernels::KernelTable* KernelsFor(const at::Tensor& t);
-
-// While it lives, this thread takes these kernels for tensors of a CPU: how the tests run a model through the emulated
-// ones, which compute in a CPU's memory.
-class ForceKernels {
- public:
-  explicit ForceKernels(const kernels::KernelTable& table);
-  ~ForceKernels();
-  ForceKernels(const ForceKernels&) = delete;
-  ForceKernels& operator=(const ForceKernels&) = delete;
-
- private:
-  const kernels::KernelTable* before_;
-};
 
 Normed NormForward(const kernels::KernelTable& table, const at::Tensor& x_rd, const at::Tensor& weight_d);
 NormGradients NormBackward(const kernels::KernelTable& table, const at::Tensor& dy_rd, const at::Tensor& x_rd,

@@ -21,7 +21,7 @@ thread_local bool force_aten = false;
 bool UsesKernels(const at::Tensor& t) { return t.is_cpu() && !force_aten; }
 
 // Those of the GPU that the tensor is on, or null.
-const kernels::KernelTable* DeviceKernels(const at::Tensor& t) { return force_aten ? nullptr : device::KernelsFor(t); }
+const kernels::KernelTable* DeviceKernels(const at::Tensor& t) { return force_aten ? nullptr : kernels::KernelsFor(t); }
 
 // Calls f with a null pointer of the kernel's value type: float*, double* or Bf16*.
 template <typename F>
