@@ -41,7 +41,7 @@ void ExpectNear(const at::Tensor& got, const at::Tensor& want, double tolerance,
   const at::Tensor a = got.to(at::kCPU, at::kDouble), b = want.to(at::kDouble);
   ASSERT_EQ(a.sizes(), b.sizes()) << what;
   if (a.numel() == 0) return;
-  const double scale = std::max(1e-3, b.abs().max().item<double>());
+  const double scale = std::max(0.1, b.abs().max().item<double>());
   EXPECT_LE((a - b).abs().max().item<double>(), tolerance * scale) << what;
 }
 
