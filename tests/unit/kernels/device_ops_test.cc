@@ -3,6 +3,7 @@
 #include "worker/trainer/layers/device_ops.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +15,12 @@
 
 namespace allometry::trainer {
 namespace {
+
+// Threads that wait for one another crawl when a machine is busy with other tests; nothing here depends on their number.
+class OneThread : public ::testing::Environment {
+  void SetUp() override { at::set_num_threads(1); }
+};
+const ::testing::Environment* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
 
 class DeviceOps : public ::testing::TestWithParam<bool> {
  protected:
