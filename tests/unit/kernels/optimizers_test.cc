@@ -111,7 +111,7 @@ TEST_P(OptimizersTest, GradientNorm) {
 
 TEST_P(OptimizersTest, AdamW) {
   constexpr size_t kSkipped = 5;
-  const double beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f, decay = 0.1f, rate = 0.01f, factor = 0.5;
+  const double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8f, decay = 0.1f, rate = 0.01f, factor = 0.5;
   for (const DataType type : kTypes) {
     Model m = MakeModel(type, kSkipped);
     std::vector<Values> first(kSides.size()), second(kSides.size());

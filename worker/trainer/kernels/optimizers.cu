@@ -1,5 +1,7 @@
 #include "worker/trainer/kernels/kernel_table.h"
 #include "worker/trainer/kernels/optimizers.h"
+
+#include <cmath>
 #include "worker/trainer/kernels/rows.h"
 
 namespace allometry::trainer::kernels {
@@ -110,14 +112,26 @@ __global__ void __launch_bounds__(kThreads) AdvanceEachKernel(OptimizerWork work
 
 // ---- AdamW.
 
+// What the rates of decay become, in double precision by the host.
+struct Decays {
+  float keep1, fresh1, log1, keep2, fresh2, log2;
+  explicit Decays(const AdamWArgs& args)
+      : keep1(static_cast<float>(args.beta1)),
+        fresh1(static_cast<float>(1 - args.beta1)),
+        log1(static_cast<float>(std::log(args.beta1))),
+        keep2(static_cast<float>(args.beta2)),
+        fresh2(static_cast<float>(1 - args.beta2)),
+        log2(static_cast<float>(std::log(args.beta2))) {}
+};
+
 template <typename T>
-__global__ void __launch_bounds__(kThreads) AdamWKernel(AdamWArgs args) {
+__global__ void __launch_bounds__(kThreads) AdamWKernel(AdamWArgs args, Decays decays) {
   const Place place(args.work, blockIdx.x);
   const OptimizerTensor& tensor = place.tensor;
   if (!tensor.gradient) return;
   const float t = args.steps[place.tile.tensor], rate = *args.rate, factor = FactorOf(args.factor);
   // 1 - b^t without cancellation where b is near 1.
-  const float correction1 = -expm1f(t * logf(args.beta1)), correction2 = -expm1f(t * logf(args.beta2));
+  const float correction1 = -expm1f(t * decays.log1), correction2 = -expm1f(t * decays.log2);
   const float keep = 1 - rate * args.weight_decay, size = rate / correction1, root = rsqrtf(correction2);
   for (int i = 0; i < kRowsEach; ++i) {
     const Four four = place.At(i);
@@ -129,8 +143,8 @@ __global__ void __launch_bounds__(kThreads) AdamWKernel(AdamWArgs args) {
     Load(tensor.second_moment, four, v);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      m[k] = args.beta1 * m[k] + (1 - args.beta1) * g[k];
-      v[k] = args.beta2 * v[k] + (1 - args.beta2) * g[k] * g[k];
+      m[k] = decays.keep1 * m[k] + decays.fresh1 * g[k];
+      v[k] = decays.keep2 * v[k] + decays.fresh2 * g[k] * g[k];
       x[k] = keep * x[k] - size * m[k] / (sqrtf(v[k]) * root + args.epsilon);
     }
     Store(tensor.first_moment, four, m);
@@ -382,7 +396,7 @@ void GradientNorm(Stream stream, DataType type, const GradientNormArgs& args) {
 void AdamW(Stream stream, DataType type, const AdamWArgs& args) {
   if (args.work.tile_count == 0) return;
   WithType(type, [&]<typename T>(T) {
-    Launch(stream, &AdamWKernel<T>, Blocks(args.work.tile_count), dim3(kThreads), 0, args);
+    Launch(stream, &AdamWKernel<T>, Blocks(args.work.tile_count), dim3(kThreads), 0, args, Decays(args));
   });
 }
 

@@ -85,7 +85,8 @@ struct AdamWArgs {
   const float* steps = nullptr;  // one for each tensor, since some may have no gradient now and then
   const float* rate = nullptr;
   const float* factor = nullptr;  // of the gradients; null: 1
-  float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f, weight_decay = 0;
+  double beta1 = 0.9, beta2 = 0.999;  // 1 - beta2 has lost five digits in float32
+  float epsilon = 1e-8f, weight_decay = 0;
 };
 
 // Adafactor by the formulas of optim/adafactor.h, with g = factor gradient and t = *step, counted from 1.

@@ -52,8 +52,8 @@ void AdamW::StepWithKernels(const std::vector<at::Tensor>& gradients, double rat
                {.work = device_->work(),
                 .steps = all_steps_.const_data_ptr<float>(),
                 .rate = device_->rate().const_data_ptr<float>(),
-                .beta1 = static_cast<float>(options_.beta1),
-                .beta2 = static_cast<float>(options_.beta2),
+                .beta1 = options_.beta1,
+                .beta2 = options_.beta2,
                 .epsilon = static_cast<float>(options_.epsilon),
                 .weight_decay = static_cast<float>(options_.weight_decay)});
 }
