@@ -13,7 +13,8 @@ struct ReferenceAttention {
   std::vector<double> q, k, v;  // [batch, heads, rows, depth], dense
   std::vector<double> table;    // [32, heads], or empty
   std::vector<double> mask;     // [batch, keys], or empty
-  // Share of the probabilities' dropout by this function of (batch, head, query, key): 0 or 1 / (1 - rate); may be null.
+  // Share of the probabilities' dropout by this function of (batch, head, query, key): 0 or 1 / (1 - rate); may be
+  // null.
   double (*kept)(const void* context, int64_t batch, int64_t head, int64_t query, int64_t key) = nullptr;
   const void* kept_context = nullptr;
 };

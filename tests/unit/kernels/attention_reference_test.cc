@@ -26,7 +26,7 @@ ReferenceAttention Small(bool causal, bool with_table, std::mt19937& random) {
 }
 
 // Slope of out . dout along a direction of one of the inputs, by central differences.
-double Slope(ReferenceAttention a, std::vector<double> ReferenceAttention::* of, const std::vector<double>& direction,
+double Slope(ReferenceAttention a, std::vector<double> ReferenceAttention::*of, const std::vector<double>& direction,
              const std::vector<double>& dout) {
   const double step = 1e-5;
   double value[2];
@@ -49,7 +49,7 @@ double Dot(const std::vector<double>& a, const std::vector<double>& b) {
 void CheckSlopes(const ReferenceAttention& a, std::mt19937& random) {
   const std::vector<double> dout = Normal(static_cast<int64_t>(a.q.size()), random);
   const ReferenceGradients g = Backward(a, dout);
-  const auto check = [&](std::vector<double> ReferenceAttention::* of, const std::vector<double>& gradient) {
+  const auto check = [&](std::vector<double> ReferenceAttention::*of, const std::vector<double>& gradient) {
     const std::vector<double> direction = Normal(static_cast<int64_t>(gradient.size()), random);
     EXPECT_NEAR(Slope(a, of, direction, dout), Dot(gradient, direction), 1e-6);
   };

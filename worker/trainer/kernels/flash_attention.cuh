@@ -31,16 +31,15 @@ constexpr float kHiddenFrom = -1e30f;  // a row whose greatest score is no more 
 constexpr float kLog2E = 1.4426950408889634f;
 
 // What every kernel reads, by value: 257 of its bytes are the bucket of each distance -128..128.
+template <typename Args>
 struct AttentionParams {
-  AttentionInputs in;
-  AttentionGradients gradients;
-  Bf16* out;
-  HeadStrides out_strides;
-  float* lse;
-  float4* row_stats;     // [batch, heads, queries], see StatsOf
-  float* table_partials;  // [heads, batch, blocks of queries, 32]
+  Args args;
+  float4* row_stats;      // [batch, heads, queries], see StatsOf; backward
+  float* table_partials;  // [heads, batch, blocks of queries, 32]; backward
   uint8_t buckets[2 * kFar + 1];
 };
+using ForwardParams = AttentionParams<AttentionForwardArgs>;
+using BackwardParams = AttentionParams<AttentionBackwardArgs>;
 
 // Sizes by depth. Rows is what a block owns (queries, or keys in the keys' gradient), Other a tile of the other side.
 // A warp's accumulators are its registers' largest part: kI (depth / 8) 4 of them for each matrix that it sums.
@@ -50,7 +49,8 @@ struct Sizes {
   static constexpr int kWarpRows = 16 * kI, kRows = kAttentionWarps * kWarpRows;
   static constexpr int kForwardOther = 64;
   static constexpr int kBackwardOther = kDepth <= 64 ? 64 : 32;
-  static constexpr int kQuerySub = kDepth <= 32 ? 32 : 16, kKeySub = 32;  // columns whose scores are in registers at once, backward
+  static constexpr int kQuerySub = kDepth <= 32 ? 32 : 16,
+                       kKeySub = 32;  // columns whose scores are in registers at once, backward
   static constexpr int kRowsBytes = kRows * kTileRowBytes<kDepth>;
   static constexpr int kForwardTileBytes = kForwardOther * kTileRowBytes<kDepth>;
   static constexpr int kBackwardTileBytes = kBackwardOther * kTileRowBytes<kDepth>;
@@ -70,16 +70,19 @@ struct Distances {
   }
 };
 
-__device__ __forceinline__ int BucketOf(const AttentionParams& p, int distance) {
+template <typename Params>
+__device__ __forceinline__ int BucketOf(const Params& p, int distance) {
   return p.buckets[Min(Max(distance, -kFar), kFar) + kFar];
 }
 
 // bias[i] is that of distance i - kReach.
-__device__ __forceinline__ void FillBias(float* bias, int reach, const AttentionParams& p, int head) {
+template <typename Params>
+__device__ __forceinline__ void FillBias(float* bias, int reach, const Params& p, int head) {
+  const AttentionInputs& in = p.args.in;
   for (int i = static_cast<int>(threadIdx.x); i <= 2 * reach; i += kAttentionThreads) {
-    const int at = BucketOf(p, i - reach) * p.in.shape.heads + head;
-    bias[i] = p.in.table_is_bf16 ? Widen(static_cast<const Bf16*>(p.in.table)[at])
-                                 : static_cast<const float*>(p.in.table)[at];
+    const int at = BucketOf(p, i - reach) * in.shape.heads + head;
+    bias[i] = in.table_type == DataType::kBfloat16 ? Widen(static_cast<const Bf16*>(in.table)[at])
+                                                   : static_cast<const float*>(in.table)[at];
   }
 }
 
@@ -108,11 +111,10 @@ __device__ __forceinline__ void FirstScores(float (&s)[kI][kJ][4], const float* 
 }
 
 // `count` values of the mask from key `first` on; keys that do not exist are hidden.
-__device__ __forceinline__ void FillMask(float* to, int count, const AttentionParams& p, int batch, int first) {
-  const int key = first + static_cast<int>(threadIdx.x);
+__device__ __forceinline__ void FillMask(float* to, int count, const AttentionInputs& in, int batch, int first) {
+  const int key = first + static_cast<int>(threadIdx.x), keys = in.shape.keys;
   if (static_cast<int>(threadIdx.x) >= count) return;
-  const int keys = p.in.shape.keys;
-  to[threadIdx.x] = key < keys ? fmaxf(p.in.mask[static_cast<int64_t>(batch) * keys + key], kHidden) : kHidden;
+  to[threadIdx.x] = key < keys ? fmaxf(in.mask[static_cast<int64_t>(batch) * keys + key], kHidden) : kHidden;
 }
 
 // How many keys, the first ones, a query may see.
@@ -120,14 +122,18 @@ __device__ __forceinline__ int SeenKeys(const AttentionShape& shape, int query) 
   return shape.causal ? Min(shape.keys, query + 1) : shape.keys;
 }
 
-__device__ __forceinline__ const Bf16* HeadOf(const Bf16* p, const HeadStrides& strides, int batch, int head) {
-  return p + batch * strides.batch + head * strides.head;
-}
-__device__ __forceinline__ Bf16* HeadOf(Bf16* p, const HeadStrides& strides, int batch, int head) {
-  return p + batch * strides.batch + head * strides.head;
+template <typename T>
+__device__ __forceinline__ T* HeadOf(const HeadRows<T>& rows, int batch, int head) {
+  return rows.data + batch * rows.strides.batch + head * rows.strides.head;
 }
 __device__ __forceinline__ int64_t FirstRow(const AttentionShape& shape, int batch, int head) {
   return (static_cast<int64_t>(batch) * shape.heads + head) * shape.queries;
+}
+
+template <int kDepth, int kRows>
+__device__ __forceinline__ void BeginRows(unsigned char* tile, const HeadRows<const Bf16>& of, int batch, int head,
+                                          int first, int rows, int depth) {
+  CopyTile<kDepth, kRows, kAttentionThreads>(tile, HeadOf(of, batch, head), of.strides.row, first, rows, depth);
 }
 
 // Of the four lanes that share a row.
@@ -199,49 +205,48 @@ __device__ __forceinline__ void SoftmaxStep(float (&s)[kI][kJ][4], float (&max)[
 }
 
 template <int kDepth>
-__device__ __forceinline__ void BeginKeys(unsigned char* shared, const AttentionParams& p, int batch, int head,
+__device__ __forceinline__ void BeginKeys(unsigned char* shared, const ForwardParams& p, int batch, int head,
                                           int tile) {
   using M = ForwardMemory<kDepth>;
   using S = Sizes<kDepth>;
+  const AttentionInputs& in = p.args.in;
   const int first = tile * S::kForwardOther, buffer = tile % 2;
-  CopyTile<kDepth, S::kForwardOther, kAttentionThreads>(
-      shared + M::kK + buffer * S::kForwardTileBytes, HeadOf(p.in.k, p.in.k_strides, batch, head), p.in.k_strides.row,
-      first, p.in.shape.keys, p.in.shape.depth);
-  CopyTile<kDepth, S::kForwardOther, kAttentionThreads>(
-      shared + M::kV + buffer * S::kForwardTileBytes, HeadOf(p.in.v, p.in.v_strides, batch, head), p.in.v_strides.row,
-      first, p.in.shape.keys, p.in.shape.depth);
-  if (p.in.mask)
-    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kForwardOther, S::kForwardOther, p, batch,
+  BeginRows<kDepth, S::kForwardOther>(shared + M::kK + buffer * S::kForwardTileBytes, in.k, batch, head, first,
+                                      in.shape.keys, in.shape.depth);
+  BeginRows<kDepth, S::kForwardOther>(shared + M::kV + buffer * S::kForwardTileBytes, in.v, batch, head, first,
+                                      in.shape.keys, in.shape.depth);
+  if (in.mask)
+    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kForwardOther, S::kForwardOther, in, batch,
              first);
   CommitCopies();
 }
 
 // A warp's queries against one tile of keys.
 template <int kDepth>
-__device__ __forceinline__ void ForwardTile(unsigned char* shared, const AttentionParams& p, const LanePlace& at,
+__device__ __forceinline__ void ForwardTile(unsigned char* shared, const ForwardParams& p, const LanePlace& at,
                                             int first_query, int tile, float (&max)[2 * Sizes<kDepth>::kI],
                                             float (&sum)[2 * Sizes<kDepth>::kI],
                                             float (&out)[Sizes<kDepth>::kI][kDepth / 8][4]) {
   using M = ForwardMemory<kDepth>;
   using S = Sizes<kDepth>;
   constexpr int kI = S::kI, kJ = S::kForwardOther / 8;
+  const AttentionInputs& in = p.args.in;
   const int first_key = tile * S::kForwardOther, buffer = tile % 2;
   const float* bias = nullptr;
-  if (p.in.table)
+  if (in.table)
     bias = reinterpret_cast<const float*>(shared + M::kBias) + M::D::kReach +
            M::D::Clamped(first_key + at.pair - first_query - at.group, true);
   const float* mask = nullptr;
-  if (p.in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + buffer * S::kForwardOther + at.pair;
+  if (in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + buffer * S::kForwardOther + at.pair;
   float s[kI][kJ][4];
   FirstScores(s, bias, mask);
   MultiplyByRows<kDepth>(s, RowsFirst<kDepth>(shared + M::kQ + at.warp * S::kWarpRows * kTileRowBytes<kDepth>),
                          ChunksFirst<kDepth>(shared + M::kK + buffer * S::kForwardTileBytes));
   const int last = first_key + S::kForwardOther;
-  const bool edge = last > p.in.shape.keys || (p.in.shape.causal && last > first_query + 1);
+  const bool edge = last > in.shape.keys || (in.shape.causal && last > first_query + 1);
   int seen[2 * kI];
 #pragma unroll
-  for (int r = 0; r < 2 * kI; ++r)
-    seen[r] = SeenKeys(p.in.shape, first_query + 8 * r + at.group) - first_key - at.pair;
+  for (int r = 0; r < 2 * kI; ++r) seen[r] = SeenKeys(in.shape, first_query + 8 * r + at.group) - first_key - at.pair;
   SoftmaxStep(s, max, sum, out, edge, seen);
   uint32_t a[kI][kJ / 2][4];
   Fragments(a, s);
@@ -249,22 +254,21 @@ __device__ __forceinline__ void ForwardTile(unsigned char* shared, const Attenti
 }
 
 template <int kDepth>
-__global__ void __launch_bounds__(kAttentionThreads)
-    AttentionForwardKernel(const ALLO_GRID_CONSTANT AttentionParams p) {
+__global__ void __launch_bounds__(kAttentionThreads) AttentionForwardKernel(const ALLO_GRID_CONSTANT ForwardParams p) {
   using M = ForwardMemory<kDepth>;
   using S = Sizes<kDepth>;
   constexpr int kI = S::kI;
   unsigned char* shared = DynamicShared();
-  const AttentionShape& shape = p.in.shape;
+  const AttentionInputs& in = p.args.in;
+  const AttentionShape& shape = in.shape;
   const LanePlace at;
   const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
   const int block_query = static_cast<int>(blockIdx.x) * S::kRows, first_query = block_query + at.warp * S::kWarpRows;
   const int tiles = CeilDiv(SeenKeys(shape, block_query + S::kRows - 1), S::kForwardOther);
 
-  CopyTile<kDepth, S::kRows, kAttentionThreads>(shared + M::kQ, HeadOf(p.in.q, p.in.q_strides, batch, head),
-                                                p.in.q_strides.row, block_query, shape.queries, shape.depth);
+  BeginRows<kDepth, S::kRows>(shared + M::kQ, in.q, batch, head, block_query, shape.queries, shape.depth);
   BeginKeys<kDepth>(shared, p, batch, head, 0);
-  if (p.in.table) FillBias(reinterpret_cast<float*>(shared + M::kBias), M::D::kReach, p, head);
+  if (in.table) FillBias(reinterpret_cast<float*>(shared + M::kBias), M::D::kReach, p, head);
 
   float max[2 * kI], sum[2 * kI], out[kI][kDepth / 8][4] = {};
 #pragma unroll
@@ -289,17 +293,16 @@ __global__ void __launch_bounds__(kAttentionThreads)
       out[r / 2][n][r % 2 * 2 + 1] *= share;
     }
     const int query = first_query + 8 * r + at.group;
-    if (p.lse && at.pair == 0 && query < shape.queries)
-      p.lse[FirstRow(shape, batch, head) + query] = max[r] <= kHiddenFrom ? kHidden : max[r] + logf(total);
+    if (p.args.lse && at.pair == 0 && query < shape.queries)
+      p.args.lse[FirstRow(shape, batch, head) + query] = max[r] <= kHiddenFrom ? kHidden : max[r] + logf(total);
   }
   StoreRows<kDepth>(out, shared + M::kQ + at.warp * S::kWarpRows * kTileRowBytes<kDepth>,
-                    HeadOf(p.out, p.out_strides, batch, head), p.out_strides.row, first_query, shape.queries,
-                    shape.depth);
+                    HeadOf(p.args.out, batch, head), p.args.out.strides.row, first_query, shape.queries, shape.depth);
 }
 
 // ---- Backward. With dP = dO V^T and Delta_q = sum_d dO[q][d] O[q][d] = sum_k P[q][k] dP[q][k] (FlashAttention-2,
-// section 2.3.2): dS = P (dP - Delta), dQ = dS K, dK = dS^T Q, dV = P^T dO, and the bias's gradient at a distance is the
-// sum of dS along its diagonal. Two kernels, which compute S and dP twice, in place of one that would add to dQ by
+// section 2.3.2): dS = P (dP - Delta), dQ = dS K, dK = dS^T Q, dV = P^T dO, and the bias's gradient at a distance is
+// the sum of dS along its diagonal. Two kernels, which compute S and dP twice, in place of one that would add to dQ by
 // atomics from many blocks: one over queries, which also writes every row's numbers for the other, one over keys.
 
 // What a row's probabilities and dS need: x scale and y shift, p = 2^(scale s - shift), z Delta.
@@ -322,23 +325,24 @@ struct QueryGradientMemory {
 
 // Delta of the block's rows, and what else they need, to shared memory and for the keys' kernel to global memory.
 template <int kDepth>
-__device__ __forceinline__ void FillRowStats(float4* stats, const AttentionParams& p, int batch, int head,
+__device__ __forceinline__ void FillRowStats(float4* stats, const BackwardParams& p, int batch, int head,
                                              int block_query) {
   using S = Sizes<kDepth>;
   constexpr int kChunks = kChunksPerRow<kDepth>;
-  const AttentionGradients& g = p.gradients;
-  const Bf16 *out = HeadOf(g.out, g.out_strides, batch, head), *dout = HeadOf(g.dout, g.dout_strides, batch, head);
-  const int64_t first_row = FirstRow(p.in.shape, batch, head);
+  const AttentionBackwardArgs& g = p.args;
+  const AttentionInputs& in = g.in;
+  const Bf16 *out = HeadOf(g.out, batch, head), *dout = HeadOf(g.dout, batch, head);
+  const int64_t first_row = FirstRow(in.shape, batch, head);
   const int chunk = static_cast<int>(threadIdx.x) % kChunks;
 #pragma unroll 2
   for (int row = static_cast<int>(threadIdx.x) / kChunks; row < S::kRows; row += kAttentionThreads / kChunks) {
     const int query = block_query + row;
-    const bool inside = query < p.in.shape.queries;
+    const bool inside = query < in.shape.queries;
     float delta = 0.0f;
-    if (inside && chunk * 8 < p.in.shape.depth) {
+    if (inside && chunk * 8 < in.shape.depth) {
       float x[8], y[8];
-      LoadVector(out + query * g.out_strides.row + chunk * 8, x);
-      LoadVector(dout + query * g.dout_strides.row + chunk * 8, y);
+      LoadVector(out + query * g.out.strides.row + chunk * 8, x);
+      LoadVector(dout + query * g.dout.strides.row + chunk * 8, y);
 #pragma unroll
       for (int i = 0; i < 8; ++i) delta = fmaf(x[i], y[i], delta);
     }
@@ -346,7 +350,7 @@ __device__ __forceinline__ void FillRowStats(float4* stats, const AttentionParam
     for (int lanes = kChunks / 2; lanes > 0; lanes /= 2) delta += __shfl_xor_sync(kAllLanes, delta, lanes);
     if (chunk != 0) continue;
     // A row that does not exist has q = 0 and dO = 0: with these numbers p = 1 and dS = 0.
-    stats[row] = inside ? StatsOf(g.lse[first_row + query], SeenKeys(p.in.shape, query), delta)
+    stats[row] = inside ? StatsOf(g.lse[first_row + query], SeenKeys(in.shape, query), delta)
                         : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (inside) p.row_stats[first_row + query] = stats[row];
   }
@@ -378,8 +382,7 @@ struct DistanceSums {
 #pragma unroll
     for (int t = 0; t < kCount; ++t)
 #pragma unroll
-      for (int e = 0; e < 2; ++e)
-        *reinterpret_cast<float*>(sums + offsets[8 * (t - kOpen) + e]) += open[t][e];
+      for (int e = 0; e < 2; ++e) *reinterpret_cast<float*>(sums + offsets[8 * (t - kOpen) + e]) += open[t][e];
 #pragma unroll
     for (int t = 0; t < kOpen + kJ; ++t)
 #pragma unroll
@@ -400,19 +403,18 @@ __device__ __forceinline__ void StoreBucketSums(const float* sums, float* to) {
 }
 
 template <int kDepth>
-__device__ __forceinline__ void BeginBackwardKeys(unsigned char* shared, const AttentionParams& p, int batch, int head,
+__device__ __forceinline__ void BeginBackwardKeys(unsigned char* shared, const BackwardParams& p, int batch, int head,
                                                   int tile) {
   using M = QueryGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
+  const AttentionInputs& in = p.args.in;
   const int first = tile * S::kBackwardOther, buffer = tile % 2;
-  CopyTile<kDepth, S::kBackwardOther, kAttentionThreads>(
-      shared + M::kK + buffer * S::kBackwardTileBytes, HeadOf(p.in.k, p.in.k_strides, batch, head), p.in.k_strides.row,
-      first, p.in.shape.keys, p.in.shape.depth);
-  CopyTile<kDepth, S::kBackwardOther, kAttentionThreads>(
-      shared + M::kV + buffer * S::kBackwardTileBytes, HeadOf(p.in.v, p.in.v_strides, batch, head), p.in.v_strides.row,
-      first, p.in.shape.keys, p.in.shape.depth);
-  if (p.in.mask)
-    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kBackwardOther, S::kBackwardOther, p, batch,
+  BeginRows<kDepth, S::kBackwardOther>(shared + M::kK + buffer * S::kBackwardTileBytes, in.k, batch, head, first,
+                                       in.shape.keys, in.shape.depth);
+  BeginRows<kDepth, S::kBackwardOther>(shared + M::kV + buffer * S::kBackwardTileBytes, in.v, batch, head, first,
+                                       in.shape.keys, in.shape.depth);
+  if (in.mask)
+    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kBackwardOther, S::kBackwardOther, in, batch,
              first);
   CommitCopies();
 }
@@ -420,16 +422,17 @@ __device__ __forceinline__ void BeginBackwardKeys(unsigned char* shared, const A
 // dS of a warp's queries and kKeySub keys from row `sub` of the tile on, into ds.
 template <int kDepth>
 __device__ __forceinline__ void QueryScoreGradients(float (&ds)[Sizes<kDepth>::kI][Sizes<kDepth>::kKeySub / 8][4],
-                                                    unsigned char* shared, const AttentionParams& p,
-                                                    const LanePlace& at, int first_query, int first_key, int buffer,
-                                                    int sub, const float* bias) {
+                                                    unsigned char* shared, const BackwardParams& p, const LanePlace& at,
+                                                    int first_query, int first_key, int buffer, int sub,
+                                                    const float* bias) {
   using M = QueryGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
   constexpr int kI = S::kI, kJ = S::kKeySub / 8;
+  const AttentionInputs& in = p.args.in;
   const int warp_bytes = at.warp * S::kWarpRows * kTileRowBytes<kDepth>;
   const int tile_bytes = buffer * S::kBackwardTileBytes + sub * kTileRowBytes<kDepth>;
   const float* mask = nullptr;
-  if (p.in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + buffer * S::kBackwardOther + sub + at.pair;
+  if (in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + buffer * S::kBackwardOther + sub + at.pair;
   float s[kI][kJ][4];
   FirstScores(s, bias, mask);
   MultiplyByRows<kDepth>(s, RowsFirst<kDepth>(shared + M::kQ + warp_bytes),
@@ -443,12 +446,12 @@ __device__ __forceinline__ void QueryScoreGradients(float (&ds)[Sizes<kDepth>::k
   MultiplyByRows<kDepth>(ds, RowsFirst<kDepth>(shared + M::kDout + warp_bytes),
                          ChunksFirst<kDepth>(shared + M::kV + tile_bytes));
   const int last = first_key + S::kKeySub;
-  const bool edge = last > p.in.shape.keys || (p.in.shape.causal && last > first_query + 1);
+  const bool edge = last > in.shape.keys || (in.shape.causal && last > first_query + 1);
   const auto* stats = reinterpret_cast<const float4*>(shared + M::kStats) + at.warp * S::kWarpRows + at.group;
 #pragma unroll
   for (int r = 0; r < 2 * kI; ++r) {
     const float4 row = stats[8 * r];
-    const int seen = SeenKeys(p.in.shape, first_query + 8 * r + at.group) - first_key - at.pair;
+    const int seen = SeenKeys(in.shape, first_query + 8 * r + at.group) - first_key - at.pair;
 #pragma unroll
     for (int j = 0; j < kJ; ++j)
 #pragma unroll
@@ -462,13 +465,14 @@ __device__ __forceinline__ void QueryScoreGradients(float (&ds)[Sizes<kDepth>::k
 
 template <int kDepth>
 __global__ void __launch_bounds__(kAttentionThreads)
-    AttentionQueryGradientKernel(const ALLO_GRID_CONSTANT AttentionParams p) {
+    AttentionQueryGradientKernel(const ALLO_GRID_CONSTANT BackwardParams p) {
   using M = QueryGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
   constexpr int kI = S::kI, kJ = S::kKeySub / 8;
   unsigned char* shared = DynamicShared();
-  const AttentionShape& shape = p.in.shape;
-  const AttentionGradients& g = p.gradients;
+  const AttentionInputs& in = p.args.in;
+  const AttentionShape& shape = in.shape;
+  const AttentionBackwardArgs& g = p.args;
   const LanePlace at;
   const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
   const int block_query = static_cast<int>(blockIdx.x) * S::kRows, first_query = block_query + at.warp * S::kWarpRows;
@@ -476,12 +480,10 @@ __global__ void __launch_bounds__(kAttentionThreads)
   auto* sums = reinterpret_cast<float*>(shared + M::kSums);
   auto* offsets = reinterpret_cast<uint16_t*>(shared + M::kOffsets);
 
-  CopyTile<kDepth, S::kRows, kAttentionThreads>(shared + M::kQ, HeadOf(p.in.q, p.in.q_strides, batch, head),
-                                                p.in.q_strides.row, block_query, shape.queries, shape.depth);
-  CopyTile<kDepth, S::kRows, kAttentionThreads>(shared + M::kDout, HeadOf(g.dout, g.dout_strides, batch, head),
-                                                g.dout_strides.row, block_query, shape.queries, shape.depth);
+  BeginRows<kDepth, S::kRows>(shared + M::kQ, in.q, batch, head, block_query, shape.queries, shape.depth);
+  BeginRows<kDepth, S::kRows>(shared + M::kDout, g.dout, batch, head, block_query, shape.queries, shape.depth);
   BeginBackwardKeys<kDepth>(shared, p, batch, head, 0);
-  if (p.in.table) FillBias(reinterpret_cast<float*>(shared + M::kBias), M::D::kReach, p, head);
+  if (in.table) FillBias(reinterpret_cast<float*>(shared + M::kBias), M::D::kReach, p, head);
   if (g.dtable) {
     for (int i = static_cast<int>(threadIdx.x); i < M::D::kCount; i += kAttentionThreads)
       offsets[i] = static_cast<uint16_t>(BucketOf(p, i - M::D::kReach) * kAttentionThreads * 4);
@@ -504,7 +506,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
       const int base = M::D::kReach + M::D::Clamped(first_key + at.pair - first_query - at.group, true);
       float ds[kI][kJ][4];
       QueryScoreGradients<kDepth>(ds, shared, p, at, first_query, first_key, tile % 2, sub,
-                                  p.in.table ? reinterpret_cast<const float*>(shared + M::kBias) + base : nullptr);
+                                  in.table ? reinterpret_cast<const float*>(shared + M::kBias) + base : nullptr);
       if (g.dtable) {
         distance_sums.Add(ds);
         distance_sums.template Flush<kJ>(offsets + base, my_sums);
@@ -512,14 +514,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
       next_key = first_key + S::kKeySub;
       uint32_t a[kI][kJ / 2][4];
       Fragments(a, ds);
-      MultiplyByColumns<kDepth>(dq, a,
-                                RowsFirst<kDepth>(shared + M::kK + tile % 2 * S::kBackwardTileBytes +
-                                                  sub * kTileRowBytes<kDepth>));
+      MultiplyByColumns<kDepth>(
+          dq, a, RowsFirst<kDepth>(shared + M::kK + tile % 2 * S::kBackwardTileBytes + sub * kTileRowBytes<kDepth>));
     }
   }
-  StoreRows<kDepth>(dq, shared + M::kQ + at.warp * S::kWarpRows * kTileRowBytes<kDepth>,
-                    HeadOf(g.dq, g.dq_strides, batch, head), g.dq_strides.row, first_query, shape.queries,
-                    shape.depth);
+  StoreRows<kDepth>(dq, shared + M::kQ + at.warp * S::kWarpRows * kTileRowBytes<kDepth>, HeadOf(g.dq, batch, head),
+                    g.dq.strides.row, first_query, shape.queries, shape.depth);
   if (!g.dtable) return;
   const int base = M::D::kReach + M::D::Clamped(next_key + at.pair - first_query - at.group, true);
   distance_sums.template Flush<DistanceSums<kI, kJ>::kOpen>(offsets + base, my_sums);
@@ -532,27 +532,26 @@ template <int kDepth>
 struct KeyGradientMemory {
   using S = Sizes<kDepth>;
   using D = Distances<S::kI, S::kQuerySub / 8>;
-  static constexpr int kK = 0, kV = kK + S::kRowsBytes, kQ = kV + S::kRowsBytes,
-                       kDout = kQ + 2 * S::kBackwardTileBytes, kStats = kDout + 2 * S::kBackwardTileBytes,
-                       kBias = kStats + 2 * S::kBackwardOther * 16, kBytes = kBias + D::kCount * 4;
+  static constexpr int kK = 0, kV = kK + S::kRowsBytes, kQ = kV + S::kRowsBytes, kDout = kQ + 2 * S::kBackwardTileBytes,
+                       kStats = kDout + 2 * S::kBackwardTileBytes, kBias = kStats + 2 * S::kBackwardOther * 16,
+                       kBytes = kBias + D::kCount * 4;
 };
 
 template <int kDepth>
-__device__ __forceinline__ void BeginQueries(unsigned char* shared, const AttentionParams& p, int batch, int head,
+__device__ __forceinline__ void BeginQueries(unsigned char* shared, const BackwardParams& p, int batch, int head,
                                              int tile) {
   using M = KeyGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
-  const AttentionGradients& g = p.gradients;
-  const int first = tile * S::kBackwardOther, buffer = tile % 2, queries = p.in.shape.queries;
-  CopyTile<kDepth, S::kBackwardOther, kAttentionThreads>(
-      shared + M::kQ + buffer * S::kBackwardTileBytes, HeadOf(p.in.q, p.in.q_strides, batch, head), p.in.q_strides.row,
-      first, queries, p.in.shape.depth);
-  CopyTile<kDepth, S::kBackwardOther, kAttentionThreads>(
-      shared + M::kDout + buffer * S::kBackwardTileBytes, HeadOf(g.dout, g.dout_strides, batch, head),
-      g.dout_strides.row, first, queries, p.in.shape.depth);
+  const AttentionBackwardArgs& g = p.args;
+  const AttentionInputs& in = g.in;
+  const int first = tile * S::kBackwardOther, buffer = tile % 2, queries = in.shape.queries;
+  BeginRows<kDepth, S::kBackwardOther>(shared + M::kQ + buffer * S::kBackwardTileBytes, in.q, batch, head, first,
+                                       queries, in.shape.depth);
+  BeginRows<kDepth, S::kBackwardOther>(shared + M::kDout + buffer * S::kBackwardTileBytes, g.dout, batch, head, first,
+                                       queries, in.shape.depth);
   // Zeros for rows that do not exist: p = 1, whose dO and dS are 0.
   const int row = static_cast<int>(threadIdx.x);
-  const float4* stats = p.row_stats + FirstRow(p.in.shape, batch, head);
+  const float4* stats = p.row_stats + FirstRow(in.shape, batch, head);
   if (row < S::kBackwardOther)
     CopyAsync16OrZero(shared + M::kStats + (buffer * S::kBackwardOther + row) * 16,
                       first + row < queries ? stats + first + row : stats, first + row < queries);
@@ -561,7 +560,7 @@ __device__ __forceinline__ void BeginQueries(unsigned char* shared, const Attent
 
 // A warp's keys against kQuerySub queries from row `sub` of the tile on.
 template <int kDepth>
-__device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const AttentionParams& p, const LanePlace& at,
+__device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const BackwardParams& p, const LanePlace& at,
                                                 int first_key, int first_query, int buffer, int sub,
                                                 const float (&mask)[2 * Sizes<kDepth>::kI],
                                                 float (&dk)[Sizes<kDepth>::kI][kDepth / 8][4],
@@ -569,10 +568,11 @@ __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const Att
   using M = KeyGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
   constexpr int kI = S::kI, kJ = S::kQuerySub / 8;
+  const AttentionInputs& in = p.args.in;
   const int warp_bytes = at.warp * S::kWarpRows * kTileRowBytes<kDepth>;
   const int tile_bytes = buffer * S::kBackwardTileBytes + sub * kTileRowBytes<kDepth>;
   const float* bias = nullptr;
-  if (p.in.table)
+  if (in.table)
     bias = reinterpret_cast<const float*>(shared + M::kBias) + M::D::kReach +
            M::D::Clamped(first_key + at.group - first_query - at.pair, false);
   float s[kI][kJ][4];
@@ -586,9 +586,8 @@ __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const Att
   MultiplyByRows<kDepth>(s, RowsFirst<kDepth>(shared + M::kK + warp_bytes),
                          ChunksFirst<kDepth>(shared + M::kQ + tile_bytes));
 
-  const auto* stats =
-      reinterpret_cast<const float4*>(shared + M::kStats) + buffer * S::kBackwardOther + sub + at.pair;
-  const bool edge = p.in.shape.causal && first_key + S::kWarpRows > first_query + 1;
+  const auto* stats = reinterpret_cast<const float4*>(shared + M::kStats) + buffer * S::kBackwardOther + sub + at.pair;
+  const bool edge = in.shape.causal && first_key + S::kWarpRows > first_query + 1;
 #pragma unroll
   for (int j = 0; j < kJ; ++j)
 #pragma unroll
@@ -622,13 +621,14 @@ __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const Att
 
 template <int kDepth>
 __global__ void __launch_bounds__(kAttentionThreads)
-    AttentionKeyGradientKernel(const ALLO_GRID_CONSTANT AttentionParams p) {
+    AttentionKeyGradientKernel(const ALLO_GRID_CONSTANT BackwardParams p) {
   using M = KeyGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
   constexpr int kI = S::kI;
   unsigned char* shared = DynamicShared();
-  const AttentionShape& shape = p.in.shape;
-  const AttentionGradients& g = p.gradients;
+  const AttentionInputs& in = p.args.in;
+  const AttentionShape& shape = in.shape;
+  const AttentionBackwardArgs& g = p.args;
   const LanePlace at;
   const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
   const int block_key = static_cast<int>(blockIdx.x) * S::kRows, first_key = block_key + at.warp * S::kWarpRows;
@@ -636,19 +636,16 @@ __global__ void __launch_bounds__(kAttentionThreads)
   // Causal: the first queries see none of the block's keys; where there are no others, its gradients are 0.
   const int first_tile = shape.causal ? Min(block_key / S::kBackwardOther, tiles) : 0;
 
-  CopyTile<kDepth, S::kRows, kAttentionThreads>(shared + M::kK, HeadOf(p.in.k, p.in.k_strides, batch, head),
-                                                p.in.k_strides.row, block_key, shape.keys, shape.depth);
-  CopyTile<kDepth, S::kRows, kAttentionThreads>(shared + M::kV, HeadOf(p.in.v, p.in.v_strides, batch, head),
-                                                p.in.v_strides.row, block_key, shape.keys, shape.depth);
+  BeginRows<kDepth, S::kRows>(shared + M::kK, in.k, batch, head, block_key, shape.keys, shape.depth);
+  BeginRows<kDepth, S::kRows>(shared + M::kV, in.v, batch, head, block_key, shape.keys, shape.depth);
   if (first_tile < tiles) BeginQueries<kDepth>(shared, p, batch, head, first_tile);
-  if (p.in.table) FillBias(reinterpret_cast<float*>(shared + M::kBias), M::D::kReach, p, head);
+  if (in.table) FillBias(reinterpret_cast<float*>(shared + M::kBias), M::D::kReach, p, head);
   float mask[2 * kI];
 #pragma unroll
   for (int r = 0; r < 2 * kI; ++r) {
     const int key = first_key + 8 * r + at.group;
-    mask[r] = p.in.mask && key < shape.keys
-                  ? fmaxf(p.in.mask[static_cast<int64_t>(batch) * shape.keys + key], kHidden)
-                  : 0.0f;
+    mask[r] =
+        in.mask && key < shape.keys ? fmaxf(in.mask[static_cast<int64_t>(batch) * shape.keys + key], kHidden) : 0.0f;
   }
 
   float dk[kI][kDepth / 8][4] = {}, dv[kI][kDepth / 8][4] = {};
@@ -667,10 +664,10 @@ __global__ void __launch_bounds__(kAttentionThreads)
   WaitCopies<0>();  // of a block that had no tile
   const int warp_bytes = at.warp * S::kWarpRows * kTileRowBytes<kDepth>;
   if (first_tile == tiles) __syncthreads();
-  StoreRows<kDepth>(dk, shared + M::kK + warp_bytes, HeadOf(g.dk, g.dk_strides, batch, head), g.dk_strides.row,
-                    first_key, shape.keys, shape.depth);
-  StoreRows<kDepth>(dv, shared + M::kV + warp_bytes, HeadOf(g.dv, g.dv_strides, batch, head), g.dv_strides.row,
-                    first_key, shape.keys, shape.depth);
+  StoreRows<kDepth>(dk, shared + M::kK + warp_bytes, HeadOf(g.dk, batch, head), g.dk.strides.row, first_key, shape.keys,
+                    shape.depth);
+  StoreRows<kDepth>(dv, shared + M::kV + warp_bytes, HeadOf(g.dv, batch, head), g.dv.strides.row, first_key, shape.keys,
+                    shape.depth);
 }
 
 // The second stage of the table's gradient: one block a head adds up the blocks' sums in a fixed order.
