@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "worker/trainer/layers/kernels.h"
+#include "worker/trainer/kernels/types.h"
 
 // What kernels are written in: CUDA, with the few instructions that the language has no word for as functions, and what
 // a processor needs to run the same source (emulated.h). No header of CUDA's beyond the run-time's and none of
@@ -19,8 +19,6 @@
 #endif
 
 namespace allometry::trainer::kernels {
-
-using Stream = void*;  // a cudaStream_t
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kWarp = 32;

@@ -56,7 +56,7 @@ namespace allometry::trainer::emulated {
 // Runs `kernel` once for every thread of the grid.
 void Emulate(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
 
-// The order of fibers in all later launches; any two seeds must give the same results.
+// The order of fibers from the next launch on; any two seeds must give the same results.
 void UseOrder(uint64_t seed);
 
 unsigned char* DynamicShared();
