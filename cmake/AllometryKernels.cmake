@@ -1,2 +1,2 @@
 # The files of GPU kernels: nvcc compiles them into a module, the tests as C++.
-set(ALLOMETRY_KERNEL_FILES module.cu norm.cu)
+set(ALLOMETRY_KERNEL_FILES flash_attention.cu module.cu norm.cu)

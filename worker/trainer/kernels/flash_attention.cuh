@@ -47,13 +47,11 @@ template <int kDepth>
 struct Sizes {
   static constexpr int kI = kDepth <= 64 ? 2 : 1;
   static constexpr int kWarpRows = 16 * kI, kRows = kAttentionWarps * kWarpRows;
-  static constexpr int kForwardOther = 64;
-  static constexpr int kBackwardOther = kDepth <= 64 ? 64 : 32;
-  static constexpr int kQuerySub = kDepth <= 32 ? 32 : 16,
-                       kKeySub = 32;  // columns whose scores are in registers at once, backward
+  static constexpr int kForwardTile = 64;                    // keys
+  static constexpr int kKeyTile = 32;                        // keys, for the queries' gradient
+  static constexpr int kQueryTile = kDepth <= 64 ? 64 : 32;  // queries, for the keys' gradient,
+  static constexpr int kQueryStep = kDepth <= 32 ? 32 : 16;  // of which so many are in registers at once
   static constexpr int kRowsBytes = kRows * kTileRowBytes<kDepth>;
-  static constexpr int kForwardTileBytes = kForwardOther * kTileRowBytes<kDepth>;
-  static constexpr int kBackwardTileBytes = kBackwardOther * kTileRowBytes<kDepth>;
 };
 
 // ---- Distances. For kI x kJ pieces of rows x columns, t goes from 1 - 2 kI to kJ - 1. A base farther out than kFar is
@@ -136,6 +134,30 @@ __device__ __forceinline__ void BeginRows(unsigned char* tile, const HeadRows<co
   CopyTile<kDepth, kRows, kAttentionThreads>(tile, HeadOf(of, batch, head), of.strides.row, first, rows, depth);
 }
 
+// The key of a query's row for DropoutBits.
+__device__ __forceinline__ uint32_t RowKeyOf(const AttentionInputs& in, int batch, int head, int query) {
+  const int64_t example = in.dropout.first_example + batch;
+  return DropoutRowKey(*in.dropout.seed, in.dropout.layer,
+                       static_cast<uint64_t>((example * in.shape.heads + head) * in.shape.queries + query));
+}
+
+// Drops from rows of queries, the lane's first column being key `first_key` (even): what is kept is multiplied.
+template <int kI, int kJ>
+__device__ __forceinline__ void DropFromRows(float (&s)[kI][kJ][4], const uint32_t (&row_keys)[2 * kI], int first_key,
+                                             uint32_t rate, float scale) {
+#pragma unroll
+  for (int r = 0; r < 2 * kI; ++r)
+#pragma unroll
+    for (int j = 0; j < kJ; ++j) {
+      const uint32_t bits = DropoutBits(row_keys[r], static_cast<uint32_t>(first_key / 2 + 4 * j));
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float& x = s[r / 2][j][r % 2 * 2 + e];
+        x = DropoutKeeps(bits, e, rate) ? x * scale : 0.0f;
+      }
+    }
+}
+
 // Of the four lanes that share a row.
 __device__ __forceinline__ float RowMax(float x) {
   x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
@@ -160,16 +182,30 @@ struct LanePlace {
 template <int kDepth>
 struct ForwardMemory {
   using S = Sizes<kDepth>;
-  using D = Distances<S::kI, S::kForwardOther / 8>;
-  static constexpr int kQ = 0, kK = kQ + S::kRowsBytes, kV = kK + 2 * S::kForwardTileBytes,
-                       kMask = kV + 2 * S::kForwardTileBytes, kBias = kMask + 2 * S::kForwardOther * 4,
-                       kBytes = kBias + D::kCount * 4;
+  using D = Distances<S::kI, S::kForwardTile / 8>;
+  static constexpr int kTileBytes = S::kForwardTile * kTileRowBytes<kDepth>;
+  static constexpr int kQ = 0, kK = kQ + S::kRowsBytes, kV = kK + 2 * kTileBytes, kMask = kV + 2 * kTileBytes,
+                       kBias = kMask + 2 * S::kForwardTile * 4, kBytes = kBias + D::kCount * 4;
 };
+
+// Sets what lies at or behind a row's end, counted from the lane's first column. Apart from the arithmetic, so that the
+// many tiles without an end in them skip it as a whole.
+template <int kI, int kJ>
+__device__ __forceinline__ void Exclude(float (&s)[kI][kJ][4], const int (&ends)[2 * kI], float value) {
+#pragma unroll
+  for (int i = 0; i < kI; ++i)
+#pragma unroll
+    for (int j = 0; j < kJ; ++j)
+#pragma unroll
+      for (int x = 0; x < 4; ++x)
+        if (8 * j + x % 2 >= ends[2 * i + x / 2]) s[i][j][x] = value;
+}
 
 // One tile's scores enter the running softmax: s becomes p, and what was summed before is scaled to the new maximum.
 template <int kI, int kJ, int kN>
 __device__ __forceinline__ void SoftmaxStep(float (&s)[kI][kJ][4], float (&max)[2 * kI], float (&sum)[2 * kI],
                                             float (&out)[kI][kN][4], bool edge, const int (&seen)[2 * kI]) {
+  if (edge) Exclude(s, seen, -INFINITY);
 #pragma unroll
   for (int r = 0; r < 2 * kI; ++r) {
     const int i = r / 2, half = r % 2;
@@ -177,11 +213,7 @@ __device__ __forceinline__ void SoftmaxStep(float (&s)[kI][kJ][4], float (&max)[
 #pragma unroll
     for (int j = 0; j < kJ; ++j)
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float& x = s[i][j][2 * half + e];
-        if (edge && 8 * j + e >= seen[r]) x = -INFINITY;
-        top = fmaxf(top, x);
-      }
+      for (int e = 0; e < 2; ++e) top = fmaxf(top, s[i][j][2 * half + e]);
     top = RowMax(top);
     const float scale = top <= kHiddenFrom ? 0.0f : kLog2E, shift = top * scale;
     const float fade = Exp2((max[r] - top) * kLog2E);
@@ -193,8 +225,6 @@ __device__ __forceinline__ void SoftmaxStep(float (&s)[kI][kJ][4], float (&max)[
       for (int e = 0; e < 2; ++e) {
         float& x = s[i][j][2 * half + e];
         x = Exp2(fmaf(x, scale, -shift));
-        if (edge && 8 * j + e >= seen[r]) x = 0.0f;  // minus infinity times a scale of 0
-        sum[r] += x;
       }
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
@@ -202,6 +232,11 @@ __device__ __forceinline__ void SoftmaxStep(float (&s)[kI][kJ][4], float (&max)[
       out[i][n][2 * half + 1] *= fade;
     }
   }
+  if (edge) Exclude(s, seen, 0.0f);  // of a row that sees nothing yet: minus infinity times a scale of 0
+#pragma unroll
+  for (int r = 0; r < 2 * kI; ++r)
+#pragma unroll
+    for (int j = 0; j < kJ; ++j) sum[r] += s[r / 2][j][r % 2 * 2] + s[r / 2][j][r % 2 * 2 + 1];
 }
 
 template <int kDepth>
@@ -210,14 +245,13 @@ __device__ __forceinline__ void BeginKeys(unsigned char* shared, const ForwardPa
   using M = ForwardMemory<kDepth>;
   using S = Sizes<kDepth>;
   const AttentionInputs& in = p.args.in;
-  const int first = tile * S::kForwardOther, buffer = tile % 2;
-  BeginRows<kDepth, S::kForwardOther>(shared + M::kK + buffer * S::kForwardTileBytes, in.k, batch, head, first,
-                                      in.shape.keys, in.shape.depth);
-  BeginRows<kDepth, S::kForwardOther>(shared + M::kV + buffer * S::kForwardTileBytes, in.v, batch, head, first,
-                                      in.shape.keys, in.shape.depth);
+  const int first = tile * S::kForwardTile, buffer = tile % 2;
+  BeginRows<kDepth, S::kForwardTile>(shared + M::kK + buffer * M::kTileBytes, in.k, batch, head, first, in.shape.keys,
+                                     in.shape.depth);
+  BeginRows<kDepth, S::kForwardTile>(shared + M::kV + buffer * M::kTileBytes, in.v, batch, head, first, in.shape.keys,
+                                     in.shape.depth);
   if (in.mask)
-    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kForwardOther, S::kForwardOther, in, batch,
-             first);
+    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kForwardTile, S::kForwardTile, in, batch, first);
   CommitCopies();
 }
 
@@ -229,28 +263,36 @@ __device__ __forceinline__ void ForwardTile(unsigned char* shared, const Forward
                                             float (&out)[Sizes<kDepth>::kI][kDepth / 8][4]) {
   using M = ForwardMemory<kDepth>;
   using S = Sizes<kDepth>;
-  constexpr int kI = S::kI, kJ = S::kForwardOther / 8;
+  constexpr int kI = S::kI, kJ = S::kForwardTile / 8;
   const AttentionInputs& in = p.args.in;
-  const int first_key = tile * S::kForwardOther, buffer = tile % 2;
+  const int first_key = tile * S::kForwardTile, buffer = tile % 2;
   const float* bias = nullptr;
   if (in.table)
     bias = reinterpret_cast<const float*>(shared + M::kBias) + M::D::kReach +
            M::D::Clamped(first_key + at.pair - first_query - at.group, true);
   const float* mask = nullptr;
-  if (in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + buffer * S::kForwardOther + at.pair;
+  if (in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + buffer * S::kForwardTile + at.pair;
   float s[kI][kJ][4];
   FirstScores(s, bias, mask);
   MultiplyByRows<kDepth>(s, RowsFirst<kDepth>(shared + M::kQ + at.warp * S::kWarpRows * kTileRowBytes<kDepth>),
-                         ChunksFirst<kDepth>(shared + M::kK + buffer * S::kForwardTileBytes));
-  const int last = first_key + S::kForwardOther;
+                         ChunksFirst<kDepth>(shared + M::kK + buffer * M::kTileBytes));
+  const int last = first_key + S::kForwardTile;
   const bool edge = last > in.shape.keys || (in.shape.causal && last > first_query + 1);
   int seen[2 * kI];
 #pragma unroll
   for (int r = 0; r < 2 * kI; ++r) seen[r] = SeenKeys(in.shape, first_query + 8 * r + at.group) - first_key - at.pair;
   SoftmaxStep(s, max, sum, out, edge, seen);
+  if (in.dropout.seed) {
+    uint32_t row_keys[2 * kI];
+#pragma unroll
+    for (int r = 0; r < 2 * kI; ++r)
+      row_keys[r] =
+          RowKeyOf(in, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y), first_query + 8 * r + at.group);
+    DropFromRows(s, row_keys, first_key + at.pair, in.dropout.rate, DropoutScale(in.dropout.rate));
+  }
   uint32_t a[kI][kJ / 2][4];
   Fragments(a, s);
-  MultiplyByColumns<kDepth>(out, a, RowsFirst<kDepth>(shared + M::kV + buffer * S::kForwardTileBytes));
+  MultiplyByColumns<kDepth>(out, a, RowsFirst<kDepth>(shared + M::kV + buffer * M::kTileBytes));
 }
 
 template <int kDepth>
@@ -264,7 +306,7 @@ __global__ void __launch_bounds__(kAttentionThreads) AttentionForwardKernel(cons
   const LanePlace at;
   const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
   const int block_query = static_cast<int>(blockIdx.x) * S::kRows, first_query = block_query + at.warp * S::kWarpRows;
-  const int tiles = CeilDiv(SeenKeys(shape, block_query + S::kRows - 1), S::kForwardOther);
+  const int tiles = CeilDiv(SeenKeys(shape, block_query + S::kRows - 1), S::kForwardTile);
 
   BeginRows<kDepth, S::kRows>(shared + M::kQ, in.q, batch, head, block_query, shape.queries, shape.depth);
   BeginKeys<kDepth>(shared, p, batch, head, 0);
@@ -280,7 +322,7 @@ __global__ void __launch_bounds__(kAttentionThreads) AttentionForwardKernel(cons
     WaitCopies<0>();
     __syncthreads();  // this tile is here, and nobody reads the one before it any more
     if (tile + 1 < tiles) BeginKeys<kDepth>(shared, p, batch, head, tile + 1);
-    if (shape.causal && tile * S::kForwardOther >= first_query + S::kWarpRows) continue;
+    if (shape.causal && tile * S::kForwardTile >= first_query + S::kWarpRows) continue;
     ForwardTile<kDepth>(shared, p, at, first_query, tile, max, sum, out);
   }
 
@@ -305,21 +347,23 @@ __global__ void __launch_bounds__(kAttentionThreads) AttentionForwardKernel(cons
 // the sum of dS along its diagonal. Two kernels, which compute S and dP twice, in place of one that would add to dQ by
 // atomics from many blocks: one over queries, which also writes every row's numbers for the other, one over keys.
 
-// What a row's probabilities and dS need: x scale and y shift, p = 2^(scale s - shift), z Delta.
-__device__ __forceinline__ float4 StatsOf(float lse, int seen_keys, float delta) {
-  if (lse <= kHiddenFrom) return make_float4(0.0f, log2f(static_cast<float>(seen_keys)), delta, 0.0f);
-  return make_float4(kLog2E, lse * kLog2E, delta, 0.0f);
+// What a row's probabilities and dS need: x scale and y shift, p = 2^(scale s - shift), z Delta, and
+// in w the bits of its dropout key.
+__device__ __forceinline__ float4 StatsOf(float lse, int seen_keys, float delta, uint32_t key) {
+  const float bits = __uint_as_float(key);
+  if (lse <= kHiddenFrom) return make_float4(0.0f, log2f(static_cast<float>(seen_keys)), delta, bits);
+  return make_float4(kLog2E, lse * kLog2E, delta, bits);
 }
 
 template <int kDepth>
 struct QueryGradientMemory {
   using S = Sizes<kDepth>;
-  using D = Distances<S::kI, S::kKeySub / 8>;
-  static constexpr int kQ = 0, kDout = kQ + S::kRowsBytes, kK = kDout + S::kRowsBytes,
-                       kV = kK + 2 * S::kBackwardTileBytes, kStats = kV + 2 * S::kBackwardTileBytes,
-                       kMask = kStats + S::kRows * 16, kBias = kMask + 2 * S::kBackwardOther * 4,
-                       kBytesWithoutTable = kBias + D::kCount * 4, kOffsets = kBytesWithoutTable,
-                       kSums = (kOffsets + D::kCount * 2 + 15) / 16 * 16,
+  using D = Distances<S::kI, S::kKeyTile / 8>;
+  static constexpr int kTileBytes = S::kKeyTile * kTileRowBytes<kDepth>;
+  static constexpr int kQ = 0, kDout = kQ + S::kRowsBytes, kK = kDout + S::kRowsBytes, kV = kK + 2 * kTileBytes,
+                       kStats = kV + 2 * kTileBytes, kMask = kStats + S::kRows * 16,
+                       kBias = kMask + 2 * S::kKeyTile * 4, kBytesWithoutTable = kBias + D::kCount * 4,
+                       kOffsets = kBytesWithoutTable, kSums = (kOffsets + D::kCount * 2 + 15) / 16 * 16,
                        kBytes = kSums + kBuckets * kAttentionThreads * 4;
 };
 
@@ -350,9 +394,12 @@ __device__ __forceinline__ void FillRowStats(float4* stats, const BackwardParams
     for (int lanes = kChunks / 2; lanes > 0; lanes /= 2) delta += __shfl_xor_sync(kAllLanes, delta, lanes);
     if (chunk != 0) continue;
     // A row that does not exist has q = 0 and dO = 0: with these numbers p = 1 and dS = 0.
-    stats[row] = inside ? StatsOf(g.lse[first_row + query], SeenKeys(in.shape, query), delta)
-                        : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (inside) p.row_stats[first_row + query] = stats[row];
+    float4 numbers = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (inside)
+      numbers = StatsOf(g.lse[first_row + query], SeenKeys(in.shape, query), delta,
+                        in.dropout.seed ? RowKeyOf(in, batch, head, query) : 0);
+    stats[row] = numbers;
+    if (inside) p.row_stats[first_row + query] = numbers;
   }
 }
 
@@ -408,31 +455,29 @@ __device__ __forceinline__ void BeginBackwardKeys(unsigned char* shared, const B
   using M = QueryGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
   const AttentionInputs& in = p.args.in;
-  const int first = tile * S::kBackwardOther, buffer = tile % 2;
-  BeginRows<kDepth, S::kBackwardOther>(shared + M::kK + buffer * S::kBackwardTileBytes, in.k, batch, head, first,
-                                       in.shape.keys, in.shape.depth);
-  BeginRows<kDepth, S::kBackwardOther>(shared + M::kV + buffer * S::kBackwardTileBytes, in.v, batch, head, first,
-                                       in.shape.keys, in.shape.depth);
+  const int first = tile * S::kKeyTile, buffer = tile % 2;
+  BeginRows<kDepth, S::kKeyTile>(shared + M::kK + buffer * M::kTileBytes, in.k, batch, head, first, in.shape.keys,
+                                 in.shape.depth);
+  BeginRows<kDepth, S::kKeyTile>(shared + M::kV + buffer * M::kTileBytes, in.v, batch, head, first, in.shape.keys,
+                                 in.shape.depth);
   if (in.mask)
-    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kBackwardOther, S::kBackwardOther, in, batch,
-             first);
+    FillMask(reinterpret_cast<float*>(shared + M::kMask) + buffer * S::kKeyTile, S::kKeyTile, in, batch, first);
   CommitCopies();
 }
 
-// dS of a warp's queries and kKeySub keys from row `sub` of the tile on, into ds.
+// dS of a warp's queries and kKeyTile keys from row `sub` of the tile on, into ds.
 template <int kDepth>
-__device__ __forceinline__ void QueryScoreGradients(float (&ds)[Sizes<kDepth>::kI][Sizes<kDepth>::kKeySub / 8][4],
+__device__ __forceinline__ void QueryScoreGradients(float (&ds)[Sizes<kDepth>::kI][Sizes<kDepth>::kKeyTile / 8][4],
                                                     unsigned char* shared, const BackwardParams& p, const LanePlace& at,
-                                                    int first_query, int first_key, int buffer, int sub,
-                                                    const float* bias) {
+                                                    int first_query, int tile, const float* bias) {
   using M = QueryGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
-  constexpr int kI = S::kI, kJ = S::kKeySub / 8;
+  constexpr int kI = S::kI, kJ = S::kKeyTile / 8;
   const AttentionInputs& in = p.args.in;
   const int warp_bytes = at.warp * S::kWarpRows * kTileRowBytes<kDepth>;
-  const int tile_bytes = buffer * S::kBackwardTileBytes + sub * kTileRowBytes<kDepth>;
+  const int first_key = tile * S::kKeyTile, tile_bytes = tile % 2 * M::kTileBytes;
   const float* mask = nullptr;
-  if (in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + buffer * S::kBackwardOther + sub + at.pair;
+  if (in.mask) mask = reinterpret_cast<const float*>(shared + M::kMask) + tile % 2 * S::kKeyTile + at.pair;
   float s[kI][kJ][4];
   FirstScores(s, bias, mask);
   MultiplyByRows<kDepth>(s, RowsFirst<kDepth>(shared + M::kQ + warp_bytes),
@@ -445,22 +490,30 @@ __device__ __forceinline__ void QueryScoreGradients(float (&ds)[Sizes<kDepth>::k
       for (int x = 0; x < 4; ++x) ds[i][j][x] = 0.0f;
   MultiplyByRows<kDepth>(ds, RowsFirst<kDepth>(shared + M::kDout + warp_bytes),
                          ChunksFirst<kDepth>(shared + M::kV + tile_bytes));
-  const int last = first_key + S::kKeySub;
-  const bool edge = last > in.shape.keys || (in.shape.causal && last > first_query + 1);
   const auto* stats = reinterpret_cast<const float4*>(shared + M::kStats) + at.warp * S::kWarpRows + at.group;
+  if (in.dropout.seed) {
+    uint32_t row_keys[2 * kI];
+#pragma unroll
+    for (int r = 0; r < 2 * kI; ++r) row_keys[r] = __float_as_uint(stats[8 * r].w);
+    DropFromRows(ds, row_keys, first_key + at.pair, in.dropout.rate, DropoutScale(in.dropout.rate));
+  }
 #pragma unroll
   for (int r = 0; r < 2 * kI; ++r) {
     const float4 row = stats[8 * r];
-    const int seen = SeenKeys(in.shape, first_query + 8 * r + at.group) - first_key - at.pair;
 #pragma unroll
     for (int j = 0; j < kJ; ++j)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& x = ds[r / 2][j][r % 2 * 2 + e];
         x = Exp2(fmaf(s[r / 2][j][r % 2 * 2 + e], row.x, -row.y)) * (x - row.z);
-        if (edge && 8 * j + e >= seen) x = 0.0f;
       }
   }
+  const int last = first_key + S::kKeyTile;
+  if (last <= in.shape.keys && (!in.shape.causal || last <= first_query + 1)) return;
+  int ends[2 * kI];
+#pragma unroll
+  for (int r = 0; r < 2 * kI; ++r) ends[r] = SeenKeys(in.shape, first_query + 8 * r + at.group) - first_key - at.pair;
+  Exclude(ds, ends, 0.0f);
 }
 
 template <int kDepth>
@@ -468,7 +521,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     AttentionQueryGradientKernel(const ALLO_GRID_CONSTANT BackwardParams p) {
   using M = QueryGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
-  constexpr int kI = S::kI, kJ = S::kKeySub / 8;
+  constexpr int kI = S::kI, kJ = S::kKeyTile / 8;
   unsigned char* shared = DynamicShared();
   const AttentionInputs& in = p.args.in;
   const AttentionShape& shape = in.shape;
@@ -476,7 +529,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   const LanePlace at;
   const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
   const int block_query = static_cast<int>(blockIdx.x) * S::kRows, first_query = block_query + at.warp * S::kWarpRows;
-  const int tiles = CeilDiv(SeenKeys(shape, block_query + S::kRows - 1), S::kBackwardOther);
+  const int tiles = CeilDiv(SeenKeys(shape, block_query + S::kRows - 1), S::kKeyTile);
   auto* sums = reinterpret_cast<float*>(shared + M::kSums);
   auto* offsets = reinterpret_cast<uint16_t*>(shared + M::kOffsets);
 
@@ -499,24 +552,20 @@ __global__ void __launch_bounds__(kAttentionThreads)
     WaitCopies<0>();
     __syncthreads();
     if (tile + 1 < tiles) BeginBackwardKeys<kDepth>(shared, p, batch, head, tile + 1);
-#pragma unroll 1
-    for (int sub = 0; sub < S::kBackwardOther; sub += S::kKeySub) {
-      const int first_key = tile * S::kBackwardOther + sub;
-      if (first_key >= SeenKeys(shape, first_query + S::kWarpRows - 1)) break;
-      const int base = M::D::kReach + M::D::Clamped(first_key + at.pair - first_query - at.group, true);
-      float ds[kI][kJ][4];
-      QueryScoreGradients<kDepth>(ds, shared, p, at, first_query, first_key, tile % 2, sub,
-                                  in.table ? reinterpret_cast<const float*>(shared + M::kBias) + base : nullptr);
-      if (g.dtable) {
-        distance_sums.Add(ds);
-        distance_sums.template Flush<kJ>(offsets + base, my_sums);
-      }
-      next_key = first_key + S::kKeySub;
-      uint32_t a[kI][kJ / 2][4];
-      Fragments(a, ds);
-      MultiplyByColumns<kDepth>(
-          dq, a, RowsFirst<kDepth>(shared + M::kK + tile % 2 * S::kBackwardTileBytes + sub * kTileRowBytes<kDepth>));
+    const int first_key = tile * S::kKeyTile;
+    if (first_key >= SeenKeys(shape, first_query + S::kWarpRows - 1)) continue;
+    const int base = M::D::kReach + M::D::Clamped(first_key + at.pair - first_query - at.group, true);
+    float ds[kI][kJ][4];
+    QueryScoreGradients<kDepth>(ds, shared, p, at, first_query, tile,
+                                in.table ? reinterpret_cast<const float*>(shared + M::kBias) + base : nullptr);
+    if (g.dtable) {
+      distance_sums.Add(ds);
+      distance_sums.template Flush<kJ>(offsets + base, my_sums);
     }
+    next_key = first_key + S::kKeyTile;
+    uint32_t a[kI][kJ / 2][4];
+    Fragments(a, ds);
+    MultiplyByColumns<kDepth>(dq, a, RowsFirst<kDepth>(shared + M::kK + tile % 2 * M::kTileBytes));
   }
   StoreRows<kDepth>(dq, shared + M::kQ + at.warp * S::kWarpRows * kTileRowBytes<kDepth>, HeadOf(g.dq, batch, head),
                     g.dq.strides.row, first_query, shape.queries, shape.depth);
@@ -531,9 +580,10 @@ __global__ void __launch_bounds__(kAttentionThreads)
 template <int kDepth>
 struct KeyGradientMemory {
   using S = Sizes<kDepth>;
-  using D = Distances<S::kI, S::kQuerySub / 8>;
-  static constexpr int kK = 0, kV = kK + S::kRowsBytes, kQ = kV + S::kRowsBytes, kDout = kQ + 2 * S::kBackwardTileBytes,
-                       kStats = kDout + 2 * S::kBackwardTileBytes, kBias = kStats + 2 * S::kBackwardOther * 16,
+  using D = Distances<S::kI, S::kQueryStep / 8>;
+  static constexpr int kTileBytes = S::kQueryTile * kTileRowBytes<kDepth>;
+  static constexpr int kK = 0, kV = kK + S::kRowsBytes, kQ = kV + S::kRowsBytes, kDout = kQ + 2 * kTileBytes,
+                       kStats = kDout + 2 * kTileBytes, kBias = kStats + 2 * S::kQueryTile * 16,
                        kBytes = kBias + D::kCount * 4;
 };
 
@@ -544,21 +594,41 @@ __device__ __forceinline__ void BeginQueries(unsigned char* shared, const Backwa
   using S = Sizes<kDepth>;
   const AttentionBackwardArgs& g = p.args;
   const AttentionInputs& in = g.in;
-  const int first = tile * S::kBackwardOther, buffer = tile % 2, queries = in.shape.queries;
-  BeginRows<kDepth, S::kBackwardOther>(shared + M::kQ + buffer * S::kBackwardTileBytes, in.q, batch, head, first,
-                                       queries, in.shape.depth);
-  BeginRows<kDepth, S::kBackwardOther>(shared + M::kDout + buffer * S::kBackwardTileBytes, g.dout, batch, head, first,
-                                       queries, in.shape.depth);
+  const int first = tile * S::kQueryTile, buffer = tile % 2, queries = in.shape.queries;
+  BeginRows<kDepth, S::kQueryTile>(shared + M::kQ + buffer * M::kTileBytes, in.q, batch, head, first, queries,
+                                   in.shape.depth);
+  BeginRows<kDepth, S::kQueryTile>(shared + M::kDout + buffer * M::kTileBytes, g.dout, batch, head, first, queries,
+                                   in.shape.depth);
   // Zeros for rows that do not exist: p = 1, whose dO and dS are 0.
   const int row = static_cast<int>(threadIdx.x);
   const float4* stats = p.row_stats + FirstRow(in.shape, batch, head);
-  if (row < S::kBackwardOther)
-    CopyAsync16OrZero(shared + M::kStats + (buffer * S::kBackwardOther + row) * 16,
+  if (row < S::kQueryTile)
+    CopyAsync16OrZero(shared + M::kStats + (buffer * S::kQueryTile + row) * 16,
                       first + row < queries ? stats + first + row : stats, first + row < queries);
   CommitCopies();
 }
 
-// A warp's keys against kQuerySub queries from row `sub` of the tile on.
+// Bit (i kJ + j) 4 + x tells whether s[i][j][x], rows of keys, is kept.
+template <int kI, int kJ>
+__device__ __forceinline__ uint32_t KeptBits(const float4* stats, int first_key, uint32_t rate) {
+  static_assert(kI * kJ * 4 <= 32);
+  uint32_t kept = 0;
+#pragma unroll
+  for (int j = 0; j < kJ; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const uint32_t row_key = __float_as_uint(stats[8 * j + e].w);
+#pragma unroll
+      for (int r = 0; r < 2 * kI; ++r) {
+        const int key = first_key + 8 * r;
+        const uint32_t bits = DropoutBits(row_key, static_cast<uint32_t>(key) / 2);
+        kept |= static_cast<uint32_t>(DropoutKeeps(bits, key % 2, rate)) << ((r / 2 * kJ + j) * 4 + r % 2 * 2 + e);
+      }
+    }
+  return kept;
+}
+
+// A warp's keys against kQueryStep queries from row `sub` of the tile on.
 template <int kDepth>
 __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const BackwardParams& p, const LanePlace& at,
                                                 int first_key, int first_query, int buffer, int sub,
@@ -567,10 +637,10 @@ __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const Bac
                                                 float (&dv)[Sizes<kDepth>::kI][kDepth / 8][4]) {
   using M = KeyGradientMemory<kDepth>;
   using S = Sizes<kDepth>;
-  constexpr int kI = S::kI, kJ = S::kQuerySub / 8;
+  constexpr int kI = S::kI, kJ = S::kQueryStep / 8;
   const AttentionInputs& in = p.args.in;
   const int warp_bytes = at.warp * S::kWarpRows * kTileRowBytes<kDepth>;
-  const int tile_bytes = buffer * S::kBackwardTileBytes + sub * kTileRowBytes<kDepth>;
+  const int tile_bytes = buffer * M::kTileBytes + sub * kTileRowBytes<kDepth>;
   const float* bias = nullptr;
   if (in.table)
     bias = reinterpret_cast<const float*>(shared + M::kBias) + M::D::kReach +
@@ -586,8 +656,7 @@ __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const Bac
   MultiplyByRows<kDepth>(s, RowsFirst<kDepth>(shared + M::kK + warp_bytes),
                          ChunksFirst<kDepth>(shared + M::kQ + tile_bytes));
 
-  const auto* stats = reinterpret_cast<const float4*>(shared + M::kStats) + buffer * S::kBackwardOther + sub + at.pair;
-  const bool edge = in.shape.causal && first_key + S::kWarpRows > first_query + 1;
+  const auto* stats = reinterpret_cast<const float4*>(shared + M::kStats) + buffer * S::kQueryTile + sub + at.pair;
 #pragma unroll
   for (int j = 0; j < kJ; ++j)
 #pragma unroll
@@ -597,12 +666,20 @@ __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const Bac
       for (int r = 0; r < 2 * kI; ++r) {
         float& x = s[r / 2][j][r % 2 * 2 + e];
         x = Exp2(fmaf(x, row.x, -row.y));
-        if (edge && first_key + 8 * r + at.group > first_query + 8 * j + at.pair + e) x = 0.0f;
       }
     }
-  uint32_t a[kI][kJ / 2][4];
-  Fragments(a, s);
-  MultiplyByColumns<kDepth>(dv, a, RowsFirst<kDepth>(shared + M::kDout + tile_bytes));
+  if (in.shape.causal && first_key + S::kWarpRows > first_query + 1) {
+#pragma unroll
+    for (int i = 0; i < kI; ++i)
+#pragma unroll
+      for (int j = 0; j < kJ; ++j)
+#pragma unroll
+        for (int x = 0; x < 4; ++x)
+          if (first_key + 16 * i + x / 2 * 8 + at.group > first_query + 8 * j + at.pair + x % 2) s[i][j][x] = 0.0f;
+  }
+  uint32_t kept = ~0u;
+  if (in.dropout.seed) kept = KeptBits<kI, kJ>(stats, first_key + at.group, in.dropout.rate);
+  const float scale = in.dropout.seed ? DropoutScale(in.dropout.rate) : 1.0f;
 
   float dp[kI][kJ][4] = {};
   MultiplyByRows<kDepth>(dp, RowsFirst<kDepth>(shared + M::kV + warp_bytes),
@@ -613,9 +690,17 @@ __device__ __forceinline__ void KeyGradientStep(unsigned char* shared, const Bac
     for (int e = 0; e < 2; ++e) {
       const float delta = stats[8 * j + e].z;
 #pragma unroll
-      for (int r = 0; r < 2 * kI; ++r) s[r / 2][j][r % 2 * 2 + e] *= dp[r / 2][j][r % 2 * 2 + e] - delta;
+      for (int r = 0; r < 2 * kI; ++r) {
+        const int i = r / 2, x = r % 2 * 2 + e;
+        const float share = kept >> ((i * kJ + j) * 4 + x) & 1 ? scale : 0.0f;
+        dp[i][j][x] = s[i][j][x] * fmaf(dp[i][j][x], share, -delta);
+        s[i][j][x] *= share;
+      }
     }
+  uint32_t a[kI][kJ / 2][4];
   Fragments(a, s);
+  MultiplyByColumns<kDepth>(dv, a, RowsFirst<kDepth>(shared + M::kDout + tile_bytes));
+  Fragments(a, dp);
   MultiplyByColumns<kDepth>(dk, a, RowsFirst<kDepth>(shared + M::kQ + tile_bytes));
 }
 
@@ -632,13 +717,14 @@ __global__ void __launch_bounds__(kAttentionThreads)
   const LanePlace at;
   const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
   const int block_key = static_cast<int>(blockIdx.x) * S::kRows, first_key = block_key + at.warp * S::kWarpRows;
-  const int tiles = CeilDiv(shape.queries, S::kBackwardOther);
+  const int tiles = CeilDiv(shape.queries, S::kQueryTile);
   // Causal: the first queries see none of the block's keys; where there are no others, its gradients are 0.
-  const int first_tile = shape.causal ? Min(block_key / S::kBackwardOther, tiles) : 0;
+  const int first_tile = shape.causal ? Min(block_key / S::kQueryTile, tiles) : 0;
 
   BeginRows<kDepth, S::kRows>(shared + M::kK, in.k, batch, head, block_key, shape.keys, shape.depth);
   BeginRows<kDepth, S::kRows>(shared + M::kV, in.v, batch, head, block_key, shape.keys, shape.depth);
   if (first_tile < tiles) BeginQueries<kDepth>(shared, p, batch, head, first_tile);
+  CommitCopies();  // those of K and V, where there is no tile
   if (in.table) FillBias(reinterpret_cast<float*>(shared + M::kBias), M::D::kReach, p, head);
   float mask[2 * kI];
 #pragma unroll
@@ -654,10 +740,10 @@ __global__ void __launch_bounds__(kAttentionThreads)
     __syncthreads();
     if (tile + 1 < tiles) BeginQueries<kDepth>(shared, p, batch, head, tile + 1);
 #pragma unroll 1
-    for (int sub = 0; sub < S::kBackwardOther; sub += S::kQuerySub) {
-      const int first_query = tile * S::kBackwardOther + sub;
+    for (int sub = 0; sub < S::kQueryTile; sub += S::kQueryStep) {
+      const int first_query = tile * S::kQueryTile + sub;
       if (first_query >= shape.queries) break;
-      if (shape.causal && first_key >= first_query + S::kQuerySub) continue;
+      if (shape.causal && first_key >= first_query + S::kQueryStep) continue;
       KeyGradientStep<kDepth>(shared, p, at, first_key, first_query, tile % 2, sub, mask, dk, dv);
     }
   }

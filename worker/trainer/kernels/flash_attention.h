@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "worker/trainer/kernels/attention_dropout.h"
 #include "worker/trainer/kernels/types.h"
 
 // Attention with T5's bucketed position bias on a GPU: out = softmax(q k^T + bias + mask) v, scale 1, forward and
@@ -40,6 +41,7 @@ struct AttentionInputs {
   // [batch, keys], dense, added to the scores; null: nothing. At most -1e30 hides a key; where all of a row's keys are
   // hidden, the row is the mean of the values that it may see, as the plain softmax over equal scores has it.
   const float* mask = nullptr;
+  AttentionDropout dropout;  // of the probabilities; the same in both passes
 };
 
 struct AttentionForwardArgs {
@@ -65,6 +67,7 @@ inline const char* AttentionRefusal(const AttentionInputs& in) {
   if (shape.batch < 1 || shape.heads < 1 || shape.queries < 1 || shape.keys < 1) return "an empty tensor";
   if (shape.batch > 65535 || shape.heads > 65535) return "more than 65535 examples or heads";
   if (shape.depth < 8 || shape.depth > 128 || shape.depth % 8 != 0) return "a depth that is no multiple of 8 up to 128";
+  if (in.dropout.seed && in.dropout.rate >= 65536) return "a dropout of everything";
   for (const HeadRows<const Bf16>& rows : {in.q, in.k, in.v})
     if (reinterpret_cast<uintptr_t>(rows.data) % 16 != 0 || rows.strides.batch % 8 != 0 || rows.strides.head % 8 != 0 ||
         rows.strides.row % 8 != 0)

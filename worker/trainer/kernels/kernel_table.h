@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 
+#include "worker/trainer/kernels/flash_attention.h"
 #include "worker/trainer/kernels/norm.h"
 #include "worker/trainer/kernels/types.h"
 
@@ -30,6 +31,8 @@ struct KernelTable {
 
   void (*norm_forward)(Stream, DataType, const NormForwardArgs&) = nullptr;
   void (*norm_backward)(Stream, DataType, const NormBackwardArgs&) = nullptr;
+  void (*attention_forward)(Stream, const AttentionForwardArgs&) = nullptr;
+  void (*attention_backward)(Stream, const AttentionBackwardArgs&) = nullptr;
 };
 
 // Of the table's layout and of what its functions mean.
@@ -43,6 +46,7 @@ const KernelTable* LoadKernelTable(std::string* why_not = nullptr);
 
 // Each fills in its own part; a file of kernels defines one.
 void AddDeviceFunctions(KernelTable& table);
+void AddAttentionKernels(KernelTable& table);
 void AddNormKernels(KernelTable& table);
 KernelTable MakeKernelTable();
 
