@@ -1,6 +1,8 @@
 #include <type_traits>
 
-#include "worker/trainer/kernels/flash_attention.cuh"
+#include "worker/trainer/kernels/flash_attention.h"
+#include "worker/trainer/kernels/flash_attention_backward.cuh"
+#include "worker/trainer/kernels/flash_attention_forward.cuh"
 #include "worker/trainer/kernels/kernel_table.h"
 
 namespace allometry::trainer::kernels {
@@ -50,7 +52,11 @@ void Backward(Stream stream, const BackwardParams& p) {
   using QueryMemory = QueryGradientMemory<kDepth>;
   Launch(stream, &AttentionQueryGradientKernel<kDepth>, queries, block,
          p.args.dtable ? QueryMemory::kBytes : QueryMemory::kBytesWithoutTable, p);
-  Launch(stream, &AttentionKeyGradientKernel<kDepth>, keys, block, KeyGradientMemory<kDepth>::kBytes, p);
+  if (p.args.in.dropout.seed)
+    Launch(stream, &AttentionKeyGradientKernel<kDepth, true>, keys, block, KeyGradientMemory<kDepth, true>::kBytes, p);
+  else
+    Launch(stream, &AttentionKeyGradientKernel<kDepth, false>, keys, block, KeyGradientMemory<kDepth, false>::kBytes,
+           p);
   if (p.args.dtable)
     Launch(stream, &AttentionTableGradientKernel, dim3(static_cast<unsigned>(shape.heads)), dim3(kTableThreads),
            kTableThreads * sizeof(float), p.table_partials, static_cast<int64_t>(queries.x) * shape.batch,

@@ -68,14 +68,23 @@ __device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&r)[4], SharedA
 #endif
 }
 
-// CopyAsync16, or 16 bytes of zeros; `global` must be readable memory's address either way.
-__device__ __forceinline__ void CopyAsync16OrZero(void* shared, const void* global, bool copy) {
+// CopyAsync16 of kBytes (8 or 16), or as many zeros; `global` must be readable memory's address either way.
+template <int kBytes>
+__device__ __forceinline__ void CopyAsyncOrZero(void* shared, const void* global, bool copy) {
+  static_assert(kBytes == 8 || kBytes == 16);
 #ifdef __CUDA_ARCH__
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(AddressOf(shared)), "l"(global), "r"(copy ? 16 : 0)
-               : "memory");
+  if constexpr (kBytes == 16)  // past the first-level cache, which takes whole 16 bytes only
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(AddressOf(shared)), "l"(global),
+                 "r"(copy ? 16 : 0)
+                 : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(AddressOf(shared)), "l"(global), "r"(copy ? 8 : 0)
+                 : "memory");
 #elif !defined(ALLO_HOST_PASS)
   static const uint4 zeros{};
-  CopyAsync16(shared, copy ? global : &zeros);
+  emulated::CheckAligned(shared, kBytes);
+  emulated::CheckAligned(global, kBytes);
+  emulated::CopyLater(shared, copy ? global : &zeros, kBytes);
 #endif
 }
 
@@ -120,7 +129,7 @@ __device__ __forceinline__ void CopyTile(unsigned char* tile, const Bf16* from, 
     const int row = static_cast<int>(threadIdx.x) / kChunks + i * (kThreads / kChunks);
     const bool inside = first + row < rows && chunk * 8 < depth;
     const Bf16* source = inside ? from + (first + row) * stride + chunk * 8 : from;
-    CopyAsync16OrZero(tile + ChunkOffset<kDepth>(row, chunk), source, inside);
+    CopyAsyncOrZero<16>(tile + ChunkOffset<kDepth>(row, chunk), source, inside);
   }
 }
 
