@@ -43,7 +43,14 @@ KernelTable MakeKernelTable() {
   table.bytes = sizeof(KernelTable);
   AddDeviceFunctions(table);
   AddAttentionKernels(table);
+  AddConvolutionKernels(table);
+  AddCrossEntropyKernels(table);
+  AddExpertKernels(table);
+  AddGateKernels(table);
+  AddLinearAttentionKernels(table);
   AddNormKernels(table);
+  AddOptimizerKernels(table);
+  AddSoftmaxKernels(table);
   return table;
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "worker/trainer/layers/device_ops.h"
 #include "worker/trainer/layers/logit_chunks.h"
 #include "worker/trainer/layers/ops.h"
 
@@ -23,6 +24,12 @@ struct HeadPass {
 void RowsLoss(at::Tensor& logits, const at::Tensor& targets, double z, HeadPass& out) {
   if (z == 0) {
     out.nll_sum.add_(ops::CrossEntropy(logits, targets, /*gradient=*/true).sum());
+    return;
+  }
+  if (const auto* table = kernels::KernelsFor(logits)) {
+    const ops::device::RowLosses losses = ops::device::CrossEntropyWithZLoss(*table, logits, targets, z);
+    out.nll_sum.add_(losses.nll_n.sum());
+    out.z_sum.add_(losses.z_loss_n.sum());
     return;
   }
   const auto type = out.nll_sum.scalar_type();

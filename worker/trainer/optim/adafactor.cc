@@ -87,6 +87,8 @@ Adafactor::Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor>
 void Adafactor::Step(const std::vector<at::Tensor>& gradients, double rate) {
   at::NoGradGuard no_grad;
   ++steps_;
+  if (!tensor_operations_ && !slots_.empty() && kernels::KernelsFor(slots_[0].tensor.value))
+    return StepWithKernels(gradients, rate);
   const double decay = 1.0 - std::pow(static_cast<double>(steps_), -options_.decay_exponent);
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!gradients[i].defined() || gradients[i].numel() == 0) continue;
@@ -95,6 +97,34 @@ void Adafactor::Step(const std::vector<at::Tensor>& gradients, double rate) {
     else
       StepWithTensors(slots_[i], gradients[i], rate, decay);
   }
+}
+
+void Adafactor::StepWithKernels(const std::vector<at::Tensor>& gradients, double rate) {
+  const at::Tensor& first = slots_[0].tensor.value;
+  if (!device_) {
+    std::vector<DeviceStep::Slot> slots;
+    for (const Slot& slot : slots_) {
+      const int64_t columns = slot.factored ? slot.columns : slot.tensor.value.numel();
+      slots.push_back({.value = slot.tensor.value,
+                       .second_moment = slot.second_moment,
+                       .row_means = slot.row_means,
+                       .column_means = slot.column_means,
+                       .shape = {slot.matrices, slot.rows, columns, slot.factored}});
+    }
+    device_ = std::make_unique<DeviceStep>(*kernels::KernelsFor(first), slots);
+    device_steps_ = at::zeros({}, first.options().dtype(at::kLong));
+  }
+  device_->Take(gradients, rate);
+  device_steps_.fill_(steps_);
+  kernels::Run(device_->table(), device_->table().adafactor, first,
+               {.work = device_->work(),
+                .step = device_steps_.const_data_ptr<int64_t>(),
+                .rate = device_->rate().const_data_ptr<float>(),
+                .decay_exponent = static_cast<float>(options_.decay_exponent),
+                .clip_threshold = static_cast<float>(options_.clip_threshold),
+                .epsilon_gradient = static_cast<float>(options_.epsilon_gradient),
+                .epsilon_scale = static_cast<float>(options_.epsilon_scale),
+                .weight_decay = static_cast<float>(options_.weight_decay)});
 }
 
 void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double rate, double decay) {

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "worker/trainer/optim/device_step.h"
 #include "worker/trainer/optim/optimizer.h"
 
 namespace allometry::trainer {
@@ -20,7 +21,7 @@ class Adafactor : public Optimizer {
   void Step(const std::vector<at::Tensor>& gradients, double rate) override;
   std::map<std::string, at::Tensor> State() const override;
   common::Status LoadState(const std::map<std::string, at::Tensor>& state) override;
-  // Tensor operations in place of the loops for CPUs; GPUs always use them. The results agree within rounding.
+  // Tensor operations in place of the loops for CPUs and the kernels for GPUs. The results agree within rounding.
   void UseTensorOperations(bool use) { tensor_operations_ = use; }
 
  private:
@@ -32,12 +33,15 @@ class Adafactor : public Optimizer {
     at::Tensor second_moment;            // like the value; otherwise
   };
 
+  void StepWithKernels(const std::vector<at::Tensor>& gradients, double rate);
   void StepWithLoops(Slot& slot, const at::Tensor& gradient, double rate, double decay);
   void StepWithTensors(Slot& slot, const at::Tensor& gradient, double rate, double decay);
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;
+  std::unique_ptr<DeviceStep> device_;  // of the kernels, from the first step on
+  at::Tensor device_steps_;
   bool tensor_operations_ = false;
 };
 

@@ -6,15 +6,18 @@ namespace allometry::trainer {
 
 AdamW::AdamW(const OptimizerOptions& options, std::vector<TrainedTensor> tensors)
     : options_(options), tensors_(std::move(tensors)) {
+  if (tensors_.empty()) return;
+  all_steps_ = at::zeros({static_cast<int64_t>(tensors_.size())}, tensors_[0].value.options());
   for (const TrainedTensor& tensor : tensors_) {
+    steps_.push_back(all_steps_[static_cast<int64_t>(steps_.size())]);
     first_moments_.push_back(at::zeros_like(tensor.value));
     second_moments_.push_back(at::zeros_like(tensor.value));
-    steps_.push_back(at::zeros({}, tensor.value.options()));
   }
 }
 
 void AdamW::Step(const std::vector<at::Tensor>& gradients, double rate) {
   at::NoGradGuard no_grad;
+  if (!tensors_.empty() && kernels::KernelsFor(tensors_[0].value)) return StepWithKernels(gradients, rate);
   std::vector<at::Tensor> values, present, first, second, steps;
   for (size_t i = 0; i < tensors_.size(); ++i) {
     if (!gradients[i].defined() || gradients[i].numel() == 0) continue;
@@ -27,6 +30,32 @@ void AdamW::Step(const std::vector<at::Tensor>& gradients, double rate) {
   if (values.empty()) return;
   at::_fused_adamw_(values, present, first, second, /*max_exp_avg_sqs=*/{}, steps, rate, options_.beta1, options_.beta2,
                     options_.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+}
+
+void AdamW::StepWithKernels(const std::vector<at::Tensor>& gradients, double rate) {
+  const at::Tensor& first = tensors_[0].value;
+  if (!device_) {
+    std::vector<DeviceStep::Slot> slots;
+    for (size_t i = 0; i < tensors_.size(); ++i)
+      slots.push_back({.value = tensors_[i].value,
+                       .first_moment = first_moments_[i],
+                       .second_moment = second_moments_[i],
+                       .shape = {.columns = tensors_[i].value.numel()}});
+    device_ = std::make_unique<DeviceStep>(*kernels::KernelsFor(first), slots);
+  }
+  device_->Take(gradients, rate);
+  const kernels::KernelTable& table = device_->table();
+  kernels::OnStreamOf(table, first, [&](kernels::Stream stream) {
+    table.advance_each(stream, device_->work(), all_steps_.mutable_data_ptr<float>());
+  });
+  kernels::Run(table, table.adamw, first,
+               {.work = device_->work(),
+                .steps = all_steps_.const_data_ptr<float>(),
+                .rate = device_->rate().const_data_ptr<float>(),
+                .beta1 = static_cast<float>(options_.beta1),
+                .beta2 = static_cast<float>(options_.beta2),
+                .epsilon = static_cast<float>(options_.epsilon),
+                .weight_decay = static_cast<float>(options_.weight_decay)});
 }
 
 std::map<std::string, at::Tensor> AdamW::State() const {

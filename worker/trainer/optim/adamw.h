@@ -2,12 +2,13 @@
 
 #include <vector>
 
+#include "worker/trainer/optim/device_step.h"
 #include "worker/trainer/optim/optimizer.h"
 
 namespace allometry::trainer {
 
-// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) by LibTorch's fused kernel, on CPUs and GPUs. All tensors must
-// be on one device.
+// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) by LibTorch's fused kernel, or by the project's own
+// where there are kernels for the device. All tensors must be on one device.
 class AdamW : public Optimizer {
  public:
   AdamW(const OptimizerOptions& options, std::vector<TrainedTensor> tensors);
@@ -16,10 +17,14 @@ class AdamW : public Optimizer {
   common::Status LoadState(const std::map<std::string, at::Tensor>& state) override;
 
  private:
+  void StepWithKernels(const std::vector<at::Tensor>& gradients, double rate);
+
   OptimizerOptions options_;
   std::vector<TrainedTensor> tensors_;
   std::vector<at::Tensor> first_moments_, second_moments_;
-  std::vector<at::Tensor> steps_;  // float32 scalars, as the kernel wants them: one for each tensor
+  at::Tensor all_steps_;           // float32, one for each tensor
+  std::vector<at::Tensor> steps_;  // its elements as scalars, as LibTorch's kernel wants them
+  std::unique_ptr<DeviceStep> device_;
 };
 
 }  // namespace allometry::trainer

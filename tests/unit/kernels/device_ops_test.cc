@@ -1,0 +1,144 @@
+// The layers' arithmetic by the kernels: ops.h's functions and every architecture's loss and gradients, through the
+// emulated kernels on a CPU's tensors, against float64; and through the real ones on a GPU's, where there is one.
+#include "worker/trainer/layers/device_ops.h"
+
+#include <ATen/ATen.h>
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <optional>
+
+#include "tests/unit/models/model_cases.h"
+#include "worker/trainer/layers/cross_entropy.h"
+
+namespace allometry::trainer {
+namespace {
+
+class DeviceOps : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    if (!GetParam()) return;
+    std::string why_not;
+    if (!kernels::LoadKernelTable(&why_not)) GTEST_SKIP() << "no kernels on a GPU: " << why_not;
+    ASSERT_NE(::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << ::dlerror();
+    device_ = at::Device(at::kCUDA, 0);
+  }
+  // f by the kernels.
+  template <typename F>
+  auto ByKernels(F f) {
+    static const kernels::KernelTable emulated = kernels::MakeKernelTable();
+    std::optional<kernels::ForceKernels> force;
+    if (device_.is_cpu()) force.emplace(emulated);
+    return f();
+  }
+  at::Device device_{at::kCPU};
+};
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceOps, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "Device" : "Emulated"; });
+
+void ExpectNear(const at::Tensor& got, const at::Tensor& want, double tolerance, const std::string& what) {
+  const at::Tensor a = got.to(at::kCPU, at::kDouble), b = want.to(at::kDouble);
+  ASSERT_EQ(a.sizes(), b.sizes()) << what;
+  if (a.numel() == 0) return;
+  const double scale = std::max(1e-3, b.abs().max().item<double>());
+  EXPECT_LE((a - b).abs().max().item<double>(), tolerance * scale) << what;
+}
+
+using Named = std::vector<std::pair<std::string, at::Tensor>>;
+
+// Every function of ops.h on tensors of one type and device.
+Named RunOps(const std::function<at::Tensor(const at::Tensor&)>& cast, at::ScalarType sum, int64_t n) {
+  at::manual_seed(n);
+  const auto draw = [&](at::IntArrayRef sizes) { return cast(at::randn(sizes, at::kFloat)); };
+  const auto wide = [&](at::IntArrayRef sizes) { return draw(sizes).to(sum); };
+  Named out;
+  const at::Tensor x = draw({4, n}), dy = draw({4, n}), w = draw({n}), both = draw({4, 2 * n});
+  const ops::Normed normed = ops::NormForward(x, w);
+  out.emplace_back("norm", normed.y_rd);
+  for (const at::Tensor& residual : {at::Tensor(), dy}) {
+    const ops::NormGradients g = ops::NormBackward(dy, x, w, normed.scale_r, residual);
+    out.emplace_back("norm's gradient", g.dx_rd);
+    out.emplace_back("norm's weight gradient", g.dweight_d);
+  }
+  at::Tensor p = draw({6, 3, n}), ds = draw({6, 3, n});
+  ops::SoftmaxForward(p, wide({2, 3, n}), wide({3, n}), 2);
+  out.emplace_back("probabilities", p);
+  out.emplace_back("bias gradient", ops::SoftmaxBackward(p, ds, 2, true));
+  out.emplace_back("score gradient", ds);
+  at::Tensor logits = draw({4, n});
+  const at::Tensor targets = at::tensor({n - 1, int64_t{0}, n / 2, int64_t{0}}, at::kLong).to(x.device());
+  out.emplace_back("likelihood", ops::CrossEntropy(logits, targets, true));
+  out.emplace_back("logit gradient", logits);
+  for (int act = 0; act < 4; ++act) {
+    const auto activation = static_cast<Activation>(act);
+    out.emplace_back("gate", ops::GateForward(activation, x, dy));
+    const at::Tensor d = at::empty_like(both), u = both.slice(1, 0, n), v = both.slice(1, n);
+    out.emplace_back("gate of halves", ops::GateForward(activation, u, v));
+    ops::GateBackward(activation, u, v, dy, d.slice(1, 0, n), d.slice(1, n));
+    out.emplace_back("gate gradients", d);
+  }
+  const at::Tensor signal = draw({2, 5, n}), taps = draw({2, 5, 3, n}), kernel = wide({3, n});
+  out.emplace_back("convolution", ops::Convolve(signal, kernel, -1));
+  out.emplace_back("its input gradient", ops::ConvolveInputGradient(signal, kernel, -1));
+  out.emplace_back("its kernel gradient", ops::ConvolveKernelGradient(signal, signal.flip(0).contiguous(), 3, -1));
+  for (const at::Tensor& t : {taps, draw({2, 5, 3, 1})}) {
+    const at::Tensor y = ops::DynamicConvolve(signal, t, -2);
+    out.emplace_back("dynamic convolution", y);
+    const auto g = ops::DynamicConvolveBackward(signal, t, y, signal, -2);
+    out.emplace_back("its input gradient", g.dx_btc);
+    out.emplace_back("its logits' gradient", g.dlogits_btwk);
+  }
+  return out;
+}
+
+TEST_P(DeviceOps, EveryOperation) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+    for (const int64_t n : {1, 16, 37, 520}) {
+      const Named want = RunOps([&](const at::Tensor& t) { return t.to(type).to(at::kDouble); }, at::kDouble, n);
+      const Named got =
+          ByKernels([&] { return RunOps([&](const at::Tensor& t) { return t.to(type).to(device_); }, at::kFloat, n); });
+      for (size_t i = 0; i < want.size(); ++i)
+        ExpectNear(got[i].second, want[i].second, type == at::kFloat ? 2e-5 : 2e-2,
+                   want[i].first + " " + std::to_string(n));
+    }
+}
+
+TEST_P(DeviceOps, LossWithZ) {
+  at::manual_seed(3);
+  const at::Tensor hidden = at::randn({7, 12}), table = at::randn({50, 12});
+  const at::Tensor targets = at::tensor({3, 0, 49, 1, 1, 0, 20}, at::kLong);
+  const auto run = [&](at::Device device, at::ScalarType type) {
+    const at::Tensor h = hidden.to(device, type).requires_grad_(true), t = table.to(device, type).requires_grad_(true);
+    const ZLoss loss = LinearCrossEntropyWithZLoss(h, t, targets.to(device), 1e-2);
+    loss.objective_sum.backward();
+    return std::vector<at::Tensor>{loss.objective_sum, loss.nll_sum, h.grad(), t.grad()};
+  };
+  const auto want = run(at::kCPU, at::kDouble), got = ByKernels([&] { return run(device_, at::kFloat); });
+  for (size_t i = 0; i < want.size(); ++i) ExpectNear(got[i].detach(), want[i].detach(), 2e-5, std::to_string(i));
+}
+
+// Whole models: what the kernels are given by the layers is what they expect.
+TEST_P(DeviceOps, EveryArchitecture) {
+  const Batch batch{Ids({5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0}, 2), Ids({11, 12, 13, 14, 15, 16, 17, 18, 0, 0}, 2)};
+  for (const ModelCase& model_case : ModelCases()) {
+    const auto run = [&](at::Device device, at::ScalarType type) {
+      const auto model = MakeModel(model_case.Spec(SmallShape()), 3);
+      model->eval();
+      model->to(device, type);
+      const Loss loss = model->ComputeLoss({batch.inputs_bs.to(device), batch.targets_bt.to(device)});
+      loss.nll_sum.backward();
+      Named out{{"loss", loss.nll_sum.detach()}};
+      for (const auto& parameter : model->named_parameters())
+        if (parameter.value().grad().defined()) out.emplace_back(parameter.key(), parameter.value().grad());
+      return out;
+    };
+    const Named want = run(at::kCPU, at::kDouble), got = ByKernels([&] { return run(device_, at::kFloat); });
+    ASSERT_EQ(got.size(), want.size()) << model_case.Name();
+    for (size_t i = 0; i < want.size(); ++i)
+      ExpectNear(got[i].second, want[i].second, 2e-4, model_case.Name() + " " + want[i].first);
+  }
+}
+
+}  // namespace
+}  // namespace allometry::trainer

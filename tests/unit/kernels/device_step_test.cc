@@ -1,0 +1,67 @@
+// The optimisers by the kernels, emulated on a CPU's tensors and on a GPU's, against their own CPU way.
+#include <ATen/ATen.h>
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "worker/trainer/optim/adafactor.h"
+#include "worker/trainer/optim/adamw.h"
+
+namespace allometry::trainer {
+namespace {
+
+class DeviceSteps : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    if (!GetParam()) return;
+    std::string why_not;
+    if (!kernels::LoadKernelTable(&why_not)) GTEST_SKIP() << "no kernels on a GPU: " << why_not;
+    ASSERT_NE(::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << ::dlerror();
+    device_ = at::Device(at::kCUDA, 0);
+  }
+
+  // Values, steps and second moments after three steps, one of which leaves a tensor out.
+  template <typename Kind>
+  std::map<std::string, at::Tensor> Train(at::Device device) {
+    at::manual_seed(4);
+    std::vector<TrainedTensor> tensors;
+    for (const std::vector<int64_t>& sizes :
+         std::vector<std::vector<int64_t>>{{130, 257}, {7}, {2, 128, 128}, {300, 5}})
+      tensors.push_back({"t" + std::to_string(tensors.size()), at::randn(sizes).mul_(0.3).to(device)});
+    Kind optimizer({.weight_decay = 0.1}, tensors);
+    for (int step = 0; step < 3; ++step) {
+      std::vector<at::Tensor> gradients;
+      for (const TrainedTensor& tensor : tensors) gradients.push_back(at::randn(tensor.value.sizes()).to(device));
+      if (step == 1) gradients[2] = at::Tensor();
+      optimizer.Step(gradients, 0.01);
+    }
+    std::map<std::string, at::Tensor> out = optimizer.State();
+    for (const TrainedTensor& tensor : tensors) out[tensor.name] = tensor.value;
+    return out;
+  }
+
+  template <typename Kind>
+  void ExpectEqualWays() {
+    const auto want = Train<Kind>(at::kCPU);
+    static const kernels::KernelTable emulated = kernels::MakeKernelTable();
+    std::optional<kernels::ForceKernels> force;
+    if (device_.is_cpu()) force.emplace(emulated);
+    const auto got = Train<Kind>(device_);
+    ASSERT_EQ(got.size(), want.size());
+    for (const auto& [name, tensor] : want) {
+      const at::Tensor a = got.at(name).to(at::kCPU, at::kDouble), b = tensor.to(at::kDouble);
+      EXPECT_LE((a - b).abs().max().item<double>(), 1e-5 * b.abs().max().item<double>()) << name;
+    }
+  }
+
+  at::Device device_{at::kCPU};
+};
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceSteps, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "Device" : "Emulated"; });
+
+TEST_P(DeviceSteps, Adafactor) { ExpectEqualWays<Adafactor>(); }
+TEST_P(DeviceSteps, AdamW) { ExpectEqualWays<AdamW>(); }
+
+}  // namespace
+}  // namespace allometry::trainer
