@@ -75,6 +75,8 @@ inline const char* AttentionRefusal(const AttentionInputs& in) {
   return nullptr;
 }
 
+constexpr int kAttentionBuckets = 32;
+
 // Rows of a block, and with it of one partial sum of the table's gradient.
 constexpr int AttentionBlockRows(int depth) { return depth <= 64 ? 128 : 64; }
 

@@ -25,10 +25,11 @@ namespace allometry::trainer::kernels {
 #endif
 
 constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / kWarp;
-constexpr int kBuckets = static_cast<int>(kRelativeBuckets), kFar = static_cast<int>(kMaxRelativeDistance);
+constexpr int kBuckets = kAttentionBuckets, kFar = static_cast<int>(kMaxRelativeDistance);
 constexpr float kHidden = -3e38f;      // the lowest mask: adding a score leaves it finite
 constexpr float kHiddenFrom = -1e30f;  // a row whose greatest score is no more than this sees nothing
 constexpr float kLog2E = 1.4426950408889634f;
+static_assert(kBuckets == kRelativeBuckets);
 
 // What every kernel reads, by value: 257 of its bytes are the bucket of each distance -128..128.
 template <typename Args>
