@@ -8,8 +8,8 @@
 // atomics from many blocks: one over queries, which also writes every row's numbers for the other, one over keys.
 namespace allometry::trainer::kernels {
 
-// What a row's probabilities and dS need: x scale and y shift, p = 2^(scale s - shift), z Delta, and
-// in w the bits of its dropout key.
+// What a row's probabilities and dS need: x scale and y shift, p = 2^(scale s - shift), z Delta, and in
+// w the bits of its dropout key.
 __device__ __forceinline__ float4 StatsOf(float lse, int seen_keys, float delta, uint32_t key) {
   const float bits = __uint_as_float(key);
   if (lse <= kHiddenFrom) return make_float4(0.0f, log2f(static_cast<float>(seen_keys)), delta, bits);
