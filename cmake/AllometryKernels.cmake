@@ -1,3 +1,4 @@
 # The files of GPU kernels: nvcc compiles them into a module, the tests as C++.
 set(ALLOMETRY_KERNEL_FILES
-  convolution.cu cross_entropy.cu experts.cu gates.cu linear_attention.cu module.cu norm.cu optimizers.cu softmax.cu)
+  convolution.cu cross_entropy.cu experts.cu flash_attention.cu gates.cu linear_attention.cu module.cu norm.cu
+  optimizers.cu softmax.cu)

@@ -6,6 +6,7 @@
 #include "worker/trainer/kernels/convolution.h"
 #include "worker/trainer/kernels/cross_entropy.h"
 #include "worker/trainer/kernels/experts.h"
+#include "worker/trainer/kernels/flash_attention.h"
 #include "worker/trainer/kernels/gates.h"
 #include "worker/trainer/kernels/linear_attention.h"
 #include "worker/trainer/kernels/norm.h"
@@ -74,6 +75,9 @@ struct KernelTable {
   void (*carried_sums)(Stream, DataType, const CarriedSumsArgs&) = nullptr;
   void (*quotient_forward)(Stream, DataType, const QuotientForwardArgs&) = nullptr;
   void (*quotient_backward)(Stream, DataType, const QuotientBackwardArgs&) = nullptr;
+
+  void (*attention_forward)(Stream, const AttentionForwardArgs&) = nullptr;
+  void (*attention_backward)(Stream, const AttentionBackwardArgs&) = nullptr;
 };
 
 // Of the table's layout and of what its functions mean.
@@ -87,6 +91,7 @@ const KernelTable* LoadKernelTable(std::string* why_not = nullptr);
 
 // Each fills in its own part; a file of kernels defines one.
 void AddDeviceFunctions(KernelTable& table);
+void AddAttentionKernels(KernelTable& table);
 void AddConvolutionKernels(KernelTable& table);
 void AddCrossEntropyKernels(KernelTable& table);
 void AddExpertKernels(KernelTable& table);

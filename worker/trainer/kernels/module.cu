@@ -42,6 +42,7 @@ KernelTable MakeKernelTable() {
   table.version = kKernelTableVersion;
   table.bytes = sizeof(KernelTable);
   AddDeviceFunctions(table);
+  AddAttentionKernels(table);
   AddConvolutionKernels(table);
   AddCrossEntropyKernels(table);
   AddExpertKernels(table);

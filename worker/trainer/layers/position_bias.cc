@@ -4,7 +4,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "worker/trainer/layers/ops.h"
@@ -15,28 +14,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kMaxDistance = 128;
-
-// Half of a direction's buckets hold exact distances, the other half grow logarithmically up to kMaxDistance.
-int64_t DistanceBucket(int64_t distance, int64_t buckets) {
-  const int64_t exact = buckets / 2;
-  if (distance < exact) return distance;
-  const float share = std::log(static_cast<float>(distance) / static_cast<float>(exact)) /
-                      static_cast<float>(std::log(static_cast<double>(kMaxDistance) / static_cast<double>(exact)));
-  return std::min(buckets - 1, exact + static_cast<int64_t>(share * static_cast<float>(buckets - exact)));
-}
-
-int64_t Bucket(int64_t relative, bool bidirectional) {  // relative = key position - query position
-  if (!bidirectional) return DistanceBucket(std::max<int64_t>(-relative, 0), kRelativeBuckets);
-  const int64_t half = kRelativeBuckets / 2;
-  return (relative > 0 ? half : 0) + DistanceBucket(std::abs(relative), half);
-}
-
 // A bias depends on key - query alone: diagonal i of 2n - 1 holds key - query = i - (n - 1).
 at::Tensor DiagonalBuckets(int64_t length, bool causal) {
   const at::Tensor buckets = at::empty({2 * length - 1}, at::kLong);
   for (int64_t i = 0; i < 2 * length - 1; ++i)
-    buckets.mutable_data_ptr<int64_t>()[i] = Bucket(i - (length - 1), !causal);
+    buckets.mutable_data_ptr<int64_t>()[i] = RelativeBucket(i - (length - 1), !causal);
   return buckets;
 }
 
@@ -106,7 +88,7 @@ at::Tensor RelativeBuckets(int64_t queries, int64_t keys, bool bidirectional) {
   const at::Tensor buckets = at::empty({queries, keys}, at::kLong);
   auto* out = buckets.mutable_data_ptr<int64_t>();
   for (int64_t q = 0; q < queries; ++q)
-    for (int64_t k = 0; k < keys; ++k) *out++ = Bucket(k - q, bidirectional);
+    for (int64_t k = 0; k < keys; ++k) *out++ = RelativeBucket(k - q, bidirectional);
   return buckets;
 }
 

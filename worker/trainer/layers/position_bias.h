@@ -2,11 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "worker/trainer/kernels/relative_buckets.h"
+
 namespace allometry::trainer {
 
-constexpr int64_t kRelativeBuckets = 32;
-
-// Bucket of T5's relative positions (Raffel et al. 2020: 32 buckets, maximum distance 128), int64 [queries, keys].
+// Bucket of T5's relative positions (relative_buckets.h), int64 [queries, keys].
 at::Tensor RelativeBuckets(int64_t queries, int64_t keys, bool bidirectional);
 
 // Bias [h, n, n] of every query and key of a sequence from the table [32, h], in the sum type (float32, or float64 for
