@@ -15,6 +15,7 @@
 #include "worker/trainer/engine/run_kinds.h"
 #include "worker/trainer/engine/stop_signal.h"
 #include "worker/trainer/exchange/checkpoint_tools.h"
+#include "worker/trainer/kernels/tensor_kernels.h"
 
 namespace allometry::trainer {
 namespace {
@@ -45,6 +46,7 @@ Ending RunFile(const char* path) {
   auto config = ReadRunConfig(path);
   if (!config) return {ExitCode::kConfigurationError, config.error().message};
   PrepareProcess(config->execution.threads);
+  kernels::UseModule(config->execution.kernels);
   auto events = EventWriter::Open(Environment("ALLOMETRY_EVENTS"));
   if (!events) return {ExitCode::kCrash, events.error().message};
   const std::string directory = Environment("ALLOMETRY_RUN_DIR");

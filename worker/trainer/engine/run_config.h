@@ -40,6 +40,7 @@ struct Execution {
   int64_t peer_timeout_s = 1800;     // of a rank that is waited for and says nothing
   std::string sharding = "auto";     // "none"; "optimizer": optimiser states and gradients; "auto": if memory needs it
   std::string experts = "auto";      // "whole"; "divided": among the ranks; "auto": divided where states are sharded
+  bool kernels = false;              // GPUs compute by the module of kernels (docs/kernels.md) where it is there
   int64_t log_every = 0;             // steps per metric point; 0 = a hundredth of all steps, at most 100
 };
 

@@ -4,18 +4,23 @@
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <atomic>
+
 namespace allometry::trainer::kernels {
 namespace {
 
 thread_local const KernelTable* forced = nullptr;
+std::atomic<bool> uses_module{true};
 
 }  // namespace
 
 const KernelTable* KernelsFor(const at::Tensor& t) {
   if (t.scalar_type() != at::kFloat && t.scalar_type() != at::kBFloat16) return nullptr;
   if (forced) return forced;
-  return t.is_cuda() ? LoadKernelTable() : nullptr;
+  return t.is_cuda() && uses_module.load(std::memory_order_relaxed) ? LoadKernelTable() : nullptr;
 }
+
+void UseModule(bool use) { uses_module = use; }
 
 ForceKernels::ForceKernels(const KernelTable& table) : before_(forced) { forced = &table; }
 ForceKernels::~ForceKernels() { forced = before_; }

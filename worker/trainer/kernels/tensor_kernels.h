@@ -11,6 +11,10 @@ namespace allometry::trainer::kernels {
 // The kernels for a tensor, or null: it is no GPU's, neither float32 nor bfloat16, or there is no module of kernels.
 const KernelTable* KernelsFor(const at::Tensor& t);
 
+// Whether tensors of GPUs take the module's kernels at all, in the whole process; they do unless told otherwise. Before
+// the first tensor operation.
+void UseModule(bool use);
+
 // While it lives, this thread takes these kernels for tensors of a CPU: how the tests run layers and optimisers through
 // the emulated ones, which compute in a CPU's memory.
 class ForceKernels {
