@@ -133,7 +133,7 @@ class Bench:
         ending = self.finish(name, processes)
         report, metrics = ending["report"], ending["metrics"]
         steps = self.args.steps
-        return {"seconds": metrics["device_seconds"] / steps, "sent_bytes": report["sent_bytes"] / steps,
+        return {"seconds": metrics["device_seconds"] / ranks / steps, "sent_bytes": report["sent_bytes"] / steps,
                 "wait_seconds": report["exchange_wait_seconds"] / steps, "parameters": metrics["parameters"],
                 "last_bucket_bytes": report["last_bucket_bytes"]}
 
