@@ -16,7 +16,7 @@
 namespace allometry::trainer {
 namespace {
 
-// Threads that wait for one another crawl when a machine is busy with other tests; nothing here depends on their number.
+// Threads that wait for one another crawl when a machine is busy; nothing here depends on their number.
 class OneThread : public ::testing::Environment {
   void SetUp() override { at::set_num_threads(1); }
 };

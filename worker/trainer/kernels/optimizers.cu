@@ -1,7 +1,7 @@
+#include <cmath>
+
 #include "worker/trainer/kernels/kernel_table.h"
 #include "worker/trainer/kernels/optimizers.h"
-
-#include <cmath>
 #include "worker/trainer/kernels/rows.h"
 
 namespace allometry::trainer::kernels {

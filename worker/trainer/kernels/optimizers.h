@@ -84,7 +84,7 @@ struct AdamWArgs {
   OptimizerWork work;
   const float* steps = nullptr;  // one for each tensor, since some may have no gradient now and then
   const float* rate = nullptr;
-  const float* factor = nullptr;  // of the gradients; null: 1
+  const float* factor = nullptr;      // of the gradients; null: 1
   double beta1 = 0.9, beta2 = 0.999;  // 1 - beta2 has lost five digits in float32
   float epsilon = 1e-8f, weight_decay = 0;
 };
