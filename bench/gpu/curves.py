@@ -3,7 +3,7 @@
 A CPU's curves take longer than a GPU is lent for: they lie in cpu_curves.json, of a prepared folder that it names by the
 hashes of its tokens, and were made by
 
-    python bench/gpu/gpu.py --only cpu-curves --trainer build/release/allo-trainer --data PREPARED
+    python bench/gpu/gpu.py --only cpu-curves --trainer build/release/allo-trainer --curves-data PREPARED
 """
 import concurrent.futures
 import hashlib
@@ -46,30 +46,37 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def deviation(values):
+    center = mean(values)
+    return (sum((x - center) ** 2 for x in values) / max(len(values) - 1, 1)) ** 0.5
+
+
 def judge(gpu, cpu, seed):
-    """cpu: curves by seed. The gap is the difference of the means over the last steps; so is what the seeds differ by."""
-    last = {s: mean(losses[-LAST:]) for s, losses in cpu.items()}
-    center = mean(list(last.values()))
-    sd = (sum((x - center) ** 2 for x in last.values()) / max(len(last) - 1, 1)) ** 0.5
+    """cpu: curves by seed. Over the last steps, the mean of what a step's loss differs by, and the mean of what the seeds' losses
+    of one step do; beside it the same of the mean loss over those steps, which is the stricter comparison."""
+    steps = range(len(gpu) - LAST, len(gpu))
+    gap = mean([abs(gpu[step] - cpu[seed][step]) for step in steps])
+    sd = mean([deviation([losses[step] for losses in cpu.values()]) for step in steps])
     first = abs(gpu[0] - cpu[seed][0])
-    gap = abs(mean(gpu[-LAST:]) - last[seed])
-    each = mean([abs(a - b) for a, b in zip(gpu[-LAST:], cpu[seed][-LAST:])])
-    return {"first_step_gap": first, "mean_gap": gap, "mean_absolute_gap": each, "seeds_sd": sd, "last_loss": mean(gpu[-LAST:]),
+    last = {s: mean(losses[-LAST:]) for s, losses in cpu.items()}
+    return {"first_step_gap": first, "mean_gap": gap, "seeds_sd": sd, "last_loss": mean(gpu[-LAST:]),
+            "gap_of_means": abs(mean(gpu[-LAST:]) - last[seed]), "seeds_sd_of_means": deviation(list(last.values())),
             "goals": [{"goal": "first step", "wanted": FIRST_STEP, "value": first, "hit": first <= FIRST_STEP},
-                      {"goal": "mean gap in the seeds' sd", "wanted": 0.5, "value": gap / sd if sd else None, "hit": bool(sd) and gap < 0.5 * sd}]}
+                      {"goal": "mean gap in the seeds' sd", "wanted": 0.5, "value": gap / sd if sd else None, "hit": gap < 0.5 * sd}]}
 
 
 class Curves:
     def __init__(self, context):
         self.c, self.options = context, context.options
         self.file = pathlib.Path(self.options.cpu_curves or FILE)
+        self.runner = trainer_process.Trainer(self.options.trainer, self.options.curves_data, context.trainer.work)
 
     def architectures(self):
         return self.options.architectures or trainer_process.ARCHITECTURES
 
     def on_cpu(self, clock):
         """Makes or goes on with the file of the CPU's curves."""
-        made = recipe(data_facts(self.options.data))
+        made = recipe(data_facts(self.options.curves_data))
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         if {key: known.get(key) for key in made} != made:
             known = {**made, "version": self.c.facts["version"], "curves": {}}
@@ -81,7 +88,7 @@ class Curves:
                 if clock.left() < 30:
                     print(f"cpu-curves: the time was up before {architecture}, seed {seed}", flush=True)
                     return
-                losses = curve(self.c.trainer, architecture, seed, "cpu", "fp32", made, threads=self.options.threads or os.cpu_count())
+                losses = curve(self.runner, architecture, seed, "cpu", "fp32", made, threads=self.options.threads or os.cpu_count())
                 of_seeds[str(seed)] = [round(x, 5) for x in losses]
                 self.file.with_suffix(".partial").write_text(self.compact(known))
                 os.replace(self.file.with_suffix(".partial"), self.file)
@@ -97,8 +104,8 @@ class Curves:
     def why_not(self, known):
         if not known:
             return f"there is no {self.file.name}: make it with --only cpu-curves where there is time"
-        if known.get("data_sha256") != data_facts(self.options.data)["data_sha256"]:
-            return f"{self.file.name} is of other data than {self.options.data}"
+        if known.get("data_sha256") != data_facts(self.options.curves_data)["data_sha256"]:
+            return f"{self.file.name} is of other data than {self.options.curves_data}"
         return None
 
     def on_gpu(self, clock):
@@ -119,7 +126,7 @@ class Curves:
         seed = SEEDS[0]
         try:
             steps = known["steps"]
-            gpu = curve(self.c.trainer, architecture, seed, self.options.device, self.options.precision, known, steps=steps, threads=2,
+            gpu = curve(self.runner, architecture, seed, self.options.device, self.options.precision, known, steps=steps, threads=2,
                         limit=max(clock.left(), 20))
         except Failed as failed:
             self.c.rows.skip(4, architecture, str(failed))

@@ -125,8 +125,7 @@ def resume(context, clock):
         return
     keywords = dict(steps=300 if context.options.device != "cpu" else 40, log_every=10, batch=16, length=128, optimizer=curves.OPTIMIZER,
                     evaluation=32)
-    what = ("transformer", trainer_process.SIZES["nano"] | {"vocabulary": curves.data_facts(context.options.data)["vocabulary"]},
-            context.options.device, "fp32" if context.options.device == "cpu" else context.options.precision)
+    what = ("transformer", context.trainer.shape("nano"), context.options.device, "fp32" if context.options.device == "cpu" else context.options.precision)
     try:
         running = context.trainer.start("stopped", *what, checkpoint_interval_s=0, **keywords)
         while running.process.poll() is None and sum(e["event"] == "checkpoint" for _, e in list(running.follower.arrivals)) < 3:
@@ -216,6 +215,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainer", help="the built allo-trainer")
     parser.add_argument("--data", help="the output folder of a prepare run")
+    parser.add_argument("--curves-data", help="of item 4: one with a small vocabulary; default: that of --data")
     parser.add_argument("--only", nargs="+", default=["1", "2", "3", "4"], choices=list(ITEMS), metavar="ITEM", help="default: 1 2 3 4")
     parser.add_argument("--limit", type=float, default=840, metavar="SECONDS", help="for this call; what does not fit is skipped and says so")
     parser.add_argument("--again", action="store_true", help="measure rows that are there already")
@@ -233,6 +233,7 @@ def main(arguments=None):
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, to prove the program")
     parser.add_argument("-o", "--output")
     options = parser.parse_args(arguments)
+    options.data, options.curves_data = options.data or options.curves_data, options.curves_data or options.data
     if options.rehearse:
         options = rehearsed(options)
     if not options.output and options.only != ["cpu-curves"]:

@@ -56,7 +56,7 @@ class Speed:
     def ours(self, architecture, size, name, micro=None, environment=None, keep=False):
         steps = STEPS[size]
         outcome, micro = self.c.trainer.fitting(
-            name, architecture, trainer_process.shape_of(architecture, size), self.options.device, "bf16", batch=self.batch, micro_batch=micro,
+            name, architecture, self.c.trainer.shape(size), self.options.device, "bf16", batch=self.batch, micro_batch=micro,
             length=self.length, steps=steps, log_every=steps // 6, options=trainer_process.options_of(architecture, size), environment=environment,
             keep=keep)
         metrics = outcome.metrics()

@@ -36,10 +36,6 @@ def text_of(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def shape_of(architecture, size):
-    return SIZES[size]
-
-
 def options_of(architecture, size):
     """Depths below four have no layer for Switch's experts."""
     shape = SIZES[size]
@@ -139,6 +135,11 @@ class Trainer:
     def __init__(self, program, data, work):
         self.program = str(pathlib.Path(program).resolve())
         self.data, self.work = str(pathlib.Path(data).resolve()), pathlib.Path(work)
+
+    def shape(self, size):
+        """With an embedding of the data's vocabulary, where that is the larger one."""
+        described = json.loads((pathlib.Path(self.data) / "data.json").read_text())
+        return {**SIZES[size], "vocabulary": max(SIZES[size]["vocabulary"], described["tokenizer"]["vocabulary"])}
 
     def version(self):
         return text_of(self.program, "--version").strip()
