@@ -199,7 +199,7 @@ class Study:
             self.settle(cell, events)
         elif code == DIVERGED:
             self.settle(cell, [*events, {"event": "study", "state": "diverged"}])
-        elif code != STOPPED:
+        elif code != STOPPED and not (self.stopping and code < 0):  # stopped by us before it could listen, or behind the grace period
             self.failed(cell, code, events)
         steps = [e["step"] for e in events if "step" in e]
         print(f"{self.clock()} {cell.name}: {self.state_of(cell)}, exit code {code}, step {steps[-1] if steps else 0}", flush=True)
