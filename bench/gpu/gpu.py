@@ -6,7 +6,7 @@
     3             every kernel: bandwidth or FLOP/s, beside the device's and PyTorch's nearest operator
     4             loss curves in bf16 against a CPU's in float32
     resume        a run that was stopped, against one that was not
-    memory        what `allo arch show` predicts (memory_cells.json, by memory_cells.py) against the allocator's peak
+    memory        what `allo arch show` predicts (--memory-cells, by memory_cells.py) against the allocator's peak
     cpu-curves    the CPU's side of item 4, made where there is time
 
     python bench/gpu/gpu.py --trainer build/trainer/allo-trainer --data PREPARED -o gpu.json --only 1 3 --limit 300
@@ -29,7 +29,6 @@ import trainer_process
 from rows import Clock, Rows
 from trainer_process import STOPPED, Failed
 
-FOLDER = pathlib.Path(__file__).resolve().parent
 SHARES = {"1": 5, "2": 3, "3": 1, "4": 3, "resume": 1, "memory": 2, "cpu-curves": 1}  # of the time that is left
 SETTLES_S = 0.002
 
@@ -147,9 +146,9 @@ def resume(context, clock):
 
 
 def memory(context, clock):
-    path = FOLDER / "memory_cells.json"
+    path = pathlib.Path(context.options.memory_cells or "memory_cells.json")
     if not path.exists():
-        context.rows.skip("memory", "all", "there is no memory_cells.json: bench/gpu/memory_cells.py writes it where `allo` is")
+        context.rows.skip("memory", "all", f"there is no {path}: bench/gpu/memory_cells.py writes it where `allo` is")
         return
     for cell in json.loads(path.read_text()):
         name = "-".join(str(cell[key]) for key in ("architecture", "size", "batch", "precision"))
@@ -229,6 +228,7 @@ def main(arguments=None):
     parser.add_argument("--threads", type=int, help="of cpu-curves")
     parser.add_argument("--kernels", help="liballometry-kernels.so; default: beside the trainer")
     parser.add_argument("--kernel-headers", default=str(kernel_module.HEADERS))
+    parser.add_argument("--memory-cells", help="what memory_cells.py wrote")
     parser.add_argument("--cpu-curves", help="default: cpu_curves.json beside this program")
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, to prove the program")
     parser.add_argument("-o", "--output")

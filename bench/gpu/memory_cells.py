@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The memory that `allo arch show` predicts of every architecture, for gpu.py's item `memory`, which runs where `allo` may be missing.
 
-    python bench/gpu/memory_cells.py --allo build/release/allo
+    python bench/gpu/memory_cells.py --allo build/release/allo -o memory_cells.json
 
 What the process itself takes in the host's memory is left out.
 """
@@ -30,7 +30,7 @@ def cells_of(allo):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--allo", required=True)
-    parser.add_argument("-o", "--output", default=pathlib.Path(__file__).with_name("memory_cells.json"))
+    parser.add_argument("-o", "--output", required=True)
     options = parser.parse_args()
     pathlib.Path(options.output).write_text(json.dumps(list(cells_of(options.allo)), indent=1) + "\n")
 
