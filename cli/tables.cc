@@ -197,6 +197,7 @@ Table PlanTable(const v1::PlanResponse& plan, bool existing_known) {
                    {"forward_flops", "FLOPs/ex", "", ColumnKind::kQuantity},
                    {"training_flops", "training", "", ColumnKind::kQuantity},
                    {"memory_bytes", "memory", "bytes", ColumnKind::kQuantity},
+                   {"devices", "devices", "", ColumnKind::kText},
                    {"steps", "steps", "", ColumnKind::kInteger},
                    {"existing", "state", "", ColumnKind::kText}};
   for (const v1::PlannedCell& cell : plan.cells()) {
@@ -204,6 +205,7 @@ Table PlanTable(const v1::PlanResponse& plan, bool existing_known) {
     const std::string existing = StateName(cell.existing());
     table.rows.push_back({cell.cell(), OrNone(costs.parameters()), OrNone(costs.non_embedding_parameters()),
                           OrNone(costs.forward_flops()), OrNone(costs.training_flops()), OrNone(costs.memory_bytes()),
+                          cell.devices() == 0 ? TableValue("auto") : TableValue(std::to_string(cell.devices())),
                           OrNone(costs.steps()),
                           !existing_known    ? TableValue()
                           : existing.empty() ? TableValue("new")
@@ -217,6 +219,20 @@ Table PlanTable(const v1::PlanResponse& plan, bool existing_known) {
   return table;
 }
 
+// Each worker once, with the number of its ranks where there are several: "one, two (3)".
+std::string WorkersOfAttempt(const v1::AttemptInfo& attempt) {
+  if (attempt.rank_workers().empty()) return attempt.worker();
+  std::vector<std::string> named;
+  std::string text;
+  for (const std::string& worker : attempt.rank_workers()) {
+    if (std::ranges::count(named, worker) > 0) continue;
+    named.push_back(worker);
+    const auto ranks = std::ranges::count(attempt.rank_workers(), worker);
+    text += (text.empty() ? "" : ", ") + worker + (ranks > 1 ? " (" + std::to_string(ranks) + ")" : "");
+  }
+  return text;
+}
+
 Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts) {
   Table table;
   table.name = "attempts";
@@ -227,9 +243,9 @@ Table AttemptsTable(const std::vector<v1::AttemptInfo>& attempts) {
       {"last_step", "to", "", ColumnKind::kInteger},       {"started", "started (UTC)", "", ColumnKind::kText},
       {"message", "message", "", ColumnKind::kText}};
   for (const v1::AttemptInfo& attempt : attempts)
-    table.rows.push_back({attempt.attempt_id(), attempt.worker(), attempt.outcome(), int64_t{attempt.exit_code()},
-                          OrNone(int64_t{attempt.signal()}), attempt.first_step(), attempt.last_step(),
-                          FormatTime(attempt.started_unix_ms()),
+    table.rows.push_back({attempt.attempt_id(), WorkersOfAttempt(attempt), attempt.outcome(),
+                          int64_t{attempt.exit_code()}, OrNone(int64_t{attempt.signal()}), attempt.first_step(),
+                          attempt.last_step(), FormatTime(attempt.started_unix_ms()),
                           OrNone(attempt.message().substr(0, attempt.message().find('\n')))});
   return table;
 }

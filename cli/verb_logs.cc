@@ -12,6 +12,7 @@ struct Options {
   int64_t attempt = 0;
   bool follow = false;
   std::string stream;
+  int64_t rank = 0;
   ConnectOptions connect;
 };
 
@@ -25,8 +26,13 @@ int Logs(const Options& options) {
   request.set_follow(options.follow);
   const auto reader = client->sweeps().Logs(&context, request);
   v1::LogChunk chunk;
+  const std::string rank = options.rank > 0 ? "rank " + std::to_string(options.rank) + " " : "";
+  const auto wanted = [&](const std::string& stream) {
+    if (!options.stream.empty()) return stream == rank + options.stream;
+    return stream == rank + "stdout" || stream == rank + "stderr";
+  };
   while (reader->Read(&chunk))
-    if (options.stream.empty() || chunk.stream() == options.stream) std::cout << chunk.data() << std::flush;
+    if (wanted(chunk.stream())) std::cout << chunk.data() << std::flush;
   const grpc::Status status = reader->Finish();
   return status.ok() ? kExitOk : Fail(client->ErrorOf(status));
 }
@@ -39,6 +45,8 @@ void Declare(CLI::App& program) {
   verb->add_flag("-f,--follow", options->follow, "Go on until the run ends");
   verb->add_option("--stream", options->stream, "Only stdout or only stderr")
       ->check(CLI::IsMember({"stdout", "stderr"}));
+  verb->add_option("--rank", options->rank, "Of a run on several devices: whose trainer (default: 0, which reports)")
+      ->check(CLI::NonNegativeNumber);
   AddConnectOptions(verb, &options->connect);
   OnRun(verb, [options] { return Logs(*options); });
 }

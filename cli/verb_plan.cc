@@ -33,6 +33,7 @@ common::Result<v1::PlanResponse> PlanHere(const SweepInput& input) {
     planned->set_identity(cell.identity);
     *planned->mutable_costs() = cell.costs;
     planned->set_run_json(cell.run_json);
+    planned->set_devices(cell.devices);
     flops += cell.costs.training_flops();
   }
   plan.set_training_flops(flops);

@@ -93,6 +93,11 @@ void Declare(CLI::App& program) {
   verb->add_option("--grace", options->worker.grace_s, "Seconds from asking a trainer to stop to killing it")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  verb->add_option(
+          "--address", options->worker.address,
+          "Name or address of this machine under which trainers on other workers reach those here, for runs on "
+          "devices of several workers")
+      ->capture_default_str();
   verb->add_flag("--no-devices", options->no_devices, "Use no GPU");
   AddConnectOptions(verb, &options->connect);
   OnRun(verb, [options] { return Work(*options); });

@@ -30,6 +30,9 @@ struct Cell {
   v1::Costs costs;                      // zeros where nothing is known (prepare, trainers of one's own)
   std::vector<v1::ManifestFile> files;  // raw files that the trainer reads
   std::map<std::string, std::string> tags;
+  // Ranks, no part of its identity; 0: the fewest of 1, 2, 4, … up to most_devices that fit.
+  int64_t devices = 1;
+  int64_t most_devices = 1;
 };
 
 }  // namespace allometry::coordinator

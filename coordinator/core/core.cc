@@ -50,6 +50,7 @@ Status Core::Load() {
   sweep_ids_.clear();
   workers_.clear();
   precision_known_.clear();
+  noted_ends_.clear();
   const int64_t now_ms = options_.now_boot_ms();
   for (store::SweepRow& row : store_->Sweeps()) {
     if (row.state == "expanding") continue;
@@ -74,7 +75,11 @@ Status Core::Load() {
   first_event_ = ToInt(store_->Meta("first_event"));
   last_event_ = std::max(last_event_, first_event_);
   ALLO_RETURN_IF_ERROR(store_->TakeError());
-  for (auto& [id, lease] : state.leases) lease.expires_ms = now_ms + options_.lease_ttl_ms;
+  for (auto& [id, lease] : state.leases) {
+    for (scheduler::Placement& placement : lease.placements) placement.expires_ms = now_ms + options_.lease_ttl_ms;
+    // Rank 0 ends before its attempt does only when it saw another rank go.
+    if (lease.placements.front().finished) lease.peer_lost_until_ms = now_ms + scheduler::kPeerLostWaitMs;
+  }
   scheduler::Rebuild(state, now_ms);
   state_ = std::move(state);
   loaded_ = true;
@@ -86,6 +91,7 @@ scheduler::Worker Core::WorkerOf(const store::WorkerRow& row, scheduler::State& 
   worker.id = row.worker_id;
   worker.slots = static_cast<int>(row.slots);
   worker.memory_bytes = row.memory_bytes;
+  worker.kind = DeviceKind(StringsFromJson(row.devices_json));
   for (const std::string& name : StringsFromJson(row.trainers_json)) worker.trainers.insert(state.TrainerNumber(name));
   worker.draining = row.state == "draining";
   // Its stream is open still when only a batch has failed.

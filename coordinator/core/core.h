@@ -157,6 +157,7 @@ class Core {
   // core_batch.cc
   void Merge(Batch& batch, scheduler::Actions actions);
   void Merge(Batch& batch, scheduler::Actions actions, const store::AttemptEnd& end);
+  std::string MessageOf(const scheduler::ClosedAttempt& closed) const;
   void Persist(Batch& batch);
   void PersistAttempts(Batch& batch);
   void InheritPrecision(int64_t run_id);
@@ -205,6 +206,7 @@ class Core {
   common::Status RequireBlobs(const Outputs& outputs) const;
   void AcceptResult(const v1::FinishRequest& request);
   common::Result<v1::SyncResponse> OrdersFor(int64_t worker_id);
+  void AddAssignment(scheduler::Lease& lease, size_t rank, v1::SyncResponse* response);
   v1::RunSpec SpecOf(const scheduler::Lease& lease);
 
   // core_watch.cc
@@ -222,6 +224,8 @@ class Core {
   common::Result<v1::ListResponse> ListCells(const v1::ListRequest& request);
   common::Result<store::CellRow> FindCell(const std::string& cell);
   std::string WorkerName(int64_t worker_id) const;
+  std::string WorkerNames(const scheduler::Lease& lease) const;
+  std::string ExplainPlaces(const scheduler::Run& run) const;
   std::string ExplainText(const v1::CellStatus& cell, const v1::ExplainResponse& response) const;
 
   std::unique_ptr<store::Store> store_;
@@ -237,6 +241,8 @@ class Core {
   std::map<std::string, int64_t> sweep_ids_;
   std::map<int64_t, store::WorkerRow> workers_;
   std::set<int64_t> precision_known_;  // live attempts whose precision is stored
+  // Of live gangs: how the first of their ranks to go has ended; forgotten at a restart.
+  std::map<int64_t, store::AttemptEnd> noted_ends_;
 
   // What a worker's stream has seen; forgotten at a restart.
   struct Session {

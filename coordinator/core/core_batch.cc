@@ -89,8 +89,12 @@ common::Status Core::FailBatch(Batch& batch, const common::Error& error) {
 void Core::Merge(Batch& batch, scheduler::Actions actions) { Merge(batch, std::move(actions), {}); }
 
 void Core::Merge(Batch& batch, scheduler::Actions actions, const store::AttemptEnd& end) {
-  for (const scheduler::ClosedAttempt& closed : actions.closed) {
-    store_->CloseAttempt(closed, end, batch.unix_ms);
+  for (scheduler::ClosedAttempt& closed : actions.closed) {
+    closed.message = MessageOf(closed);
+    const auto noted = noted_ends_.find(closed.lease.attempt_id);
+    const bool told = end.exit_code != 0 || end.signal != 0 || end.accepted;
+    store_->CloseAttempt(closed, told || noted == noted_ends_.end() ? end : noted->second, batch.unix_ms);
+    noted_ends_.erase(closed.lease.attempt_id);
     precision_known_.erase(closed.lease.attempt_id);
     const scheduler::Run& run = *state_.FindRun(closed.lease.run_id);
     const bool ended = run.state != scheduler::RunState::kPending && run.state != scheduler::RunState::kRunning;
@@ -104,6 +108,13 @@ void Core::Merge(Batch& batch, scheduler::Actions actions, const store::AttemptE
   Add(actions.sweeps, &batch.actions.sweeps);
   Add(actions.leases, &batch.actions.leases);
   Add(actions.workers, &batch.actions.workers);
+}
+
+// In a gang it matters whose end it was.
+std::string Core::MessageOf(const scheduler::ClosedAttempt& closed) const {
+  if (!closed.lease.gang() || closed.outcome == scheduler::Outcome::kDone) return closed.message;
+  return "rank " + std::to_string(closed.rank) + " on " +
+         WorkerName(closed.lease.placements[static_cast<size_t>(closed.rank)].worker_id) + ": " + closed.message;
 }
 
 void Core::Persist(Batch& batch) {

@@ -77,6 +77,8 @@ v1::Costs CostsFromJson(const std::string& json);
 std::string TagsToJson(const std::map<std::string, std::string>& tags);
 std::map<std::string, std::string> TagsFromJson(const std::string& json);
 std::vector<std::string> StringsFromJson(const std::string& json);
+// What the devices of a worker are, all of them: "cpu" without any, empty where they differ.
+std::string DeviceKind(const std::vector<std::string>& devices);
 scheduler::Kind KindOf(v1::RunKind kind);
 v1::RunKind KindFromName(const std::string& name);
 v1::RunState StateMessage(scheduler::RunState state);

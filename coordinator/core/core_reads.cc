@@ -119,6 +119,19 @@ std::string Core::WorkerName(int64_t worker_id) const {
   return row == workers_.end() ? "" : row->second.name;
 }
 
+// Each once, with the number of its ranks where there are several: "one, two (3)".
+std::string Core::WorkerNames(const scheduler::Lease& lease) const {
+  std::string names;
+  std::set<int64_t> named;
+  for (const scheduler::Placement& placement : lease.placements) {
+    if (!named.insert(placement.worker_id).second) continue;
+    const auto ranks = std::ranges::count(lease.placements, placement.worker_id, &scheduler::Placement::worker_id);
+    names += (names.empty() ? "" : ", ") + WorkerName(placement.worker_id);
+    if (ranks > 1) names += " (" + std::to_string(ranks) + ")";
+  }
+  return names;
+}
+
 v1::CellStatus Core::CellMessage(const store::CellRow& row, const std::string& sweep, bool with_results) {
   const scheduler::Run& run = *state_.FindRun(row.run_id);
   v1::CellStatus cell;
@@ -137,6 +150,7 @@ v1::CellStatus Core::CellMessage(const store::CellRow& row, const std::string& s
   cell.set_steps(run.steps);
   cell.set_step(run.state == RunState::kDone ? run.steps : run.checkpoint_step);
   if (const auto lease = state_.leases.find(run.live_attempt); lease != state_.leases.end()) {
+    cell.set_worker(WorkerNames(lease->second));
     cell.set_step(lease->second.last_step);
     cell.set_loss(lease->second.loss);
     cell.set_tokens_per_second(lease->second.tokens_per_second);
@@ -164,6 +178,7 @@ Result<v1::PlanResponse> Core::Plan(const std::vector<Cell>& cells) {
     planned->set_identity(cell.identity);
     *planned->mutable_costs() = cell.costs;
     planned->set_run_json(cell.run_json);
+    planned->set_devices(cell.devices);
     const int64_t run_id = store_->RunIdOf(cell.identity);
     if (run_id != 0) planned->set_existing(StateMessage(state_.FindRun(run_id)->state));
     if (planned->existing() != v1::RUN_STATE_DONE)
@@ -238,8 +253,12 @@ Result<v1::ExplainResponse> Core::Explain(const v1::ExplainRequest& request) {
   const std::string& sweep = sweeps_.at(row.sweep_id).name;
   v1::ExplainResponse response;
   *response.mutable_cell() = CellMessage(row, sweep, true);
-  for (const store::AttemptRow& attempt : store_->AttemptsOf(row.run_id))
+  for (const store::AttemptRow& attempt : store_->AttemptsOf(row.run_id)) {
     *response.add_attempts() = AttemptMessage(attempt, WorkerName(attempt.worker_id));
+    if (attempt.rank_workers.size() > 1)
+      for (int64_t worker_id : attempt.rank_workers)
+        response.mutable_attempts()->rbegin()->add_rank_workers(WorkerName(worker_id));
+  }
   for (int64_t parent : state_.FindRun(row.run_id)->parents)
     if (const auto parent_row = store_->CellOfRun(row.sweep_id, parent))
       *response.add_parents() = CellMessage(*parent_row, sweep, false);

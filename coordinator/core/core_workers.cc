@@ -12,7 +12,8 @@ using common::Json;
 using common::Result;
 using scheduler::Outcome;
 
-constexpr int kProtocol = 1;
+constexpr int kProtocol = 2;  // 2: attempts of several ranks
+constexpr size_t kMaxRendezvousBytes = 4'096;
 constexpr int kMaxSlots = 4'096;
 
 Outcome OutcomeOf(v1::FinishRequest::Outcome outcome) {
@@ -33,6 +34,8 @@ Outcome OutcomeOf(v1::FinishRequest::Outcome outcome) {
       return Outcome::kLimit;
     case v1::FinishRequest::OUTCOME_LOST_INPUT:
       return Outcome::kLostInput;
+    case v1::FinishRequest::OUTCOME_PEER_LOST:
+      return Outcome::kPeerLost;
     default:
       return Outcome::kCrash;
   }
@@ -71,7 +74,9 @@ scheduler::WorkerSynced ReportOf(const v1::SyncRequest& request) {
   report.leaving = request.leaving();
   for (const v1::HeldLease& held : request.held())
     report.held.push_back({held.attempt_id(), held.generation(), !held.precision().empty() || held.step() > 0,
-                           held.resumed_step(), held.step(), held.loss(), held.tokens_per_second()});
+                           held.resumed_step(), held.step(), held.loss(), held.tokens_per_second(),
+                           static_cast<int>(held.rank()),
+                           held.rendezvous().size() <= kMaxRendezvousBytes ? held.rendezvous() : std::string()});
   return report;
 }
 
@@ -95,14 +100,15 @@ std::string MemberOr(const Json& object, const char* key, const char* otherwise)
 
 // A done run without a readable result is what the trainer contract calls a crash.
 void CheckResult(v1::FinishRequest* request) {
-  if (request->outcome() != v1::FinishRequest::OUTCOME_DONE) return;
+  if (request->outcome() != v1::FinishRequest::OUTCOME_DONE || request->rank() > 0) return;
   if (Json::parse(request->result_json(), nullptr, false).is_object()) return;
   request->set_outcome(v1::FinishRequest::OUTCOME_CRASH);
   request->set_message("the result is not a JSON object");
 }
 
-store::AttemptEnd EndOf(const v1::FinishRequest& request, bool accepted) {
-  return {accepted, request.exit_code(), request.signal(), request.device_seconds(),
+// All ranks hold their devices until the attempt's end, so the one that tells it tells the time of each.
+store::AttemptEnd EndOf(const v1::FinishRequest& request, size_t ranks, bool accepted) {
+  return {accepted, request.exit_code(), request.signal(), request.device_seconds() * static_cast<double>(ranks),
           request.provenance_json().empty() ? "{}" : request.provenance_json()};
 }
 
@@ -207,7 +213,7 @@ bool Core::ApplySync(Batch& batch, const v1::SyncRequest& request) {
   KeepMetricsAndLogs(request, request.worker_id());
   for (const v1::HeldLease& held : request.held()) {
     if (scheduler::CurrentLease(state_, held.run_id(), held.attempt_id(), held.generation()) == nullptr) continue;
-    if (!held.precision().empty()) FixPrecision(held);
+    if (!held.precision().empty() && held.rank() == 0) FixPrecision(held);
     batch.progressed_runs.insert(held.run_id());
   }
   Merge(batch, Step(state_, ReportOf(request), batch.boot_ms));
@@ -230,10 +236,12 @@ v1::FinishResponse Core::AnswerOfClosed(const v1::FinishRequest& request) {
   v1::FinishResponse response;
   const auto attempt = store_->Attempt(request.attempt_id());
   const bool same = attempt && attempt->run_id == request.run_id() && attempt->generation == request.generation();
-  response.set_accepted(same && attempt->accepted);
+  // A gang's attempt may have been ended by another rank, whose end was accepted: that is no word on this one's result.
+  const bool result = request.outcome() == v1::FinishRequest::OUTCOME_DONE && request.rank() == 0;
+  response.set_accepted(same && attempt->accepted && (!result || attempt->outcome == "done"));
   if (!same)
     response.set_reason("there is no such attempt");
-  else if (!attempt->accepted)
+  else if (!response.accepted())
     response.set_reason("the attempt ended as '" + attempt->outcome + "': " + attempt->message);
   return response;
 }
@@ -247,10 +255,18 @@ int64_t Core::BatchSequencesOf(int64_t run_id) {
 
 Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest request) {
   KeepMetricsAndLogs(request, request.worker_id());
-  const int64_t run_id = request.run_id();
-  if (scheduler::CurrentLease(state_, run_id, request.attempt_id(), request.generation()) == nullptr)
-    return AnswerOfClosed(request);
   CheckResult(&request);
+  const int64_t run_id = request.run_id();
+  const scheduler::Lease* lease = scheduler::CurrentLease(state_, run_id, request.attempt_id(), request.generation());
+  if (lease == nullptr) return AnswerOfClosed(request);
+  const size_t ranks = lease->placements.size();
+  if (request.rank() < 0 || static_cast<size_t>(request.rank()) >= ranks)
+    return common::InvalidArgument("attempt " + std::to_string(request.attempt_id()) + " has no rank " +
+                                   std::to_string(request.rank()));
+  if (request.rank() > 0) {  // rank 0 speaks of these
+    request.clear_outputs();
+    request.clear_provenance_json();
+  }
   ALLO_RETURN_IF_ERROR(RequireBlobs(request.outputs()));
   const Outcome outcome = OutcomeOf(request.outcome());
   const Json provenance = Json::parse(request.provenance_json(), nullptr, false);
@@ -270,15 +286,18 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   finished.keeps_outputs = std::ranges::any_of(
       request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint" && o.name() != "predictions"; });
   finished.message = request.message();
+  finished.rank = static_cast<int>(request.rank());
   if (outcome == Outcome::kOutOfMemory) finished.batch_sequences = BatchSequencesOf(run_id);
   scheduler::Actions actions = Step(state_, finished, batch.boot_ms);
   const bool accepted = actions.accepted;
-  if (accepted && outcome == Outcome::kDone) AcceptResult(request);
+  if (accepted && outcome == Outcome::kDone && request.rank() == 0) AcceptResult(request);
   common::FaultPoint("coordinator.finish_applied");
   v1::FinishResponse response;
   response.set_accepted(accepted);
   if (!accepted) response.set_reason("the run was cancelled");
-  Merge(batch, std::move(actions), EndOf(request, accepted));
+  const store::AttemptEnd end = EndOf(request, ranks, accepted);
+  if (actions.noted && outcome == Outcome::kPeerLost) noted_ends_.emplace(request.attempt_id(), end);
+  Merge(batch, std::move(actions), end);
   return response;
 }
 
@@ -326,18 +345,31 @@ Result<v1::SyncResponse> Core::OrdersFor(int64_t worker_id) {
   response.set_acknowledged(session.last_request);
   const auto worker = state_.workers.find(worker_id);
   response.set_drain(worker != state_.workers.end() && worker->second.draining);
-  for (auto& [id, lease] : state_.leases) {
-    if (lease.worker_id != worker_id) continue;
-    v1::Assignment* assignment = response.add_desired();
-    assignment->set_run_id(lease.run_id);
-    assignment->set_attempt_id(lease.attempt_id);
-    assignment->set_generation(lease.generation);
-    assignment->set_stop(lease.stop);
-    if (!lease.seen) *assignment->mutable_spec() = SpecOf(lease);
-    if (lease.ordered_in == 0) lease.ordered_in = response.number();
-  }
+  for (auto& [id, lease] : state_.leases)
+    for (size_t rank = 0; rank < lease.placements.size(); ++rank)
+      if (lease.placements[rank].worker_id == worker_id && !lease.placements[rank].finished)
+        AddAssignment(lease, rank, &response);
   ALLO_RETURN_IF_ERROR(store_->TakeError());
   return response;
+}
+
+void Core::AddAssignment(scheduler::Lease& lease, size_t rank, v1::SyncResponse* response) {
+  scheduler::Placement& placement = lease.placements[rank];
+  v1::Assignment* assignment = response->add_desired();
+  assignment->set_run_id(lease.run_id);
+  assignment->set_attempt_id(lease.attempt_id);
+  assignment->set_generation(lease.generation);
+  assignment->set_stop(lease.stop || lease.rank_stopped);
+  if (!placement.seen) *assignment->mutable_spec() = SpecOf(lease);
+  if (placement.ordered_in == 0) placement.ordered_in = response->number();
+  if (!lease.gang()) return;
+  assignment->set_rank(static_cast<int64_t>(rank));
+  assignment->set_ranks(static_cast<int64_t>(lease.placements.size()));
+  assignment->set_one_worker(
+      std::ranges::all_of(lease.placements, [&](const auto& p) { return p.worker_id == placement.worker_id; }));
+  if (rank == 0 || placement.told || lease.rendezvous.empty()) return;
+  assignment->set_rendezvous(lease.rendezvous);
+  if (placement.told_in == 0) placement.told_in = response->number();
 }
 
 v1::RunSpec Core::SpecOf(const scheduler::Lease& lease) {

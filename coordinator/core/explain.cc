@@ -2,6 +2,7 @@
 
 #include "common/table.h"
 #include "coordinator/core/core_internal.h"
+#include "coordinator/scheduler/gangs.h"
 
 // What holds a cell up, as one paragraph for a person, and what would help.
 namespace allometry::coordinator {
@@ -32,6 +33,27 @@ std::string ParentPending(const v1::ExplainResponse& response) {
 
 }  // namespace
 
+// What a gang waits for.
+std::string Core::ExplainPlaces(const scheduler::Run& run) const {
+  const scheduler::Rooms empty = scheduler::EmptyRooms(state_);
+  const std::string trainer = "trainer '" + state_.trainers[run.trainer] + "'";
+  if (const int ranks = scheduler::RanksFor(empty, run); ranks > 0) {
+    const scheduler::Offer offer = scheduler::LargestOffer(empty, run, ranks);
+    return "It can run and waits until " + std::to_string(ranks) + (ranks == 1 ? " slot is" : " slots are") +
+           " free at once: of '" + offer.kind + "' there are " + std::to_string(offer.ranks) +
+           ". Slots that become free are kept for the first run that waits so.";
+  }
+  const int ranks = run.devices == 0 ? std::max<int>(1, run.most_devices) : run.devices;
+  const scheduler::Offer offer = scheduler::LargestOffer(empty, run, ranks);
+  const double bytes = static_cast<double>(scheduler::MemoryOfRank(run, ranks));
+  const std::string needs = run.devices == 0 ? "up to " + std::to_string(ranks) + " devices (auto)"
+                                             : std::to_string(ranks) + " devices of one kind";
+  const std::string most = offer.ranks == 0 ? "none" : std::to_string(offer.ranks) + " ('" + offer.kind + "')";
+  return "It needs " + needs + ", with " + common::FormatQuantity(bytes) +
+         " bytes of memory each, and of workers with " + trainer + " the cluster offers at most " + most +
+         ". Start more workers, or lower `devices` and submit with --update.";
+}
+
 std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainResponse& response) const {
   const scheduler::Run& run = *state_.FindRun(cell.run_id());
   const std::string attempts = std::to_string(cell.attempt()) + (cell.attempt() == 1 ? " attempt" : " attempts");
@@ -53,7 +75,7 @@ std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainRespo
   }
   switch (cell.waiting()) {
     case v1::WAIT_REASON_READY:
-      return "It can run and waits for a free slot.";
+      return run.devices == 1 ? "It can run and waits for a free slot." : ExplainPlaces(run);
     case v1::WAIT_REASON_PARENT_PENDING:
       return ParentPending(response);
     case v1::WAIT_REASON_BLOCKED:
@@ -63,6 +85,7 @@ std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainRespo
              " FLOPs do not fit into what is left of the sweep's budget. Raise `budget.flops` and submit with "
              "--update.";
     case v1::WAIT_REASON_NO_FITTING_WORKER:
+      if (run.devices != 1) return ExplainPlaces(run);
       return "No connected worker has trainer '" + state_.trainers[run.trainer] + "' and " +
              common::FormatQuantity(static_cast<double>(run.memory_bytes)) +
              " bytes of memory. Start one: `allo worker`.";

@@ -76,6 +76,17 @@ std::vector<std::string> StringsFromJson(const std::string& text) {
   return strings;
 }
 
+std::string DeviceKind(const std::vector<std::string>& devices) {
+  if (devices.empty()) return "cpu";
+  const auto kind = [](const std::string& device) {  // "cuda:0 NVIDIA H100 80GB": the name without the number
+    const size_t blank = device.find(' ');
+    return blank == std::string::npos ? device.substr(0, device.find(':')) : device.substr(blank + 1);
+  };
+  const bool same =
+      std::ranges::all_of(devices, [&](const std::string& d) { return kind(d) == kind(devices.front()); });
+  return same ? kind(devices.front()) : "";
+}
+
 scheduler::Kind KindOf(v1::RunKind kind) { return static_cast<scheduler::Kind>(kind); }
 
 v1::RunKind KindFromName(const std::string& name) {
@@ -97,7 +108,10 @@ std::string ContentHash(const v1::SweepSpec& spec, const std::vector<Cell>& cell
   steering.set_keep_models(spec.keep_models());
   common::Sha256 hash;
   hash.Update(StableBytes(steering));
-  for (const Cell& cell : cells) hash.Update("\n" + cell.name + " " + cell.identity);
+  for (const Cell& cell : cells) {
+    hash.Update("\n" + cell.name + " " + cell.identity);
+    if (cell.devices != 1) hash.Update(" on " + std::to_string(cell.devices));
+  }
   return hash.FinishHex();
 }
 

@@ -169,8 +169,16 @@ class FieldChecker {
       if (std::ranges::count(choices->second, value) == 0)
         problems_->push_back({path, OneOf(path, value, choices->second)});
     }
+    if (key == "SizeSpec.devices" || key == "SweepSpec.devices")
+      CheckDevices(reflection->GetString(message, &field), path);
     if (const auto range = Ranges().find(key); range != Ranges().end())
       CheckRange(NumberOf(message, field, index), range->second, path);
+  }
+
+  void CheckDevices(const std::string& value, const std::string& path) {
+    if (!ParseDevices(value))
+      problems_->push_back(
+          {path, path + " is '" + value + "'; allowed: from 1 to " + std::to_string(kMostDevices) + ", or auto"});
   }
 
   void CheckRange(double value, const Range& range, const std::string& path) {
@@ -200,6 +208,7 @@ class SpecChecker {
     CheckSeeds();
     CheckPretraining();
     CheckFinetuning();
+    for (int i = 0; i < spec_.sizes_size(); ++i) CheckDevices(i);
     CheckOptimizer(spec_.pretraining().optimizer(), "pretraining.optimizer");
     CheckOptimizer(spec_.finetuning().optimizer(), "finetuning.optimizer");
     if (problems_->empty()) CheckGrid();
@@ -314,6 +323,21 @@ class SpecChecker {
                                    ".options is for trainers of one's own; options of an architecture stand in "
                                    "architectures");
     }
+  }
+
+  // Each rank needs a sequence of the batch at least.
+  void CheckDevices(int index) {
+    const v1::SizeSpec& size = spec_.sizes(index);
+    const auto devices = ParseDevices(DevicesText(spec_, size));
+    if (!devices) return;  // told already
+    const std::string path = size.devices().empty() ? "devices" : At("sizes", index) + ".devices";
+    const auto check = [&](const char* phase, int64_t batch) {
+      if (*devices > batch)
+        Add(path, path + " is " + std::to_string(*devices) + ", and a batch of " + phase + " has " +
+                      std::to_string(batch) + " sequences: each device needs at least one");
+    };
+    check("pretraining", PretrainingStep(spec_).batch_sequences);
+    if (spec_.has_finetuning()) check("finetuning", FinetuningStep(spec_).batch_sequences);
   }
 
   // Rows beyond the tokenizer's pieces are never looked up; too few would leave pieces without a row.

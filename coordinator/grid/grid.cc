@@ -129,6 +129,7 @@ class Expander {
         cell.size = shape.name;
         cell.seed = seed;
         cell.costs = costs;
+        SetDevices(shape, &cell);
         if (!IsBuiltin(spec_)) cell.files = FilesForOwnTrainer(cell.kind);
         cells_.push_back(std::move(cell));
       };
@@ -138,6 +139,14 @@ class Expander {
       for (const Finetuning& one : finetunings_)
         place(Finetune(model, one, parent, seed), name + one.suffix, finetuning);
     }
+  }
+
+  // Fine-tuning runs where its pretraining did: what the memory asked for, it asks for again.
+  void SetDevices(const GridShape& shape, Cell* cell) const {
+    const bool pretraining = cell->kind == v1::RUN_KIND_PRETRAIN;
+    const StepSize step = pretraining ? PretrainingStep(spec_) : FinetuningStep(spec_);
+    cell->devices = *ParseDevices(DevicesText(spec_, spec_.sizes(shape.size_index)));
+    cell->most_devices = std::min(step.batch_sequences, kMostDevices);
   }
 
   Cell Pretrain(const Json& model, int64_t steps, uint64_t seed) {
@@ -195,6 +204,7 @@ class Expander {
                      static_cast<double>(step.lengths.inputs + step.lengths.targets));
     costs.set_training_flops(3 * static_cast<double>(flops.forward) * examples);
     costs.set_memory_bytes(memory.total());
+    costs.set_replicated_bytes(memory.process_bytes + memory.weights_bytes);
     return costs;
   }
 

@@ -1,6 +1,7 @@
 #include "coordinator/grid/shapes.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 
@@ -162,6 +163,20 @@ std::string PartNameOf(const v1::DataPartSpec& part) {
 int64_t VocabularyOf(const v1::SweepSpec& spec) {
   if (spec.tokenizer().has_vocabulary()) return spec.tokenizer().vocabulary();
   return spec.tokenizer().model().empty() ? kVocabularyTrained : kVocabularyOfModel;
+}
+
+std::string DevicesText(const v1::SweepSpec& spec, const v1::SizeSpec& size) {
+  if (!size.devices().empty()) return size.devices();
+  return spec.devices().empty() ? "1" : spec.devices();
+}
+
+std::optional<int64_t> ParseDevices(const std::string& text) {
+  if (text == "auto") return 0;
+  int64_t devices = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), devices);
+  if (error != std::errc() || end != text.data() + text.size() || devices < 1 || devices > kMostDevices)
+    return std::nullopt;
+  return devices;
 }
 
 std::string LabelOf(const v1::ArchitectureSpec& architecture) {

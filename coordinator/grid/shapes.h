@@ -12,6 +12,8 @@
 
 namespace allometry::coordinator {
 
+inline constexpr int64_t kMostDevices = 1'024;  // of one run
+
 // One shape of the grid: a size, with what the axes changed in its name.
 struct GridShape {
   std::string name;      // "small-nl16"
@@ -34,6 +36,9 @@ bool IsBuiltData(const v1::SweepSpec& spec);
 std::string PartNameOf(const v1::DataPartSpec& part);
 // Of a built data set only what the sweep itself says: whoever reads the folder completes the sweep.
 int64_t VocabularyOf(const v1::SweepSpec& spec);
+// Devices of a size or, where it does not say, of the sweep: "auto", or a number; nothing where it is neither.
+std::string DevicesText(const v1::SweepSpec& spec, const v1::SizeSpec& size);
+std::optional<int64_t> ParseDevices(const std::string& text);  // 0: auto
 std::string LabelOf(const v1::ArchitectureSpec& architecture);
 // "<label>-<size>-s<seed>", of a pretraining cell.
 std::string CellName(const v1::ArchitectureSpec& architecture, const GridShape& shape, uint64_t seed);

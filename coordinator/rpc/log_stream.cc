@@ -37,8 +37,10 @@ class LogReader : public std::enable_shared_from_this<LogReader> {
   // Opens a connection for each look: followers wait long, and none of them may hold one meanwhile.
   common::Status ReadMore() {
     ALLO_ASSIGN_OR_RETURN(auto reader, store::Reader::Open(database_));
-    for (const char* name : {"stdout", "stderr"}) {
-      ALLO_ASSIGN_OR_RETURN(auto pieces, reader->Logs(attempt_id_, name, offsets_[name], kBytesAtOnce));
+    ALLO_ASSIGN_OR_RETURN(const std::vector<std::string> streams, reader->LogStreams(attempt_id_));
+    for (const std::string& name : streams) {
+      const int64_t from = offsets_.try_emplace(name, first_offset_).first->second;
+      ALLO_ASSIGN_OR_RETURN(auto pieces, reader->Logs(attempt_id_, name, from, kBytesAtOnce));
       for (store::LogPiece& piece : pieces) {
         offsets_[name] = piece.offset + static_cast<int64_t>(piece.data.size());
         pieces_.push_back(std::move(piece));
@@ -83,9 +85,9 @@ class LogReader : public std::enable_shared_from_this<LogReader> {
     const bool more = request_.follow() && (place->live || !final);
     if (place->attempt_id == 0) return more ? stream->RetryAfter(kFollowInterval) : stream->End(grpc::Status::OK);
     if (place->attempt_id != attempt_id_) {
-      const int64_t from = attempt_id_ == 0 ? request_.offset() : 0;
+      first_offset_ = attempt_id_ == 0 ? request_.offset() : 0;
       attempt_id_ = place->attempt_id;
-      offsets_ = {{"stdout", from}, {"stderr", from}};
+      offsets_.clear();
       return Next(stream);
     }
     // What came between the last look and the answer "it has ended" is still to be sent.
@@ -97,6 +99,7 @@ class LogReader : public std::enable_shared_from_this<LogReader> {
   std::filesystem::path database_;
   v1::LogsRequest request_;
   int64_t attempt_id_ = 0;
+  int64_t first_offset_ = 0;
   std::map<std::string, int64_t> offsets_;  // by stream: what has been read
   std::deque<store::LogPiece> pieces_;      // read and not yet sent
   bool ended_ = false;

@@ -45,6 +45,7 @@ NextTry DecideRetry(Run& run, const Ending& ending, const TestHooks& hooks) {
     case Outcome::kLost:
       return ending.progressed ? AfterPreemption(run) : AfterCrash(run, hooks);
     case Outcome::kCrash:
+    case Outcome::kPeerLost:
     case Outcome::kLostInput:
       return AfterCrash(run, hooks);
     case Outcome::kLive:

@@ -26,6 +26,16 @@ class Stepper {
     RefreshBlocked(state_, state_.runs.back(), actions_);
   }
 
+  void operator()(const SetDevices& e) {
+    Run& run = *state_.FindRun(e.run_id);
+    if (run.devices == e.devices && run.most_devices == e.most_devices && run.replicated_bytes == e.replicated_bytes)
+      return;
+    run.devices = e.devices;
+    run.most_devices = e.most_devices;
+    run.replicated_bytes = e.replicated_bytes;
+    actions_.runs.insert(run.id);
+  }
+
   void operator()(const AttachCells& e) {
     for (int64_t id : e.runs) Attach(state_, *state_.FindRun(id), state_.sweeps.at(e.sweep_id), actions_);
     MarkCancelled();
@@ -70,7 +80,8 @@ class Stepper {
   }
 
   void operator()(const WorkerGone& e) {
-    CloseWhere("the worker's process ended", [&](const Lease& lease) { return lease.worker_id == e.worker_id; });
+    CloseWhere("the worker's process ended",
+               [&](const Lease&, const Placement& placement) { return placement.worker_id == e.worker_id; });
     state_.workers.erase(e.worker_id);
     actions_.workers.insert(e.worker_id);
   }
@@ -80,7 +91,7 @@ class Stepper {
     if (worker == state_.workers.end()) return;
     worker->second.draining = true;
     actions_.workers.insert(e.worker_id);
-    if (e.now) StopWhere([&](const Lease& lease) { return lease.worker_id == e.worker_id; });
+    if (e.now) StopWhere([&](const Lease& lease) { return lease.IsOn(e.worker_id); });
   }
 
   void operator()(const WorkerSynced& e) {
@@ -91,28 +102,37 @@ class Stepper {
     if (!worker.connected || (e.draining && !worker.draining)) actions_.workers.insert(worker.id);
     worker.connected = !e.leaving;
     worker.draining |= e.draining;
-    std::set<int64_t> held;
+    std::set<std::pair<int64_t, int>> held;
     for (const HeldLease& report : e.held)
-      if (Renew(worker, report)) held.insert(report.attempt_id);
+      if (Renew(worker, report, e.acknowledged)) held.insert({report.attempt_id, report.rank});
     // What the worker knows of and no longer holds will not come back.
-    CloseWhere("the worker no longer holds it", [&](const Lease& lease) {
-      const bool knows = e.leaving || (lease.ordered_in != 0 && e.acknowledged >= lease.ordered_in);
-      return lease.worker_id == worker.id && knows && !held.contains(lease.attempt_id);
+    CloseWhere("the worker no longer holds it", [&](const Lease& lease, const Placement& placement) {
+      const bool knows = e.leaving || (placement.ordered_in != 0 && e.acknowledged >= placement.ordered_in);
+      const int rank = static_cast<int>(&placement - lease.placements.data());
+      return placement.worker_id == worker.id && knows && !held.contains({lease.attempt_id, rank});
     });
   }
 
   void operator()(const AttemptFinished& e) {
     const Lease* current = CurrentLease(state_, e.run_id, e.attempt_id, e.generation);
-    if (current == nullptr) return;
-    Lease lease = *current;
+    if (current == nullptr || e.rank < 0 || e.rank >= static_cast<int>(current->placements.size())) return;
+    Lease& lease = state_.leases.at(current->attempt_id);
     Run& run = *state_.FindRun(lease.run_id);
-    const bool done = e.outcome == Outcome::kDone;
-    if (e.resumed_step && !lease.first_step_known) StartAt(lease, run, *e.resumed_step);
-    Charge(lease, run, done ? run.steps : e.last_step);
+    const bool done = e.rank == 0 && e.outcome == Outcome::kDone;
+    if (e.rank == 0) {
+      if (e.resumed_step && !lease.first_step_known) StartAt(lease, run, *e.resumed_step);
+      Charge(lease, run, done ? run.steps : e.last_step);
+    }
     actions_.cancelled = lease.cancelled && done;
     actions_.accepted = !actions_.cancelled;
     if (done && actions_.accepted) run.keeps_outputs = e.keeps_outputs;
-    Close(lease, lease.cancelled ? Outcome::kCancelled : e.outcome, e.message, e.batch_sequences);
+    // A rank's own share of the batch is what it may have tried at once.
+    const auto ranks = static_cast<int64_t>(lease.placements.size());
+    if (EndsTheAttempt(lease, e))
+      Close(Lease(lease), lease.cancelled ? Outcome::kCancelled : e.outcome, e.message, e.rank,
+            (e.batch_sequences + ranks - 1) / ranks);
+    else
+      Note(lease, e);
   }
 
   void operator()(const CheckpointReported& e) {
@@ -127,7 +147,9 @@ class Stepper {
 
   void operator()(const Tick&) {
     if (!state_.hooks.never_expire)
-      CloseWhere("its lease ran out", [&](const Lease& lease) { return lease.expires_ms <= now_ms_; });
+      CloseWhere("its lease ran out",
+                 [&](const Lease&, const Placement& placement) { return placement.expires_ms <= now_ms_; });
+    CloseLostPeers();
     while (!state_.backoffs.empty() && state_.backoffs.begin()->first <= now_ms_) {
       Run& run = *state_.FindRun(state_.backoffs.begin()->second);
       EndBackoff(state_, run);
@@ -143,19 +165,77 @@ class Stepper {
   void operator()(const Dispatch&) { GrantLeases(state_, now_ms_, actions_); }
 
  private:
-  bool Renew(const Worker& worker, const HeldLease& report) {
+  bool Renew(const Worker& worker, const HeldLease& report, uint64_t acknowledged) {
     auto found = state_.leases.find(report.attempt_id);
     if (found == state_.leases.end()) return false;
     Lease& lease = found->second;
-    if (lease.worker_id != worker.id || lease.generation != report.generation) return false;
-    lease.seen = true;
-    lease.expires_ms = now_ms_ + state_.lease_ttl_ms;
+    if (report.rank < 0 || report.rank >= static_cast<int>(lease.placements.size())) return false;
+    Placement& placement = lease.placements[static_cast<size_t>(report.rank)];
+    if (placement.worker_id != worker.id || lease.generation != report.generation) return false;
+    placement.seen = true;
+    placement.expires_ms = now_ms_ + state_.lease_ttl_ms;
+    placement.told |= placement.told_in != 0 && acknowledged >= placement.told_in;
+    if (report.rank == 0) TakeProgress(lease, report);
+    return true;
+  }
+
+  // Rank 0 speaks for the attempt.
+  void TakeProgress(Lease& lease, const HeldLease& report) {
     lease.loss = report.loss;
     lease.tokens_per_second = report.tokens_per_second;
     Run& run = *state_.FindRun(lease.run_id);
     if (report.started && !lease.first_step_known) StartAt(lease, run, report.resumed_step);
     Charge(lease, run, report.step);
-    return true;
+    if (report.rendezvous == lease.rendezvous || report.rendezvous.empty()) return;
+    lease.rendezvous = report.rendezvous;
+    for (Placement& placement : lease.placements) {
+      placement.told_in = 0;
+      placement.told = false;
+      actions_.workers.insert(placement.worker_id);
+    }
+  }
+
+  // Of the ranks after 0, success is no news before rank 0 has told its result, and whoever was stopped waits for rank
+  // 0's checkpoint. A lost peer is nobody's own failure: the cause may still be on its way.
+  static bool EndsTheAttempt(const Lease& lease, const AttemptFinished& e) {
+    if (e.outcome == Outcome::kPeerLost) return !lease.gang();
+    return e.rank == 0 || (e.outcome != Outcome::kDone && e.outcome != Outcome::kStopped);
+  }
+
+  void Note(Lease& lease, const AttemptFinished& e) {
+    actions_.noted = true;
+    lease.placements[static_cast<size_t>(e.rank)].finished = true;
+    if (e.outcome == Outcome::kStopped) lease.rank_stopped = true;
+    if (e.outcome == Outcome::kPeerLost && lease.peer_lost_until_ms == 0) {
+      lease.peer_lost_until_ms = now_ms_ + kPeerLostWaitMs;
+      lease.peer_lost_message = e.message;
+      lease.peer_lost_rank = e.rank;
+    }
+    TouchLease(lease);
+    if (lease.peer_lost_until_ms != 0 && std::ranges::all_of(lease.placements, &Placement::finished))
+      CloseLostPeer(Lease(lease));
+  }
+
+  // Attempts with a lost peer of which nobody has said why in time.
+  void CloseLostPeers() {
+    std::vector<Lease> doomed;
+    for (const auto& [id, lease] : state_.leases)
+      if (lease.peer_lost_until_ms != 0 && lease.peer_lost_until_ms <= now_ms_) doomed.push_back(lease);
+    for (const Lease& lease : doomed) CloseLostPeer(lease);
+  }
+
+  void CloseLostPeer(const Lease& lease) {
+    if (lease.cancelled) return Close(lease, Outcome::kCancelled, lease.peer_lost_message, lease.peer_lost_rank, 0);
+    // Ranks that are asked to stop do not all go in the same moment.
+    if (lease.stop || lease.rank_stopped)
+      return Close(lease, Outcome::kStopped, lease.peer_lost_message, lease.peer_lost_rank, 0);
+    for (size_t rank = 0; rank < lease.placements.size(); ++rank) {
+      const auto worker = state_.workers.find(lease.placements[rank].worker_id);
+      if (lease.placements[rank].finished || (worker != state_.workers.end() && worker->second.connected)) continue;
+      return Close(lease, Outcome::kLost, "the worker is out of reach, and another rank saw it go",
+                   static_cast<int>(rank), 0);
+    }
+    Close(lease, Outcome::kPeerLost, lease.peer_lost_message, lease.peer_lost_rank, 0);
   }
 
   void StartAt(Lease& lease, const Run& run, int64_t step) {
@@ -176,20 +256,28 @@ class Stepper {
     actions_.sweeps.insert(sweep.id);
   }
 
+  // Attempts of which one rank is gone. A rank that has ended by itself is not missed.
   template <typename Predicate>
   void CloseWhere(const std::string& message, Predicate predicate) {
-    std::vector<Lease> doomed;
+    std::vector<std::pair<Lease, int>> doomed;
     for (const auto& [id, lease] : state_.leases)
-      if (predicate(lease)) doomed.push_back(lease);
-    for (const Lease& lease : doomed) Close(lease, lease.cancelled ? Outcome::kCancelled : Outcome::kLost, message, 0);
+      for (const Placement& placement : lease.placements)
+        if (!placement.finished && predicate(lease, placement)) {
+          const int rank = static_cast<int>(&placement - lease.placements.data());
+          if (rank > 0 && state_.hooks.ignore_lost_rank) continue;
+          doomed.emplace_back(lease, rank);
+          break;
+        }
+    for (const auto& [lease, rank] : doomed)
+      Close(lease, lease.cancelled ? Outcome::kCancelled : Outcome::kLost, message, rank, 0);
   }
 
-  void Close(const Lease& lease, Outcome outcome, const std::string& message, int64_t batch_sequences) {
+  void Close(const Lease& lease, Outcome outcome, const std::string& message, int rank, int64_t batch_sequences) {
     Run& run = *state_.FindRun(lease.run_id);
     Ending ending{outcome, lease.last_step > lease.first_step, lease.stop, batch_sequences};
     const NextTry next = DecideRetry(run, ending, state_.hooks);
-    actions_.closed.push_back({lease, outcome, message});
-    actions_.workers.insert(lease.worker_id);
+    actions_.closed.push_back({lease, outcome, message, rank});
+    for (const Placement& placement : lease.placements) actions_.workers.insert(placement.worker_id);
     actions_.sweeps.insert(lease.sweep_id);
     if (!(state_.hooks.accept_twice && outcome == Outcome::kDone)) {
       state_.leases.erase(lease.attempt_id);
@@ -239,7 +327,7 @@ class Stepper {
 
   void TouchLease(const Lease& lease) {
     actions_.leases.insert(lease.attempt_id);
-    actions_.workers.insert(lease.worker_id);
+    for (const Placement& placement : lease.placements) actions_.workers.insert(placement.worker_id);
     actions_.runs.insert(lease.run_id);
   }
 

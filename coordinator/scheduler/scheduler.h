@@ -62,6 +62,13 @@ struct DrainWorker {
   bool now = false;
 };
 
+struct SetDevices {
+  int64_t run_id = 0;
+  uint16_t devices = 1;
+  uint16_t most_devices = 1;
+  int64_t replicated_bytes = 0;
+};
+
 struct HeldLease {
   int64_t attempt_id = 0;
   int64_t generation = 0;
@@ -70,6 +77,8 @@ struct HeldLease {
   int64_t step = 0;
   double loss = 0;
   double tokens_per_second = 0;
+  int rank = 0;
+  std::string rendezvous = {};
 };
 struct WorkerSynced {
   int64_t worker_id = 0;
@@ -78,6 +87,7 @@ struct WorkerSynced {
   bool draining = false;
   bool leaving = false;
 };
+// One rank has ended.
 struct AttemptFinished {
   int64_t run_id = 0;
   int64_t attempt_id = 0;
@@ -88,6 +98,7 @@ struct AttemptFinished {
   int64_t batch_sequences = 0;  // where halving starts when the trainer chose the micro-batch itself
   std::string message;
   std::optional<int64_t> resumed_step = std::nullopt;  // where the trainer started, if it did
+  int rank = 0;
 };
 struct CheckpointReported {
   int64_t run_id = 0;
@@ -95,14 +106,14 @@ struct CheckpointReported {
   int64_t generation = 0;
   int64_t step = 0;
 };
-// Leases that ran out, backoffs that ended, workers not heard of.
+// Leases that ran out, backoffs that ended, workers not heard of, lost peers whose cause nobody told.
 struct Tick {};
 // Grants leases to what may run. Once per batch of events.
 struct Dispatch {};
 
-using Event = std::variant<AddSweep, AddRun, AttachCells, DetachCells, ChangeSweep, ConfigureSweep, RetryRuns,
-                           WorkerJoined, WorkerDisconnected, WorkerGone, DrainWorker, WorkerSynced, AttemptFinished,
-                           CheckpointReported, Tick, Dispatch>;
+using Event = std::variant<AddSweep, AddRun, SetDevices, AttachCells, DetachCells, ChangeSweep, ConfigureSweep,
+                           RetryRuns, WorkerJoined, WorkerDisconnected, WorkerGone, DrainWorker, WorkerSynced,
+                           AttemptFinished, CheckpointReported, Tick, Dispatch>;
 
 // ---- Actions ----
 
@@ -110,10 +121,12 @@ struct ClosedAttempt {
   Lease lease;
   Outcome outcome = Outcome::kLost;
   std::string message;
+  int rank = 0;  // whose end it was
 };
 
 struct Actions {
   bool accepted = false;   // of AttemptFinished and CheckpointReported: the lease was the run's current one
+  bool noted = false;      // of AttemptFinished: a rank has ended, and its attempt goes on for now
   bool cancelled = false;  // of AttemptFinished: the lease was current, but nobody wants the result
   std::vector<Lease> opened;
   std::vector<ClosedAttempt> closed;
@@ -139,7 +152,7 @@ double FlopsOfSteps(const Run& run, int64_t steps);
 double RestFlops(const Run& run);
 int BusySlots(const State& state, int64_t worker_id);
 bool IsWanted(const State& state, const Run& run);  // by a sweep that is not cancelled
-// Whether one connected worker could ever run it.
+// Whether the connected workers could run it if nothing else ran.
 bool HasFittingWorker(const State& state, const Run& run);
 std::optional<int64_t> NextWakeMs(const State& state);
 // After reading states from a store: sets blocked, queues and counts.

@@ -23,12 +23,17 @@ struct TestHooks {
   bool accept_twice = false;
   bool never_expire = false;
   bool lease_cancelled = false;
+  bool part_of_a_gang = false;    // a gang begins with the slots that are free
+  bool ignore_lost_rank = false;  // a gang goes on when a rank's worker is gone
 };
 
 inline constexpr int kMaxCrashes = 3;        // tries after the first, with 10, 20, 40 s before them
 inline constexpr int kMaxOutOfMemory = 3;    // tries after the first, the micro-batch halved before each
 inline constexpr int kMaxPreemptions = 100;  // stops that nobody here asked for, and lost workers that made progress
 inline constexpr int64_t kFirstBackoffMs = 10'000;
+// How long an attempt whose rank saw another one go waits to hear from that one why.
+inline constexpr int64_t kPeerLostWaitMs = 5'000;
+inline constexpr int kMaxDevices = 1'024;
 
 enum class Kind : uint8_t { kPrepare = 1, kPretrain = 2, kFinetune = 3 };
 enum class RunState : uint8_t { kPending, kRunning, kDone, kFailed, kDiverged };
@@ -46,6 +51,7 @@ enum class Outcome : uint8_t {
   kLostInput,  // an input could not be fetched
   kLost,       // the lease ran out, or the worker no longer holds it
   kCancelled,  // no live sweep wanted the run when the attempt ended
+  kPeerLost,   // of a gang: a rank saw another one go, and nobody said why
 };
 // Why a pending run does not run, in the order of v1::WaitReason.
 enum class WaitReason : uint8_t {
@@ -66,7 +72,8 @@ struct Run {
   int64_t id = 0;
   double flops = 0;  // training FLOPs of all steps
   int64_t steps = 0;
-  int64_t memory_bytes = 0;      // predicted peak; 0 = not known
+  int64_t memory_bytes = 0;      // predicted peak on one device; 0 = not known
+  int64_t replicated_bytes = 0;  // the part of it that every rank of a gang needs; the rest is divided among them
   int64_t checkpoint_step = 0;   // of the newest uploaded resume checkpoint
   int64_t backoff_until_ms = 0;  // boot time; 0 = none
   int64_t live_attempt = 0;      // 0 = none
@@ -74,6 +81,8 @@ struct Run {
   uint32_t generation = 0;       // leases so far
   uint32_t micro_batch = 0;      // 0 = as the trainer likes
   uint16_t trainer = 0;          // State::trainers
+  uint16_t devices = 1;          // ranks; 0 = the fewest of 1, 2, 4, … that fit
+  uint16_t most_devices = 1;     // where that ends: the sequences of a batch
   uint8_t crashes = 0;
   uint8_t out_of_memory = 0;
   uint8_t preemptions = 0;
@@ -127,6 +136,7 @@ struct Sweep {
 struct Worker {
   int64_t id = 0;
   int slots = 0;
+  std::string kind;  // of its devices, "cpu" without any; empty: several kinds, so that it holds no ranks of gangs
   int64_t memory_bytes = 0;  // 0 = not known
   std::set<uint16_t> trainers;
   bool connected = false;  // its stream is open and it has synced
@@ -134,24 +144,43 @@ struct Worker {
   int64_t last_heard_ms = 0;
 };
 
-// One live attempt.
+// One rank of a live attempt: a slot of a worker.
+struct Placement {
+  int64_t worker_id = 0;
+  int64_t expires_ms = 0;   // boot time
+  bool seen = false;        // the worker has named it as held
+  bool finished = false;    // it has ended, and the attempt has not: not expected to be held any more
+  uint64_t ordered_in = 0;  // number of the first SyncResponse that carried it; 0 = none yet
+  uint64_t told_in = 0;     // number of the first SyncResponse that carried the present rendezvous; 0 = none yet
+  bool told = false;        // the worker has that response: the rendezvous need not be carried again
+};
+
+// One live attempt. It lives as long as all of its ranks do.
 struct Lease {
   int64_t attempt_id = 0;
   int64_t run_id = 0;
   uint32_t generation = 0;
-  int64_t worker_id = 0;
-  int64_t sweep_id = 0;    // whose budget pays
-  int64_t expires_ms = 0;  // boot time
+  std::vector<Placement> placements;  // by rank, at least one; rank 0 speaks for the attempt
+  int64_t sweep_id = 0;               // whose budget pays
   int64_t first_step = 0;
   int64_t last_step = 0;
-  bool first_step_known = false;  // reported by the trainer; until then the checkpoint's
-  bool seen = false;              // the worker has named it as held
-  bool stop = false;              // asked to checkpoint and finish
-  bool cancelled = false;         // no live sweep wants the run: its result will not be taken
-  uint64_t ordered_in = 0;        // number of the first SyncResponse that carried it; 0 = none yet
+  bool first_step_known = false;   // reported by the trainer; until then the checkpoint's
+  bool stop = false;               // asked to checkpoint and finish
+  bool cancelled = false;          // no live sweep wants the run: its result will not be taken
+  bool rank_stopped = false;       // a rank was stopped where it runs: the others are asked to stop too
+  std::string rendezvous;          // what rank 0's trainer tells the others
+  int64_t peer_lost_until_ms = 0;  // boot time until which the cause of a lost peer is waited for; 0 = none is lost
+  std::string peer_lost_message;   // of the rank that saw it first
+  int peer_lost_rank = 0;
   // For the live view.
   double loss = 0;
   double tokens_per_second = 0;
+
+  int64_t worker_id() const { return placements.front().worker_id; }
+  bool gang() const { return placements.size() > 1; }
+  bool IsOn(int64_t worker_id) const;
+  // When the first of its ranks is given up, unless it is heard of.
+  int64_t expires_ms() const;
 };
 
 struct State {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "coordinator/scheduler/gangs.h"
 #include "coordinator/scheduler/queues.h"
 #include "coordinator/scheduler/retry.h"
 
@@ -32,8 +33,21 @@ const char* OutcomeName(Outcome outcome) {
       return "lost";
     case Outcome::kCancelled:
       return "cancelled";
+    case Outcome::kPeerLost:
+      return "peer_lost";
   }
   return "";
+}
+
+bool Lease::IsOn(int64_t worker_id) const {
+  return std::ranges::any_of(placements, [&](const Placement& p) { return p.worker_id == worker_id; });
+}
+
+int64_t Lease::expires_ms() const {
+  int64_t first = std::numeric_limits<int64_t>::max();
+  for (const Placement& placement : placements)
+    if (!placement.finished) first = std::min(first, placement.expires_ms);
+  return first;
 }
 
 uint16_t State::TrainerNumber(const std::string& name) {
@@ -71,8 +85,10 @@ double UnpromisedFlops(const State& state, const Sweep& sweep) {
 }
 
 int BusySlots(const State& state, int64_t worker_id) {
-  return static_cast<int>(
-      std::ranges::count_if(state.leases, [&](const auto& l) { return l.second.worker_id == worker_id; }));
+  int64_t busy = 0;
+  for (const auto& [id, lease] : state.leases)
+    busy += std::ranges::count(lease.placements, worker_id, &Placement::worker_id);
+  return static_cast<int>(busy);
 }
 
 bool IsWanted(const State& state, const Run& run) {
@@ -81,10 +97,11 @@ bool IsWanted(const State& state, const Run& run) {
 }
 
 bool HasFittingWorker(const State& state, const Run& run) {
-  return std::ranges::any_of(state.workers, [&](const auto& entry) {
+  if (run.devices != 1) return RanksFor(EmptyRooms(state), run) > 0;
+  return std::ranges::any_of(state.workers, [&](const auto& entry) {  // as above, for the many, without a map
     const Worker& worker = entry.second;
-    return worker.connected && !worker.draining && worker.trainers.contains(run.trainer) &&
-           (worker.memory_bytes == 0 || run.memory_bytes <= worker.memory_bytes);
+    return worker.connected && !worker.draining &&
+           RanksThatFit({&worker, worker.slots, worker.memory_bytes}, run, 1) > 0;
   });
 }
 
@@ -107,7 +124,10 @@ WaitReason WaitReasonOf(const State& state, const Run& run) {
 std::optional<int64_t> NextWakeMs(const State& state) {
   std::optional<int64_t> next;
   auto consider = [&](int64_t at_ms) { next = next ? std::min(*next, at_ms) : at_ms; };
-  for (const auto& [id, lease] : state.leases) consider(lease.expires_ms);
+  for (const auto& [id, lease] : state.leases) {
+    consider(lease.expires_ms());
+    if (lease.peer_lost_until_ms != 0) consider(lease.peer_lost_until_ms);
+  }
   for (const auto& [id, worker] : state.workers)
     if (worker.connected) consider(worker.last_heard_ms + state.lease_ttl_ms);
   if (!state.backoffs.empty()) consider(state.backoffs.begin()->first);

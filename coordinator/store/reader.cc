@@ -196,6 +196,18 @@ common::Result<std::unique_ptr<Reader>> Reader::Open(const std::filesystem::path
   return std::unique_ptr<Reader>(new Reader(std::move(db)));
 }
 
+common::Result<std::vector<std::string>> Reader::LogStreams(int64_t attempt_id) {
+  std::vector<std::string> streams;
+  for (;;) {  // from name to name by the index: what they hold is not read
+    Query q = (*db_)("SELECT stream FROM logs WHERE attempt_id = ? AND stream > ? ORDER BY stream LIMIT 1", attempt_id,
+                     streams.empty() ? std::string() : streams.back());
+    if (!q.Next()) break;
+    streams.push_back(q.Text(0));
+  }
+  ALLO_RETURN_IF_ERROR(TakeError(*db_));
+  return streams;
+}
+
 common::Result<std::vector<LogPiece>> Reader::Logs(int64_t attempt_id, const std::string& stream, int64_t offset,
                                                    int64_t max_bytes) {
   std::vector<LogPiece> pieces;

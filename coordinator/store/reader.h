@@ -26,6 +26,8 @@ class Reader {
 
   // Pieces of a stream ("stdout", "stderr") from the byte `offset` on, in order, about `max_bytes` in all. A piece that
   // reaches over `offset` is cut.
+  // Of the attempt's logs so far, in the order of their names: a gang has two for each rank.
+  common::Result<std::vector<std::string>> LogStreams(int64_t attempt_id);
   common::Result<std::vector<LogPiece>> Logs(int64_t attempt_id, const std::string& stream, int64_t offset,
                                              int64_t max_bytes);
 

@@ -112,6 +112,7 @@ struct AttemptRow {
   int64_t last_step = 0;
   int64_t started_unix_ms = 0;
   int64_t ended_unix_ms = 0;
+  std::vector<int64_t> rank_workers = {};  // by rank, worker_id first
 };
 
 // How an attempt ended, besides what the scheduler decides.

@@ -83,7 +83,8 @@ void Store::LoadRuns(scheduler::State& state) {
   Query q = (*db_)(
       "SELECT run_id, kind, trainer, training_flops, steps, memory_bytes, state, generation, crashes, out_of_memory, "
       "preemptions, micro_batch, checkpoint_step, keeps_outputs, "
-      "(SELECT worker_id FROM attempts a WHERE a.run_id = r.run_id ORDER BY generation DESC LIMIT 1) "
+      "(SELECT worker_id FROM attempts a WHERE a.run_id = r.run_id ORDER BY generation DESC LIMIT 1), devices, "
+      "most_devices, replicated_bytes "
       "FROM runs r ORDER BY run_id");
   while (q.Next()) {
     scheduler::Run run;
@@ -102,6 +103,9 @@ void Store::LoadRuns(scheduler::State& state) {
     run.checkpoint_step = q.Int(12);
     run.keeps_outputs = q.Int(13) != 0;
     run.last_worker = q.Int(14);
+    run.devices = static_cast<uint16_t>(q.Int(15));
+    run.most_devices = static_cast<uint16_t>(q.Int(16));
+    run.replicated_bytes = q.Int(17);
     if (run.id != static_cast<int64_t>(state.runs.size()) + 1) throw std::logic_error("run numbers have a gap");
     state.runs.push_back(std::move(run));
   }
@@ -122,25 +126,32 @@ void Store::LoadParents(scheduler::State& state) {
 
 void Store::LoadLeases(scheduler::State& state) {
   Query live = (*db_)(
-      "SELECT attempt_id, run_id, generation, worker_id, sweep_id, first_step, last_step, stop_requested, cancelled "
+      "SELECT attempt_id, run_id, generation, sweep_id, first_step, last_step, stop_requested, cancelled "
       "FROM attempts WHERE outcome = 'live' ORDER BY attempt_id");
   while (live.Next()) {
     scheduler::Lease lease;
     lease.attempt_id = live.Int(0);
     lease.run_id = live.Int(1);
     lease.generation = static_cast<uint32_t>(live.Int(2));
-    lease.worker_id = live.Int(3);
-    lease.sweep_id = live.Int(4);
-    lease.first_step = live.Int(5);
-    lease.last_step = live.Int(6);
+    lease.sweep_id = live.Int(3);
+    lease.first_step = live.Int(4);
+    lease.last_step = live.Int(5);
     lease.first_step_known = lease.last_step != lease.first_step;
-    lease.stop = live.Int(7) != 0;
-    lease.cancelled = live.Int(8) != 0;
+    lease.stop = live.Int(6) != 0;
+    lease.cancelled = live.Int(7) != 0;
+    LoadPlacements(lease);
     state.FindRun(lease.run_id)->live_attempt = lease.attempt_id;
     state.leases[lease.attempt_id] = lease;
   }
   if (Query q = (*db_)("SELECT COALESCE(MAX(attempt_id), 0) FROM attempts"); q.Next())
     state.next_attempt_id = q.Int(0) + 1;
+}
+
+void Store::LoadPlacements(scheduler::Lease& lease) {
+  Query q = (*db_)("SELECT worker_id, finished FROM placements WHERE attempt_id = ? ORDER BY rank", lease.attempt_id);
+  while (q.Next()) lease.placements.push_back({.worker_id = q.Int(0), .finished = q.Int(1) != 0});
+  if (lease.placements.empty() && db_->ok())
+    throw std::logic_error("attempt " + std::to_string(lease.attempt_id) + " has no placement");
 }
 
 std::string Store::Meta(const std::string& key) {
@@ -247,10 +258,11 @@ void Store::InsertRun(const NewRun& n) {
   const scheduler::Run& r = *n.run;
   (*db_)(
       "INSERT INTO runs (run_id, identity, kind, trainer, run_json, costs_json, training_flops, steps, memory_bytes, "
-      "state, "
-      "precision_asked, precision, created_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
+      "replicated_bytes, devices, most_devices, state, precision_asked, precision, created_unix_ms) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
       r.id, n.identity, KindName(r.kind), n.trainer, n.run_json, n.costs_json, r.flops, r.steps, r.memory_bytes,
-      n.precision_asked, n.precision_asked == "auto" ? "" : n.precision_asked, n.created_unix_ms)
+      r.replicated_bytes, int64_t{r.devices}, int64_t{r.most_devices}, n.precision_asked,
+      n.precision_asked == "auto" ? "" : n.precision_asked, n.created_unix_ms)
       .Run();
   for (const ParentRow& p : n.parents)
     (*db_)("INSERT INTO run_parents (run_id, parent_id, input_name) VALUES (?, ?, ?)", r.id, p.parent_id, p.input_name)
@@ -264,9 +276,10 @@ void Store::InsertRun(const NewRun& n) {
 void Store::UpdateRun(const scheduler::Run& r) {
   (*db_)(
       "UPDATE runs SET state = ?, generation = ?, crashes = ?, out_of_memory = ?, preemptions = ?, micro_batch = ?, "
-      "checkpoint_step = ?, keeps_outputs = ? WHERE run_id = ?",
+      "checkpoint_step = ?, keeps_outputs = ?, devices = ?, most_devices = ?, replicated_bytes = ? WHERE run_id = ?",
       RunStateName(r.state), r.generation, int64_t{r.crashes}, int64_t{r.out_of_memory}, int64_t{r.preemptions},
-      r.micro_batch, r.checkpoint_step, r.keeps_outputs, r.id)
+      r.micro_batch, r.checkpoint_step, r.keeps_outputs, int64_t{r.devices}, int64_t{r.most_devices},
+      r.replicated_bytes, r.id)
       .Run();
 }
 
@@ -290,14 +303,23 @@ void Store::InsertAttempt(const scheduler::Lease& l, int64_t unix_ms) {
   (*db_)(
       "INSERT INTO attempts (attempt_id, run_id, generation, worker_id, sweep_id, outcome, first_step, last_step, "
       "started_unix_ms) VALUES (?, ?, ?, ?, ?, 'live', ?, ?, ?)",
-      l.attempt_id, l.run_id, l.generation, l.worker_id, l.sweep_id, l.first_step, l.last_step, unix_ms)
+      l.attempt_id, l.run_id, l.generation, l.worker_id(), l.sweep_id, l.first_step, l.last_step, unix_ms)
       .Run();
+  for (size_t rank = 0; rank < l.placements.size(); ++rank)
+    (*db_)("INSERT INTO placements (attempt_id, rank, worker_id) VALUES (?, ?, ?)", l.attempt_id,
+           static_cast<int64_t>(rank), l.placements[rank].worker_id)
+        .Run();
 }
 
 void Store::UpdateAttempt(const scheduler::Lease& l) {
   (*db_)("UPDATE attempts SET first_step = ?, last_step = ?, stop_requested = ?, cancelled = ? WHERE attempt_id = ?",
          l.first_step, l.last_step, l.stop, l.cancelled, l.attempt_id)
       .Run();
+  for (size_t rank = 0; l.gang() && rank < l.placements.size(); ++rank)
+    if (l.placements[rank].finished)
+      (*db_)("UPDATE placements SET finished = 1 WHERE attempt_id = ? AND rank = ?", l.attempt_id,
+             static_cast<int64_t>(rank))
+          .Run();
 }
 
 void Store::CloseAttempt(const scheduler::ClosedAttempt& c, const AttemptEnd& end, int64_t unix_ms) {

@@ -86,7 +86,7 @@ class Store {
   void CloseAttempt(const scheduler::ClosedAttempt& closed, const AttemptEnd& end, int64_t unix_ms);
   std::optional<AttemptRow> Attempt(int64_t attempt_id);
   std::vector<AttemptRow> AttemptsOf(int64_t run_id);
-  bool AttemptIsOf(int64_t attempt_id, int64_t worker_id);
+  bool AttemptIsOf(int64_t attempt_id, int64_t worker_id);  // whether it has a rank there
   void AddMetrics(int64_t attempt_id, int64_t sequence, const std::string& series, const std::vector<int64_t>& steps,
                   const std::vector<double>& values);
   void AddLog(int64_t attempt_id, const std::string& stream, int64_t offset, const std::string& data);
@@ -117,6 +117,7 @@ class Store {
   Store(std::unique_ptr<Database> db, Options options) : db_(std::move(db)), options_(std::move(options)) {}
   void LoadParents(scheduler::State& state);
   void LoadLeases(scheduler::State& state);
+  void LoadPlacements(scheduler::Lease& lease);
 
   std::unique_ptr<Database> db_;
   Options options_;

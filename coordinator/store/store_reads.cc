@@ -132,11 +132,15 @@ std::vector<AttemptRow> Store::AttemptsOf(int64_t run_id) {
   std::vector<AttemptRow> rows;
   Query q = (*db_)(ATTEMPT_COLUMNS "WHERE run_id = ? ORDER BY generation", run_id);
   while (q.Next()) rows.push_back(AttemptOf(q));
+  for (AttemptRow& row : rows) {
+    Query ranks = (*db_)("SELECT worker_id FROM placements WHERE attempt_id = ? ORDER BY rank", row.attempt_id);
+    while (ranks.Next()) row.rank_workers.push_back(ranks.Int(0));
+  }
   return rows;
 }
 
 bool Store::AttemptIsOf(int64_t attempt_id, int64_t worker_id) {
-  return (*db_)("SELECT 1 FROM attempts WHERE attempt_id = ? AND worker_id = ?", attempt_id, worker_id).Next();
+  return (*db_)("SELECT 1 FROM placements WHERE attempt_id = ? AND worker_id = ?", attempt_id, worker_id).Next();
 }
 
 void Store::AddMetrics(int64_t attempt_id, int64_t sequence, const std::string& series,

@@ -198,10 +198,10 @@ def corpus(folder):
     return path
 
 
-def fake_spec(name, orders, seeds, steps=30, **options):
+def fake_spec(name, orders, seeds, steps=30, devices="", **options):
     """A SweepSpec of the fake trainer."""
     sweep_pb2 = module("sweep_pb2")
-    spec = sweep_pb2.SweepSpec(name=name, trainer="fake", seeds=range(seeds))
+    spec = sweep_pb2.SweepSpec(name=name, trainer="fake", seeds=range(seeds), devices=str(devices))
     spec.data.text.append("corpus.txt")
     spec.architectures.add(name="fake")
     for order in range(1, orders + 1):
@@ -217,8 +217,9 @@ def manifest(path):
                                              sha256=hashlib.sha256(content).hexdigest(), path=str(path))]
 
 
-def submit(cluster, spec, path):
-    request = module("sweep_service_pb2").SubmitRequest(request_uuid=f"e2e-{spec.name}", spec=spec, manifest=manifest(path))
+def submit(cluster, spec, path, update=False):
+    request = module("sweep_service_pb2").SubmitRequest(request_uuid=f"e2e-{spec.name}-{update}", spec=spec,
+                                                        manifest=manifest(path), update=update)
     return cluster.sweeps.Submit(request, wait_for_ready=True, timeout=HANGS_S)
 
 

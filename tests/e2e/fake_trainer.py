@@ -4,8 +4,10 @@
 What it "learns" is a known line: validation loss = 6 + above - slope log10(FLOPs) ± 0.01 by seed, FLOPs = 10^(3 + order).
 Its `model.options`: order (the size), slope (0.5), above (0), step_ms (how long a step takes), journal (a file to which every start and end is
 appended, so that a test knows what was executed), exit_code (end with it at once), die_once (a file: kill itself half way unless the
-file exists), log_bytes (written to stdout), checkpoint_bytes (put beside the state, for uploads of several parts), scores (1: leave a
+file exists), fail_rank (of a gang: this rank ends half way with exit code 43), log_bytes (written to stdout), checkpoint_bytes (put beside the state, for uploads of several parts), scores (1: leave a
 model, and as fine-tuning of it score each of its tasks: all metrics are 0.1 order + 0.01 seed + 0.001 the task's place).
+
+On several devices the ranks go from step to step together: rank 0 listens and tells where, and a step begins when all have asked for it.
 """
 import argparse
 import json
@@ -13,10 +15,11 @@ import math
 import os
 import pathlib
 import signal
+import socket
 import sys
 import time
 
-DONE, STOPPED = 0, 40
+DONE, STOPPED, DATA_ERROR, PEER_LOST = 0, 40, 43, 46
 CHECKPOINT_EVERY_STEPS = 10
 # Of tasks that are judged by something else than their accuracy alone.
 METRICS = {"glue_cola": ["matthews"], "glue_mrpc": ["f1", "accuracy"], "glue_qqp": ["f1", "accuracy"],
@@ -25,11 +28,67 @@ METRICS = {"glue_cola": ["matthews"], "glue_mrpc": ["f1", "accuracy"], "glue_qqp
            "superglue_record": ["f1", "exact_match"], "squad": ["f1", "exact_match"]}
 
 
+class PeerLost(Exception):
+    pass
+
+
+def tell(peer, word):
+    try:
+        peer.sendall(word.encode() + b"\n")
+    except OSError as error:
+        raise PeerLost(str(error)) from error
+
+
+def hear(lines):
+    try:
+        word = lines.readline().decode().strip()
+    except OSError as error:
+        raise PeerLost(str(error)) from error
+    if not word:
+        raise PeerLost("a rank is gone")
+    return word
+
+
+class RankZero:
+    """Holds the others by a connection each."""
+
+    def __init__(self, execution, emit):
+        listener = socket.create_server((execution["listen"], 0))
+        value = f"127.0.0.1:{listener.getsockname()[1]}"
+        pathlib.Path(execution["rendezvous"]).write_text(value)
+        emit(event="rendezvous", value=value)
+        self.peers = [listener.accept()[0] for _ in range(1, execution["ranks"])]
+        self.lines = [peer.makefile("rb") for peer in self.peers]
+
+    def gather(self):
+        """What each of the others says: go on, or stop."""
+        return [hear(lines) for lines in self.lines]
+
+    def tell_all(self, word):
+        for peer in self.peers:
+            tell(peer, word)
+
+
+class OtherRank:
+    def __init__(self, execution):
+        place = pathlib.Path(execution["rendezvous"])
+        while not place.exists():
+            time.sleep(0.01)
+        host, port = place.read_text().split(":")
+        self.peer = socket.create_connection((host, int(port)))
+        self.lines = self.peer.makefile("rb")
+
+    def ask(self, word):
+        tell(self.peer, word)
+        return hear(self.lines)
+
+
 class Trainer:
     def __init__(self, config):
         self.run, self.execution = config["run"], config["execution"]
         self.options = self.run["model"]["options"]
         self.steps = self.run["steps"]
+        self.rank, self.ranks = self.execution.get("rank", 0), self.execution.get("ranks", 1)
         self.stop = False
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
         self.events = open(os.environ["ALLOMETRY_EVENTS"], "a")
@@ -37,6 +96,24 @@ class Trainer:
     def emit(self, **event):
         self.events.write(json.dumps(event) + "\n")
         self.events.flush()
+
+    def fail_if_told(self, step):
+        if self.options.get("fail_rank") == self.rank and step >= self.steps // 2:
+            print("a torn file", file=sys.stderr)
+            sys.exit(DATA_ERROR)
+
+    def follow(self):
+        """A rank after 0: does the steps that rank 0 gives out."""
+        self.journal(f"rank{self.rank}", 0)
+        print(f"I am rank {self.rank}", flush=True)
+        zero = OtherRank(self.execution)
+        for step in range(self.steps + 1):
+            answer = zero.ask("stop" if self.stop else "go")
+            if answer != "go":
+                return STOPPED if answer == "stop" else DONE
+            self.fail_if_told(step)
+            time.sleep(self.options.get("step_ms", 1) / 1000)
+        return DONE
 
     def journal(self, what, step):
         if "journal" not in self.options:
@@ -96,17 +173,26 @@ class Trainer:
         self.journal("start", start)
         self.emit(event="start", device="cpu", precision="fp32", resumed_step=start, provenance={"fake": True})
         print("x" * self.options.get("log_bytes", 10), flush=True)
+        gang = RankZero(self.execution, self.emit) if self.ranks > 1 else None
         for step in range(start, self.steps):
+            if gang and "stop" in gang.gather():
+                self.stop = True
+            if gang:
+                gang.tell_all("stop" if self.stop else "go")
             if self.stop:
                 self.checkpoint(step)
                 self.journal("stop", step)
                 return STOPPED
             time.sleep(self.options.get("step_ms", 1) / 1000)
             self.die_if_told(step)
+            self.fail_if_told(step)
             if (step + 1) % CHECKPOINT_EVERY_STEPS == 0:
                 self.checkpoint(step + 1)
                 self.emit(event="progress", step=step + 1, steps=self.steps, loss=self.loss(step + 1), tokens_per_second=1000)
                 self.emit(event="metric", step=step + 1, values={"loss": self.loss(step + 1)})
+        if gang:
+            gang.gather()
+            gang.tell_all("done")
         self.journal("done", self.steps)
         flops = 10 ** (3 + self.options["order"])
         self.emit(event="result", scores=self.scores(), outputs=self.outputs(), report={},
@@ -122,7 +208,11 @@ def main():
     if "exit_code" in trainer.options:
         print("told to fail", file=sys.stderr)
         return trainer.options["exit_code"]
-    return trainer.train()
+    try:
+        return trainer.train() if trainer.rank == 0 else trainer.follow()
+    except PeerLost as lost:
+        print(lost, file=sys.stderr)
+        return PEER_LOST
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "coordinator/scheduler/gangs.h"
+
 namespace allometry::sim {
 
 using coordinator::Core;
@@ -14,7 +16,7 @@ constexpr int64_t kCommitsBetweenAccounts = 20;
 std::string Name(const Run& run) { return "run " + std::to_string(run.id); }
 
 bool IsCrash(const coordinator::store::AttemptRow& attempt) {
-  return attempt.outcome == "crash" || attempt.outcome == "lost_input" ||
+  return attempt.outcome == "crash" || attempt.outcome == "peer_lost" || attempt.outcome == "lost_input" ||
          (attempt.outcome == "lost" && attempt.last_step == attempt.first_step);
 }
 
@@ -44,9 +46,28 @@ void Invariants::CheckLeases(const State& state) {
       world_.Violate(Name(run) + " has a lease and does not run");
     if (lease.generation != run.generation) world_.Violate(Name(run) + " has a lease of an old generation");
   }
+  CheckPlacements(state);
   for (const Run& run : state.runs)
     if (run.state == RunState::kRunning && !leased.contains(run.id))
       world_.Violate(Name(run) + " runs without a lease");
+}
+
+void Invariants::CheckPlacements(const State& state) {
+  for (const auto& [id, lease] : state.leases) {
+    const Run& run = *state.FindRun(lease.run_id);
+    if (run.devices != 0 && lease.placements.size() != run.devices)
+      world_.Violate(Name(run) + " has " + std::to_string(lease.placements.size()) + " ranks");
+    std::set<std::string> kinds;
+    for (const Placement& placement : lease.placements) {
+      const auto worker = state.workers.find(placement.worker_id);
+      if (worker != state.workers.end()) kinds.insert(worker->second.kind);
+      if (worker == state.workers.end() && !placement.finished)
+        world_.Violate(Name(run) + " has a rank where no worker is");
+    }
+    if (kinds.size() > 1) world_.Violate(Name(run) + " has ranks on several kinds of devices");
+  }
+  for (const auto& [id, worker] : state.workers)
+    if (BusySlots(state, id) > worker.slots) world_.Violate("worker " + std::to_string(id) + " has too many ranks");
 }
 
 void Invariants::CheckRun(Core& core, const Run& run, bool settled) {
@@ -95,9 +116,15 @@ void Invariants::CheckWaiting(const State& state, const Run& run, bool settled) 
   const WaitReason reason = WaitReasonOf(state, run);
   if (reason == WaitReason::kNone) world_.Violate(Name(run) + " waits for no reason");
   if (!settled || reason != WaitReason::kReady) return;
+  // Slots may be kept for a gang, but not as many as any of the waiting ones needs.
+  int most = 1;
+  for (const Run& other : state.runs)
+    if (WaitReasonOf(state, other) == WaitReason::kReady) most = std::max(most, RanksFor(EmptyRooms(state), other));
+  std::map<std::string, int> free;
   for (const auto& [id, worker] : state.workers)
-    if (worker.connected && !worker.draining && BusySlots(state, id) < worker.slots)
-      world_.Violate(Name(run) + " waits while a slot is free");
+    if (worker.connected && !worker.draining) free[worker.kind] += worker.slots - BusySlots(state, id);
+  for (const auto& [kind, slots] : free)
+    if (slots >= most) world_.Violate(Name(run) + " waits while " + std::to_string(slots) + " slots are free");
 }
 
 void Invariants::CheckBudgets(Core& core) {

@@ -27,6 +27,8 @@ Cell NewCell(const std::string& name, v1::RunKind kind, int64_t steps, double fl
 
 // Pretraining cells [first, last], each with a fine-tuning, all on one prepared data set. Every fate comes up.
 std::vector<Cell> CellsOf(int first, int last) {
+  // Of the workers' four CPU slots and two GPUs.
+  static constexpr int64_t kDevices[] = {1, 2, 1, 4, 1, 3, 0, 2, 1};
   static constexpr const char* kFates[] = {"ok", "ok", "poison", "memory", "config", "diverge", "ok", "memory", "ok"};
   std::vector<Cell> cells{NewCell("prepare", v1::RUN_KIND_PREPARE, 5, 0, "ok", {})};
   const std::string data = cells[0].identity;
@@ -34,6 +36,8 @@ std::vector<Cell> CellsOf(int first, int last) {
     const std::string name = "c" + std::to_string(i);
     cells.push_back(
         NewCell(name, v1::RUN_KIND_PRETRAIN, 10 + 7 * (i % 4), 1e6 * (1 + i * 5 % 9), kFates[i % 9], {{"data", data}}));
+    cells.back().devices = kDevices[i % 9];
+    cells.back().most_devices = 32;
     cells.push_back(
         NewCell(name + "-ft", v1::RUN_KIND_FINETUNE, 5, 1e5, "ok", {{"data", data}, {"model", cells.back().identity}}));
   }

@@ -13,8 +13,8 @@ constexpr int64_t kSafetyMs = 10'000;
 
 }  // namespace
 
-SimWorker::SimWorker(World& world, SimHost& host, std::string name, int slots)
-    : world_(world), host_(host), name_(std::move(name)), slots_(slots) {
+SimWorker::SimWorker(World& world, SimHost& host, std::string name, int slots, std::string device)
+    : world_(world), host_(host), name_(std::move(name)), slots_(slots), device_(std::move(device)) {
   host_.AddWorker(this);
   StartProcess();
   MaybeDie();
@@ -77,8 +77,10 @@ void SimWorker::Register() {
   request.set_name(name_);
   request.set_host("host of " + name_);
   request.set_protocol_min(1);
-  request.set_protocol_max(1);
+  request.set_protocol_max(2);
   request.set_slots(slots_);
+  for (int slot = 0; !device_.empty() && slot < slots_; ++slot)
+    request.add_devices("cuda:" + std::to_string(slot) + " " + device_);
   request.add_trainers("builtin");
   host_.Send([this, request, process = process_](Core& core) {
     core.Register(request,
@@ -105,9 +107,13 @@ void SimWorker::Sync(bool leaving) {
   request.set_number(++number_);
   request.set_acknowledged(applied_);
   request.set_leaving(leaving);
-  for (auto& [attempt, held] : held_) {
+  for (auto& [id, held] : held_) {
+    const auto [attempt, rank] = id;
     v1::HeldLease* lease = request.add_held();
     Fill(held, lease);
+    lease->set_rank(rank);
+    if (rank > 0) continue;
+    if (held.assignment.ranks() > 1) lease->set_rendezvous("rendezvous of " + std::to_string(attempt));
     lease->set_step(StepOf(held));
     lease->set_resumed_step(held.start_step);
     lease->set_precision("fp32");
@@ -156,13 +162,17 @@ void SimWorker::OnOrders(const v1::SyncResponse& orders) {
     acknowledged_chunks_.insert(chunk->first);
     chunk = chunks_.erase(chunk);
   }
-  std::map<int64_t, const v1::Assignment*> desired;
-  for (const v1::Assignment& assignment : orders.desired()) desired[assignment.attempt_id()] = &assignment;
+  std::map<RankId, const v1::Assignment*> desired;
+  for (const v1::Assignment& assignment : orders.desired())
+    desired[{assignment.attempt_id(), assignment.rank()}] = &assignment;
   std::erase_if(held_, [&](const auto& held) { return !desired.contains(held.first); });
-  for (const auto& [attempt, assignment] : desired) {
-    if (!held_.contains(attempt)) Begin(*assignment);
-    if (assignment->stop() && held_.contains(attempt) && !held_.at(attempt).finishing)
-      EndTrainer(attempt, v1::FinishRequest::OUTCOME_STOPPED);
+  for (const auto& [id, assignment] : desired) {
+    if (!held_.contains(id)) Begin(*assignment);
+    if (!assignment->rendezvous().empty() &&
+        assignment->rendezvous() != "rendezvous of " + std::to_string(assignment->attempt_id()))
+      world_.Violate("attempt " + std::to_string(assignment->attempt_id()) + " is told " + assignment->rendezvous());
+    if (assignment->stop() && held_.contains(id) && !held_.at(id).finishing)
+      EndTrainer(id, v1::FinishRequest::OUTCOME_STOPPED);
   }
   if (orders.drain() && held_.empty()) {
     leaving_ = true;
@@ -175,23 +185,23 @@ void SimWorker::OnOrders(const v1::SyncResponse& orders) {
 
 void SimWorker::KillBeforeTheLeaseEnds() {
   if (unaware_ || held_.empty() || world_.now_ms() < safe_since_ms_ + kLeaseTtlMs - kSafetyMs) return;
-  for (const auto& [attempt, held] : held_) forgotten_.insert(attempt);
+  for (const auto& [id, held] : held_) forgotten_.insert(id);
   held_.clear();
 }
 
 void SimWorker::Begin(const v1::Assignment& assignment) {
-  const int64_t attempt = assignment.attempt_id();
-  if (!assignment.has_spec() || forgotten_.contains(attempt)) return;
-  Held& held = held_[attempt];
+  const RankId id{assignment.attempt_id(), assignment.rank()};
+  if (!assignment.has_spec() || forgotten_.contains(id)) return;
+  Held& held = held_[id];
   held.assignment = assignment;
   held.started_ms = world_.now_ms();
   held.step_ms = world_.Between(200, 3'000);
   held.start_step = std::max(run_folders_[assignment.spec().identity()], assignment.spec().checkpoint_step());
   DecideFate(held, assignment.spec());
   const int64_t duration_ms = 500 + (held.end_step - held.start_step) * held.step_ms;
-  world_.After(duration_ms, [this, attempt, process = process_, outcome = held.outcome] {
-    if (process != process_ || !held_.contains(attempt) || held_.at(attempt).finishing) return;
-    EndTrainer(attempt, outcome);
+  world_.After(duration_ms, [this, id, process = process_, outcome = held.outcome] {
+    if (process != process_ || !held_.contains(id) || held_.at(id).finishing) return;
+    EndTrainer(id, outcome);
   });
 }
 
@@ -216,14 +226,23 @@ void SimWorker::DecideFate(Held& held, const v1::RunSpec& spec) {
     held.end_step = world_.Between(held.start_step, held.steps);
     held.outcome = v1::FinishRequest::OUTCOME_CRASH;
   }
+  if (held.assignment.ranks() > 1) DecideFateOfRank(held);
+}
+
+// Ranks see one another go now and then, whether or not one is gone.
+void SimWorker::DecideFateOfRank(Held& held) {
+  if (held.outcome != v1::FinishRequest::OUTCOME_DONE || !world_.Fault(0.1)) return;
+  held.end_step = world_.Between(held.start_step, held.steps);
+  held.outcome = v1::FinishRequest::OUTCOME_PEER_LOST;
 }
 
 int64_t SimWorker::StepOf(const Held& held) const {
   return std::min(held.end_step, held.start_step + (world_.now_ms() - held.started_ms) / held.step_ms);
 }
 
-void SimWorker::EndTrainer(int64_t attempt_id, v1::FinishRequest::Outcome outcome) {
-  Held& held = held_.at(attempt_id);
+void SimWorker::EndTrainer(RankId id, v1::FinishRequest::Outcome outcome) {
+  Held& held = held_.at(id);
+  const auto [attempt_id, rank] = id;
   held.finishing = true;
   held.end_step = StepOf(held);
   v1::FinishRequest& finish = held.finish;
@@ -231,6 +250,8 @@ void SimWorker::EndTrainer(int64_t attempt_id, v1::FinishRequest::Outcome outcom
   finish.set_worker_id(id_);
   finish.set_outcome(outcome);
   finish.set_last_step(held.end_step);
+  finish.set_rank(rank);
+  if (rank > 0) return SendFinish(id);
   if (outcome == v1::FinishRequest::OUTCOME_DONE) {
     finish.set_result_json(R"({"metrics":{"validation_loss":2}})");
     for (const char* name : {"data", "model"}) {
@@ -244,29 +265,29 @@ void SimWorker::EndTrainer(int64_t attempt_id, v1::FinishRequest::Outcome outcom
     output->set_name("checkpoint");
     output->add_files()->set_sha256("checkpoint" + std::to_string(attempt_id));
   }
-  SendFinish(attempt_id);
+  SendFinish(id);
 }
 
-void SimWorker::SendFinish(int64_t attempt_id) {
-  if (!held_.contains(attempt_id)) return;
-  const v1::FinishRequest& finish = held_.at(attempt_id).finish;
+void SimWorker::SendFinish(RankId id) {
+  if (!held_.contains(id)) return;
+  const v1::FinishRequest& finish = held_.at(id).finish;
   if (!Cut()) {
     host_.Send([this, finish, process = process_](Core& core) {
       auto caller =
           host_.Back<v1::FinishResponse>([this, finish, process](common::Result<v1::FinishResponse> response) {
             if (process != process_ || !response || Cut()) return;
-            held_.erase(finish.attempt_id());
-            forgotten_.insert(finish.attempt_id());
+            held_.erase({finish.attempt_id(), finish.rank()});
+            forgotten_.insert({finish.attempt_id(), finish.rank()});
           });
       core.Finish(finish, [this, finish, caller](common::Result<v1::FinishResponse> response) {
         // From here on it has left the coordinator, wherever it gets lost.
-        if (response && response->accepted()) host_.invariants().FinishAcknowledged(finish);
+        if (response && response->accepted() && finish.rank() == 0) host_.invariants().FinishAcknowledged(finish);
         caller(std::move(response));
       });
     });
   }
-  world_.After(kFinishAgainMs, [this, attempt_id, process = process_] {
-    if (process == process_) SendFinish(attempt_id);
+  world_.After(kFinishAgainMs, [this, id, process = process_] {
+    if (process == process_) SendFinish(id);
   });
 }
 

@@ -15,7 +15,8 @@ namespace allometry::sim {
 // drains.
 class SimWorker {
  public:
-  SimWorker(World& world, SimHost& host, std::string name, int slots);
+  // `device`: what each slot is, where it is no CPU.
+  SimWorker(World& world, SimHost& host, std::string name, int slots, std::string device = "");
 
   int64_t id() const { return id_; }
   const std::string& name() const { return name_; }
@@ -29,6 +30,7 @@ class SimWorker {
   }
 
  private:
+  using RankId = std::pair<int64_t, int64_t>;  // attempt and rank
   struct Held {
     v1::Assignment assignment;
     int64_t steps = 0;
@@ -55,8 +57,9 @@ class SimWorker {
   void KillBeforeTheLeaseEnds();
   void Begin(const v1::Assignment& assignment);
   void DecideFate(Held& held, const v1::RunSpec& spec);
-  void EndTrainer(int64_t attempt_id, v1::FinishRequest::Outcome outcome);
-  void SendFinish(int64_t attempt_id);
+  void DecideFateOfRank(Held& held);
+  void EndTrainer(RankId id, v1::FinishRequest::Outcome outcome);
+  void SendFinish(RankId id);
   void ReportCheckpoint(const Held& held);
   int64_t StepOf(const Held& held) const;
   bool Cut() const { return world_.now_ms() < cut_until_ms_; }
@@ -67,6 +70,7 @@ class SimWorker {
   SimHost& host_;
   std::string name_;
   int slots_;
+  std::string device_;
   int process_ = 0;  // counts its lives
   bool up_ = false;
   bool leaving_ = false;
@@ -78,8 +82,8 @@ class SimWorker {
   int64_t cut_until_ms_ = 0;
   bool unaware_ = false;
   std::map<uint64_t, int64_t> sent_ms_;
-  std::map<int64_t, Held> held_;
-  std::set<int64_t> forgotten_;
+  std::map<RankId, Held> held_;
+  std::set<RankId> forgotten_;
   std::map<std::string, int64_t> run_folders_;  // identity -> step of the checkpoint left there
   std::map<std::pair<int64_t, int64_t>, Chunk> chunks_;
   std::set<std::pair<int64_t, int64_t>> acknowledged_chunks_;

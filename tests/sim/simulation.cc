@@ -56,7 +56,8 @@ Outcome Simulate(uint64_t seed, const scheduler::TestHooks& hooks) {
   World world(seed);
   SimHost host(world, file.path(), hooks);
   std::deque<SimWorker> workers;
-  for (const char* name : {"one", "two", "three"}) workers.emplace_back(world, host, name, 2);
+  for (const char* name : {"one", "two"}) workers.emplace_back(world, host, name, 2);
+  workers.emplace_back(world, host, "three", 2, "Pretend 100");
   SimClient client(world, host, {"one", "two", "three"});
 
   world.After(kFaultsMs, [&] {

@@ -59,7 +59,7 @@ TEST_P(MutantTest, IsCaught) {
   FAIL() << "no seed catches " << GetParam().name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Ten, MutantTest,
+INSTANTIATE_TEST_SUITE_P(All, MutantTest,
                          ::testing::Values(Mutant{"skip_generation_check", &TestHooks::skip_generation_check},
                                            Mutant{"reply_before_commit", &TestHooks::reply_before_commit},
                                            Mutant{"ignore_dependencies", &TestHooks::ignore_dependencies},
@@ -69,7 +69,9 @@ INSTANTIATE_TEST_SUITE_P(Ten, MutantTest,
                                            Mutant{"ignore_backoff", &TestHooks::ignore_backoff},
                                            Mutant{"accept_twice", &TestHooks::accept_twice},
                                            Mutant{"never_expire", &TestHooks::never_expire},
-                                           Mutant{"lease_cancelled", &TestHooks::lease_cancelled}),
+                                           Mutant{"lease_cancelled", &TestHooks::lease_cancelled},
+                                           Mutant{"part_of_a_gang", &TestHooks::part_of_a_gang},
+                                           Mutant{"ignore_lost_rank", &TestHooks::ignore_lost_rank}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

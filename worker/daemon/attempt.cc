@@ -25,6 +25,7 @@ constexpr size_t kPointsAMessage = 20'000;  // 16 bytes each: well below gRPC's 
 constexpr int64_t kPointBytes = 20;
 constexpr size_t kLogBytesAMessage = 256 << 10;
 constexpr size_t kPointsInFinish = 20'000;
+constexpr size_t kMaxRendezvousBytes = 4'096;
 
 FinishRequest::Outcome OutcomeOf(ExitClass exit_class) {
   switch (exit_class) {
@@ -40,6 +41,8 @@ FinishRequest::Outcome OutcomeOf(ExitClass exit_class) {
       return FinishRequest::OUTCOME_DIVERGED;
     case ExitClass::kOutOfMemory:
       return FinishRequest::OUTCOME_OUT_OF_MEMORY;
+    case ExitClass::kPeerLost:
+      return FinishRequest::OUTCOME_PEER_LOST;
     case ExitClass::kCrash:
       return FinishRequest::OUTCOME_CRASH;
     case ExitClass::kLimit:
@@ -51,7 +54,7 @@ FinishRequest::Outcome OutcomeOf(ExitClass exit_class) {
 // Whether another attempt may go on from this one's checkpoint.
 bool MayGoOn(FinishRequest::Outcome outcome) {
   return outcome == FinishRequest::OUTCOME_STOPPED || outcome == FinishRequest::OUTCOME_CRASH ||
-         outcome == FinishRequest::OUTCOME_OUT_OF_MEMORY;
+         outcome == FinishRequest::OUTCOME_OUT_OF_MEMORY || outcome == FinishRequest::OUTCOME_PEER_LOST;
 }
 
 // Text for a proto3 string: what is not UTF-8 would make the whole message unreadable to the other side.
@@ -68,25 +71,39 @@ Attempt::Attempt(Services& services, const v1::Assignment& assignment, int slot,
       run_id_(assignment.run_id()),
       attempt_id_(assignment.attempt_id()),
       generation_(assignment.generation()),
+      rank_(assignment.rank()),
+      ranks_(std::max<int64_t>(1, assignment.ranks())),
+      one_worker_(assignment.one_worker()),
       slot_(slot),
       device_(std::move(device)),
       refuse_(refuse),
-      directory_(services.options.work_directory, run_id_, attempt_id_),
+      directory_(services.options.work_directory, run_id_, attempt_id_, rank_),
       tailer_(directory_.events_path()),
+      rendezvous_(assignment.rendezvous()),
       metrics_(attempt_id_),
-      stdout_(attempt_id_, "stdout", directory_.stdout_path()),
-      stderr_(attempt_id_, "stderr", directory_.stderr_path()) {
+      stdout_(attempt_id_, StreamName("stdout"), directory_.stdout_path()),
+      stderr_(attempt_id_, StreamName("stderr"), directory_.stderr_path()) {
   held_.set_run_id(run_id_);
   held_.set_attempt_id(attempt_id_);
   held_.set_generation(generation_);
   held_.set_phase(HeldLease::PHASE_FETCHING);
   held_.set_device(device_);
+  held_.set_rank(rank_);
   thread_ = std::thread([this] { RunThread(); });
 }
 
 Attempt::~Attempt() { thread_.join(); }
 
+std::string Attempt::StreamName(const char* stream) const {
+  return rank_ > 0 ? "rank " + std::to_string(rank_) + " " + stream : stream;
+}
+
 void Attempt::RequestStop() { stop_ = true; }
+
+void Attempt::SetRendezvous(const std::string& value) {
+  std::lock_guard lock(mutex_);
+  rendezvous_ = value;
+}
 
 void Attempt::Drop() { dropped_ = true; }
 
@@ -160,6 +177,7 @@ void Attempt::RunThread() {
   if (Wanted()) Deliver(std::move(finish));
   if (upload_.done.valid()) upload_.done.wait();
   directory_.RemoveSnapshots();
+  if (rank_ > 0 && !refuse_) directory_.Clean();  // nothing goes on from what these leave
   ended_ = true;
   services_.changed(true);
 }
@@ -188,8 +206,9 @@ FinishRequest Attempt::Execute() {
   SetPhase(HeldLease::PHASE_RUNNING);
   const ProcessEnd end = Supervise(*id);
   common::FaultPoint("worker.trainer_ended");
-  const ExitClass exit_class = Classify(end, has_result_);
-  std::string message = exit_class == ExitClass::kDone ? "" : DescribeEnd(end, has_result_);
+  const bool has_result = has_result_ || rank_ > 0;  // the result is rank 0's
+  const ExitClass exit_class = Classify(end, has_result);
+  std::string message = exit_class == ExitClass::kDone ? "" : DescribeEnd(end, has_result);
   if (lease_lost_) message = "the coordinator was out of reach until the lease ended; " + message;
   if (tailer_.dropped_lines() > 0 && exit_class != ExitClass::kDone)
     message += "\n" + std::to_string(tailer_.dropped_lines()) + " event lines dropped: " + tailer_.dropped_reason();
@@ -214,6 +233,12 @@ Json Attempt::BaseExecution() const {
                     {"checkpoint_interval_s", services_.options.checkpoint_interval_s}};
   if (spec_.micro_batch() > 0) execution["micro_batch"] = spec_.micro_batch();
   if (spec_.activation_checkpointing()) execution["activation_checkpointing"] = true;
+  if (ranks_ > 1) {
+    execution["rank"] = rank_;
+    execution["ranks"] = ranks_;
+    execution["rendezvous"] = directory_.rendezvous_path().string();
+    execution["listen"] = one_worker_ ? "127.0.0.1" : services_.options.address;
+  }
   return execution;
 }
 
@@ -284,6 +309,7 @@ common::Status Attempt::PlaceOutput(const v1::Output& output, const fs::path& ta
 
 // The run directory's own checkpoint, unless an uploaded one is further.
 common::Status Attempt::FetchCheckpoint(Json* execution) {
+  if (rank_ > 0) return common::Ok();  // rank 0 loads it and tells the others
   newest_ = directory_.NewestCheckpoint();
   const auto& uploaded = spec_.checkpoint();
   if (!uploaded.name().empty()) uploaded_step_ = spec_.checkpoint_step();
@@ -319,6 +345,7 @@ ProcessEnd Attempt::Supervise(Supervisor::TrainerId id) {
     }
     TailEvents(/*to_the_end=*/false);
     ActOnStops(id);
+    PassRendezvous();
     if (tick % 10 == 0 && HasPending()) services_.changed(false);  // logs make no events
     if (common::BootMillis() >= next_upload_ms_) StartCheckpointUpload(/*at_stop=*/false);
     std::this_thread::sleep_for(std::chrono::milliseconds(kTickMs));
@@ -341,10 +368,26 @@ void Attempt::ActOnStops(Supervisor::TrainerId id) {
     services_.supervisor.Stop(id);
     SetPhase(HeldLease::PHASE_STOPPING);
   }
-  if ((action == LeaseAction::kKill || abandoned_) && !kill_sent_) {
+  // The attempt is over, and of this rank there is nothing to save: it may not even hear us while it waits for others.
+  const bool over = dropped_ && rank_ > 0;
+  if ((action == LeaseAction::kKill || abandoned_ || over) && !kill_sent_) {
     kill_sent_ = true;
     services_.supervisor.Kill(id);
   }
+}
+
+// Again after an error: the disk may have been full.
+void Attempt::PassRendezvous() {
+  std::string value;
+  {
+    std::lock_guard lock(mutex_);
+    value = rendezvous_;
+  }
+  if (value.empty() || rank_ == 0) return;
+  if (auto written = directory_.WriteRendezvous(value); !written.ok())
+    return spdlog::warn("run {} attempt {}: {}", run_id_, attempt_id_, written.error().message);
+  std::lock_guard lock(mutex_);
+  if (rendezvous_ == value) rendezvous_.clear();
 }
 
 // While the queue is full the file itself is the queue. At the trainer's end all is read: what counts stands at the
@@ -366,6 +409,7 @@ void Attempt::TailEvents(bool to_the_end) {
 
 void Attempt::OnEvent(int64_t offset, const Json& event) {
   const std::string& kind = event["event"].get_ref<const std::string&>();
+  if (rank_ > 0) return;
   std::lock_guard lock(mutex_);
   if (kind == "start") {
     started_ = true;
@@ -385,10 +429,23 @@ void Attempt::OnEvent(int64_t offset, const Json& event) {
     auto path = directory_.Resolve(TextOr(event, "path", ""));
     const int64_t step = IntegerOr(event, "step", 0);
     if (path && step >= newest_.step) newest_ = {step, *path};
+  } else if (kind == "rendezvous") {
+    OnRendezvous(event);
   } else if (kind == "result") {
     result_ = event;
     has_result_ = true;
   }
+}
+
+// Called with the lock held.
+void Attempt::OnRendezvous(const Json& event) {
+  const std::string value = TextOr(event, "value", "");
+  if (value.size() > kMaxRendezvousBytes || Utf8(value) != value) {
+    spdlog::warn("run {} attempt {}: a rendezvous is UTF-8 text of at most {} bytes", run_id_, attempt_id_,
+                 kMaxRendezvousBytes);
+    return;
+  }
+  held_.set_rendezvous(value);
 }
 
 void Attempt::StartCheckpointUpload(bool at_stop) {
@@ -436,7 +493,7 @@ bool Attempt::UploadCheckpoint(const LocalCheckpoint& checkpoint) {
 
 void Attempt::Deliver(FinishRequest finish) {
   SetPhase(HeldLease::PHASE_FINISHING);
-  if (finish.outcome() == FinishRequest::OUTCOME_DONE) {
+  if (finish.outcome() == FinishRequest::OUTCOME_DONE && rank_ == 0) {
     if (auto status = UploadOutputs(&finish); !status.ok() && Wanted()) {
       finish.set_outcome(FinishRequest::OUTCOME_CRASH);
       finish.set_message(Utf8("the outputs could not be kept: " + status.error().message));
@@ -444,7 +501,7 @@ void Attempt::Deliver(FinishRequest finish) {
     } else {
       finish.set_result_json(result_.dump(-1, ' ', false, Json::error_handler_t::replace));
     }
-  } else if (MayGoOn(finish.outcome()) && !refuse_) {
+  } else if (MayGoOn(finish.outcome()) && !refuse_ && rank_ == 0) {
     StartCheckpointUpload(/*at_stop=*/true);
     if (upload_.done.valid()) upload_.done.wait();
   }
@@ -480,6 +537,7 @@ void Attempt::SendFinish(FinishRequest finish) {
   finish.set_run_id(run_id_);
   finish.set_attempt_id(attempt_id_);
   finish.set_generation(generation_);
+  finish.set_rank(rank_);
   Json provenance = provenance_;
   provenance["worker"] = HostFacts(services_.options);
   provenance["worker"]["device"] = device_;

@@ -16,6 +16,7 @@
 #include "worker/daemon/file_finder.h"
 #include "worker/daemon/lease.h"
 #include "worker/daemon/options.h"
+#include "worker/daemon/reconcile.h"
 #include "worker/daemon/report_queues.h"
 #include "worker/daemon/run_directory.h"
 #include "worker/daemon/uploads.h"
@@ -37,21 +38,23 @@ struct Services {
   std::atomic<int64_t> checkpoint_upload_interval_ms{900'000};
 };
 
-// One lease: fetches the inputs, runs the trainer, passes on what it tells, uploads what it leaves, finishes. A thread
-// of its own does the work; the public functions are thread-safe and never block on it.
+// One rank of a lease: fetches the inputs, runs the trainer, passes on what it tells, uploads what it leaves, finishes.
+// A thread of its own does the work; the public functions are thread-safe and never block on it. Of a gang's ranks
+// after 0 only logs and the end are passed on: rank 0 speaks for all.
 class Attempt {
  public:
   // `device`: "cpu" or what the trainer calls it; `refuse`: give the lease back as stopped without running anything.
   Attempt(Services& services, const v1::Assignment& assignment, int slot, std::string device, bool refuse);
   ~Attempt();  // waits for the thread
 
-  void RequestStop();  // checkpoint, finish as stopped
-  void Drop();         // stop with a checkpoint on this machine; nobody wants to hear of it
-  void Abandon();      // at once
+  void RequestStop();                            // checkpoint, finish as stopped
+  void Drop();                                   // stop with a checkpoint on this machine; nobody wants to hear of it
+  void Abandon();                                // at once
+  void SetRendezvous(const std::string& value);  // what rank 0 tells this one
   bool ended() const { return ended_; }
 
   int64_t run_id() const { return run_id_; }
-  int64_t attempt_id() const { return attempt_id_; }
+  RankId id() const { return {attempt_id_, rank_}; }
   int64_t generation() const { return generation_; }
   int slot() const { return slot_; }  // -1: holds none
 
@@ -82,8 +85,11 @@ class Attempt {
   bool WaitForLease();
   ProcessEnd Supervise(Supervisor::TrainerId id);
   void ActOnStops(Supervisor::TrainerId id);
+  void PassRendezvous();
   void TailEvents(bool to_the_end);
   void OnEvent(int64_t offset, const common::Json& event);
+  void OnRendezvous(const common::Json& event);
+  std::string StreamName(const char* stream) const;
   void StartCheckpointUpload(bool at_stop);
   bool UploadCheckpoint(const LocalCheckpoint& checkpoint);
   void Deliver(Outcome finish);
@@ -98,6 +104,8 @@ class Attempt {
   Services& services_;
   const v1::RunSpec spec_;
   const int64_t run_id_, attempt_id_, generation_;
+  const int64_t rank_, ranks_;
+  const bool one_worker_;  // all ranks are here
   const int slot_;
   const std::string device_;
   const bool refuse_;
@@ -118,6 +126,7 @@ class Attempt {
   std::mutex mutex_;
   v1::HeldLease held_;         // guarded by mutex_
   bool started_ = false;       // guarded by mutex_; the trainer said where it starts
+  std::string rendezvous_;     // guarded by mutex_; to be written for the trainer; empty: nothing new
   MetricQueue metrics_;        // guarded by mutex_
   LogQueue stdout_, stderr_;   // guarded by mutex_
   LeaseClock lease_;           // guarded by mutex_

@@ -23,6 +23,7 @@ struct WorkerOptions {
   std::string cluster_id;                         // refuse any other cluster; empty: the first one met
   int64_t grace_s = 30;                           // from SIGTERM to SIGKILL
   int64_t checkpoint_interval_s = 30;             // asked of trainers
+  std::string address = "0.0.0.0";                // where trainers listen for the ranks of their gang on other workers
   bool use_devices = true;                        // ask the built-in trainer for GPUs; false: CPU only
 };
 

@@ -1,17 +1,15 @@
 #include "worker/daemon/reconcile.h"
 
-#include <map>
-
 namespace allometry::worker {
 
 Changes Compare(const std::vector<HeldAttempt>& held, const std::vector<WantedAttempt>& wanted,
-                const std::set<int64_t>& ended, bool taking_new) {
+                const std::set<RankId>& ended, bool taking_new) {
   Changes changes;
-  std::map<int64_t, int64_t> held_generations;
-  std::set<int64_t> kept;
-  for (const auto& attempt : held) held_generations[attempt.attempt_id] = attempt.generation;
+  std::map<RankId, int64_t> held_generations;
+  std::set<RankId> kept;
+  for (const auto& attempt : held) held_generations[attempt.id] = attempt.generation;
   for (const auto& attempt : wanted) {
-    const int64_t id = attempt.attempt_id;
+    const RankId id = attempt.id;
     auto it = held_generations.find(id);
     if (it != held_generations.end()) {
       if (it->second != attempt.generation) continue;  // another lease: ours is gone
@@ -26,17 +24,19 @@ Changes Compare(const std::vector<HeldAttempt>& held, const std::vector<WantedAt
     }
   }
   for (const auto& attempt : held) {
-    if (!kept.count(attempt.attempt_id)) changes.drop.push_back(attempt.attempt_id);
+    if (!kept.count(attempt.id)) changes.drop.push_back(attempt.id);
   }
   return changes;
 }
 
-std::vector<int64_t> Startable(const std::vector<HeldAttempt>& waiting, std::set<int64_t> busy_runs, int free_slots) {
-  std::vector<int64_t> start;
+std::vector<RankId> Startable(const std::vector<HeldAttempt>& waiting, std::map<int64_t, int64_t> busy_runs,
+                              int free_slots) {
+  std::vector<RankId> start;
   for (const auto& attempt : waiting) {
     if (free_slots <= 0) break;
-    if (!busy_runs.insert(attempt.run_id).second) continue;
-    start.push_back(attempt.attempt_id);
+    const auto [busy, free] = busy_runs.emplace(attempt.run_id, attempt.id.attempt_id);
+    if (!free && busy->second != attempt.id.attempt_id) continue;
+    start.push_back(attempt.id);
     --free_slots;
   }
   return start;

@@ -9,8 +9,9 @@
 namespace allometry::worker {
 namespace fs = std::filesystem;
 
-RunDirectory::RunDirectory(const fs::path& work_directory, int64_t run_id, int64_t attempt_id)
-    : path_(work_directory / "runs" / std::to_string(run_id)),
+RunDirectory::RunDirectory(const fs::path& work_directory, int64_t run_id, int64_t attempt_id, int64_t rank)
+    : path_(work_directory / "runs" /
+            (std::to_string(run_id) + (rank > 0 ? ".rank-" + std::to_string(rank) : std::string()))),
       attempt_(path_ / "attempts" / std::to_string(attempt_id)) {}
 
 common::Status RunDirectory::Prepare(const std::string& identity) const {
@@ -18,6 +19,7 @@ common::Status RunDirectory::Prepare(const std::string& identity) const {
   auto known = common::ReadFile(path_ / "identity");
   if (!known || *known != identity) fs::remove_all(path_, ec);
   fs::remove_all(attempt_, ec);
+  fs::remove(rendezvous_path(), ec);  // of another attempt
   ALLO_RETURN_IF_ERROR(common::MakeDirectories(attempt_));
   RemoveSnapshots();
   return common::WriteFileAtomically(path_ / "identity", identity);
@@ -76,6 +78,10 @@ common::Status RunDirectory::WriteRunJson(const std::string& run_json, const com
   if (!parsed->is_object()) return common::InvalidArgument("the assignment's run object is no JSON object");
   return common::WriteFileAtomically(
       path_ / "run.json", "{\"contract_version\":1,\"run\":" + run_json + ",\"execution\":" + execution.dump() + "}\n");
+}
+
+common::Status RunDirectory::WriteRendezvous(const std::string& value) const {
+  return common::WriteFileAtomically(rendezvous_path(), value);
 }
 
 void RunDirectory::Clean() const {

@@ -20,9 +20,10 @@ struct LocalCheckpoint {
 //   identity                 the run's identity; a folder of another run under the same number is emptied
 //   run.json, inputs/<name>/, resume/, attempts/<attempt_id>/{events.jsonl,stdout.log,stderr.log}
 //   and whatever the trainer writes.
+// The ranks of a gang after 0 have a folder each beside it, which nothing is resumed from.
 class RunDirectory {
  public:
-  RunDirectory(const std::filesystem::path& work_directory, int64_t run_id, int64_t attempt_id);
+  RunDirectory(const std::filesystem::path& work_directory, int64_t run_id, int64_t attempt_id, int64_t rank = 0);
 
   // Makes the folder for this attempt.
   common::Status Prepare(const std::string& identity) const;
@@ -37,6 +38,9 @@ class RunDirectory {
   common::Status WriteRunJson(const std::string& run_json, const common::Json& execution) const;
   // Removes everything but the attempts' logs.
   void Clean() const;
+  // What rank 0's trainer tells the others stands in this file: it writes it itself, the others' workers for them.
+  common::Status WriteRendezvous(const std::string& value) const;
+  std::filesystem::path rendezvous_path() const { return path_ / "rendezvous"; }
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path attempt_path() const { return attempt_; }

@@ -29,7 +29,7 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr int kProtocol = 1;
+constexpr int kProtocol = 2;
 constexpr int64_t kMessageRoomBytes = 1 << 20;  // metrics and logs of one Sync message
 constexpr int64_t kUrgentPauseMs = 20, kNewsPauseMs = 500;
 constexpr size_t kMaxUnacknowledged = 16;
@@ -47,6 +47,8 @@ common::Result<std::string> KeptUuid(const fs::path& path) {
   ALLO_RETURN_IF_ERROR(common::WriteFileAtomically(path, made));
   return made;
 }
+
+RankId IdOf(const v1::Assignment& assignment) { return {assignment.attempt_id(), assignment.rank()}; }
 
 }  // namespace
 
@@ -75,7 +77,8 @@ class Worker::Impl {
   void ApplyDesired(const v1::SyncResponse& response);
   std::vector<HeldAttempt> Held() const;
   void StartAttempt(const v1::Assignment& assignment, bool refuse);
-  void Refuse(int64_t waiting_id);
+  void Refuse(RankId waiting_id);
+  void PassRendezvous(RankId id, const std::string& value);
   void StartWaiting();
   v1::SyncRequest NextMessage(bool leaving);
   bool SendDue(int64_t now_ms) const;
@@ -104,9 +107,9 @@ class Worker::Impl {
 
   std::mutex mutex_;  // guards what follows; taken before an attempt's own
   std::condition_variable wake_;
-  std::map<int64_t, std::shared_ptr<Attempt>> attempts_;  // by attempt id
-  std::map<int64_t, v1::Assignment> waiting_;  // leases held until a slot, and their run's directory, are free
-  std::set<int64_t> ended_;
+  std::map<RankId, std::shared_ptr<Attempt>> attempts_;
+  std::map<RankId, v1::Assignment> waiting_;  // leases held until a slot, and their run's directory, are free
+  std::set<RankId> ended_;
   std::vector<bool> slot_busy_;
   SentLedger ledger_;
   uint64_t next_number_ = 1, last_applied_ = 0;
@@ -344,7 +347,8 @@ v1::SyncRequest Worker::Impl::NextMessage(bool leaving) {
   for (const auto& [id, assignment] : waiting_) {
     auto* held = request.add_held();
     held->set_run_id(assignment.run_id());
-    held->set_attempt_id(id);
+    held->set_attempt_id(id.attempt_id);
+    held->set_rank(id.rank);
     held->set_generation(assignment.generation());
     held->set_phase(v1::HeldLease::PHASE_FETCHING);
   }
@@ -455,24 +459,30 @@ std::vector<HeldAttempt> Worker::Impl::Held() const {
 
 void Worker::Impl::ApplyDesired(const v1::SyncResponse& response) {
   std::vector<WantedAttempt> wanted;
-  std::map<int64_t, const v1::Assignment*> by_id;
+  std::map<RankId, const v1::Assignment*> by_id;
   for (const auto& assignment : response.desired()) {
-    by_id[assignment.attempt_id()] = &assignment;
-    wanted.push_back({assignment.attempt_id(), assignment.run_id(), assignment.generation(), assignment.stop(),
-                      assignment.has_spec()});
+    const RankId id = IdOf(assignment);
+    by_id[id] = &assignment;
+    wanted.push_back({id, assignment.run_id(), assignment.generation(), assignment.stop(), assignment.has_spec()});
+    if (!assignment.rendezvous().empty()) PassRendezvous(id, assignment.rendezvous());
   }
   const Changes changes = Compare(Held(), wanted, ended_, !WantsToLeave());
-  for (int64_t id : changes.stop) waiting_.count(id) ? Refuse(id) : attempts_.at(id)->RequestStop();
-  for (int64_t id : changes.drop) {
+  for (RankId id : changes.stop) waiting_.count(id) ? Refuse(id) : attempts_.at(id)->RequestStop();
+  for (RankId id : changes.drop) {
     if (waiting_.erase(id) == 0) attempts_.at(id)->Drop();
   }
-  for (int64_t id : changes.take) waiting_[id] = *by_id.at(id);
-  for (int64_t id : changes.refuse) StartAttempt(*by_id.at(id), /*refuse=*/true);
+  for (RankId id : changes.take) waiting_[id] = *by_id.at(id);
+  for (RankId id : changes.refuse) StartAttempt(*by_id.at(id), /*refuse=*/true);
   urgent_ |= !changes.take.empty();
   StartWaiting();
 }
 
-void Worker::Impl::Refuse(int64_t waiting_id) {
+void Worker::Impl::PassRendezvous(RankId id, const std::string& value) {
+  if (auto attempt = attempts_.find(id); attempt != attempts_.end()) attempt->second->SetRendezvous(value);
+  if (auto waiting = waiting_.find(id); waiting != waiting_.end()) waiting->second.set_rendezvous(value);
+}
+
+void Worker::Impl::Refuse(RankId waiting_id) {
   StartAttempt(waiting_.at(waiting_id), /*refuse=*/true);
   waiting_.erase(waiting_id);
 }
@@ -480,14 +490,14 @@ void Worker::Impl::Refuse(int64_t waiting_id) {
 void Worker::Impl::StartWaiting() {
   if (waiting_.empty()) return;
   std::vector<HeldAttempt> waiting;
-  std::set<int64_t> busy_runs;
+  std::map<int64_t, int64_t> busy_runs;
   for (const auto& [id, assignment] : waiting_) waiting.push_back({id, assignment.run_id(), assignment.generation()});
-  for (const auto& [id, attempt] : attempts_) busy_runs.insert(attempt->run_id());
+  for (const auto& [id, attempt] : attempts_) busy_runs[attempt->run_id()] = id.attempt_id;
   if (WantsToLeave()) {
-    for (const auto& attempt : waiting) Refuse(attempt.attempt_id);
+    for (const auto& attempt : waiting) Refuse(attempt.id);
     return;
   }
-  for (int64_t id : Startable(waiting, busy_runs, FreeSlots())) {
+  for (RankId id : Startable(waiting, busy_runs, FreeSlots())) {
     StartAttempt(waiting_.at(id), /*refuse=*/false);
     waiting_.erase(id);
   }
@@ -500,7 +510,7 @@ void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {
     slot_busy_[static_cast<size_t>(slot)] = true;
   }
   const std::string device = devices_.empty() || slot < 0 ? "cpu" : devices_[static_cast<size_t>(slot)].name;
-  attempts_[assignment.attempt_id()] = std::make_shared<Attempt>(*services_, assignment, slot, device, refuse);
+  attempts_[IdOf(assignment)] = std::make_shared<Attempt>(*services_, assignment, slot, device, refuse);
   urgent_ = true;
 }
 

@@ -35,6 +35,8 @@ const char* ExitClassName(ExitClass exit_class) {
       return "diverged";
     case ExitClass::kOutOfMemory:
       return "out of memory";
+    case ExitClass::kPeerLost:
+      return "peer lost";
     case ExitClass::kCrash:
       return "crash";
     case ExitClass::kLimit:
@@ -57,6 +59,8 @@ ExitClass Classify(const ProcessEnd& end, bool has_result) {
       return ExitClass::kDiverged;
     case 45:
       return ExitClass::kOutOfMemory;
+    case 46:
+      return ExitClass::kPeerLost;
     default:
       break;
   }

@@ -5,8 +5,8 @@
 
 namespace allometry::worker {
 
-// How an attempt ended, by the closed list of docs/trainer-contract.md. The daemon maps it onto FinishRequest.Outcome.
-enum class ExitClass { kDone, kStopped, kConfigError, kDataError, kDiverged, kOutOfMemory, kCrash, kLimit };
+// How a trainer ended, by the closed list of docs/trainer-contract.md. The daemon maps it onto FinishRequest.Outcome.
+enum class ExitClass { kDone, kStopped, kConfigError, kDataError, kDiverged, kOutOfMemory, kPeerLost, kCrash, kLimit };
 
 const char* ExitClassName(ExitClass exit_class);
 

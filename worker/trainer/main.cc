@@ -10,6 +10,7 @@
 
 #include "common/version.h"
 #include "worker/trainer/data/data_tools.h"
+#include "worker/trainer/distributed/tcp_mesh.h"
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/run_kinds.h"
 #include "worker/trainer/engine/stop_signal.h"
@@ -30,7 +31,7 @@ constexpr char kHelp[] = R"(allo-trainer: the built-in trainer of Allometry
   allo-trainer --help
 
 Exit codes of --config: 0 done, 40 stopped on request with a checkpoint, 42 configuration error, 43 data error,
-44 diverged, 45 out of memory; anything else is a crash. The format of run.json and of the events appended to
+44 diverged, 45 out of memory, 46 another rank was lost; anything else is a crash. The format of run.json and of the events appended to
 $ALLOMETRY_EVENTS is described in docs/trainer-contract.md.
 )";
 
@@ -50,14 +51,14 @@ Ending RunFile(const char* path) {
   return RunKind({*config, *events, directory.empty() ? "." : directory});
 }
 
-bool IsOutOfMemory(const std::exception& e) {
-  return std::strstr(e.what(), "can't allocate memory") || std::strstr(e.what(), "out of memory");
-}
-
 // The only place that catches: LibTorch reports by exceptions, and so do broken invariants.
 Ending RunGuarded(const char* path) {
   try {
     return RunFile(path);
+  } catch (const PeerLost& e) {
+    return {ExitCode::kPeerLost, e.what()};
+  } catch (const MeetingCancelled& e) {
+    return {ExitCode::kStopped, e.what()};
   } catch (const c10::OutOfMemoryError& e) {
     return {ExitCode::kOutOfMemory, e.what_without_backtrace()};
   } catch (const std::bad_alloc&) {

@@ -112,7 +112,7 @@ class CoreFixture : public ::testing::Test, public Outbox {
     request.set_host(host);
     request.set_directory_uuid(directory);
     request.set_protocol_min(1);
-    request.set_protocol_max(1);
+    request.set_protocol_max(2);
     request.set_slots(slots);
     request.add_trainers("builtin");
     const auto response = Call<v1::RegisterResponse>(&Core::Register, request);
@@ -134,6 +134,8 @@ class CoreFixture : public ::testing::Test, public Outbox {
       held->set_run_id(assignment.run_id());
       held->set_attempt_id(assignment.attempt_id());
       held->set_generation(assignment.generation());
+      held->set_rank(assignment.rank());
+      if (assignment.rank() == 0) held->set_rendezvous(rendezvous_);
       held->set_step(step);
       held->set_precision(precision);
     }
@@ -153,6 +155,7 @@ class CoreFixture : public ::testing::Test, public Outbox {
     request.set_run_id(assignment.run_id());
     request.set_attempt_id(assignment.attempt_id());
     request.set_generation(assignment.generation());
+    request.set_rank(assignment.rank());
     request.set_outcome(outcome);
     if (outcome != v1::FinishRequest::OUTCOME_DONE) return request;
     request.set_result_json(
@@ -190,6 +193,7 @@ class CoreFixture : public ::testing::Test, public Outbox {
   std::map<int64_t, std::string> uuids_;
   std::map<int64_t, uint64_t> numbers_;
   std::set<int64_t> ready_;
+  std::string rendezvous_;  // that rank 0 tells in its syncs
   int joined_ = 0;
 };
 

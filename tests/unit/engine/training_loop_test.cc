@@ -74,6 +74,20 @@ class WithSideTerms : public Model {
   double weight_;
 };
 
+// Runs out of memory whenever more rows than `limit` are trained on at once.
+class WithinMemory : public WithSideTerms {
+ public:
+  WithinMemory(const std::shared_ptr<Model>& inner, int64_t limit) : WithSideTerms(inner, 0.0), limit_(limit) {}
+  Loss ComputeLoss(const Batch& batch) override {
+    Loss loss = WithSideTerms::ComputeLoss(batch);
+    if (batch.inputs_bs.size(0) > limit_) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory.");
+    return loss;
+  }
+
+ private:
+  int64_t limit_;
+};
+
 // One attempt of a run in a folder.
 struct Attempt {
   Ending ending;
@@ -92,8 +106,9 @@ class TrainingLoopTest : public testing::Test {
     spec.z_loss = config.z_loss;
     std::shared_ptr<Model> model = MakeModel(spec, config.seed);
     if (side_weight_) model = std::make_shared<WithSideTerms>(model, *side_weight_);
+    if (most_rows_) model = std::make_shared<WithinMemory>(model, *most_rows_);
     model->set_recompute(execution.activation_checkpointing);
-    ModelState state(model, at::kCPU, bf16);
+    ModelState state(model, at::kCPU, bf16 ? at::kBFloat16 : at::kFloat);
     auto optimizer = *MakeOptimizer(config.optimization.optimizer, state.masters());
     CheckpointStore checkpoints(folder_ / name / "checkpoint", "run", [this](const std::string& s) { log_ += s; });
     std::filesystem::create_directories(folder_ / name);
@@ -154,6 +169,7 @@ class TrainingLoopTest : public testing::Test {
   TemporaryFolder folder_;
   std::string log_;
   std::optional<double> side_weight_;  // of WithSideTerms, if any
+  std::optional<int64_t> most_rows_;   // of WithinMemory, if any
 };
 
 TEST_F(TrainingLoopTest, LearnsAndReports) {
@@ -277,7 +293,7 @@ TEST_F(TrainingLoopTest, ARouterKeepsItsPrecisionInBfloat16) {
   auto model = MakeModel({config.model.architecture, config.model.shape, config.model.options}, config.seed);
   const at::Tensor router = model->named_parameters()["encoder.block.3.layer.1.mlp.router.classifier.weight"];
   const at::Tensor expert = model->named_parameters()["encoder.block.3.layer.1.mlp.experts.wi.weight"];
-  const ModelState state(model, at::kCPU, /*bf16=*/true);
+  const ModelState state(model, at::kCPU, at::kBFloat16);
   EXPECT_EQ(router.scalar_type(), at::kFloat);
   EXPECT_EQ(expert.scalar_type(), at::kBFloat16);
   config.steps = 40;
@@ -372,7 +388,8 @@ TEST_F(TrainingLoopTest, RandomFeaturesTravelWithTheWeights) {
     return MakeModel({"performer", config.model.shape, config.model.options, 0.0}, seed);
   };
   for (const bool bf16 : {false, true}) {
-    ModelState from(make(1), at::kCPU, bf16), into(make(2), at::kCPU, bf16);
+    const auto type = bf16 ? at::kBFloat16 : at::kFloat;
+    ModelState from(make(1), at::kCPU, type), into(make(2), at::kCPU, type);
     const at::Tensor inputs = CopyBatch(1).inputs_bs;
     const auto logits = [&](ModelState& state) {
       at::NoGradGuard no_grad;
@@ -484,6 +501,23 @@ TEST_F(TrainingLoopTest, AStopDuringTheLastEvaluationKeepsTheTraining) {
   EXPECT_EQ(second.summary.resumed_step, SmallConfig().steps);
 }
 
+// The second micro-batch of a step may be the one that does not fit: what the first one left must be forgotten.
+TEST_F(TrainingLoopTest, AStepThatMemoryDoesNotHoldIsTakenAgainWithHalf) {
+  const TrainingConfig config = SmallConfig();
+  most_rows_ = 1'000;
+  Execution execution;
+  execution.micro_batch = 2;
+  const Attempt small = Train(config, "small", CopyWork(), execution);
+  most_rows_ = 3;
+  execution.micro_batch = kRows;
+  const Attempt halved = Train(config, "halved", CopyWork(), execution);
+  ASSERT_EQ(halved.ending.code, ExitCode::kDone) << halved.ending.reason;
+  EXPECT_EQ(halved.summary.micro_batch, 2);
+  for (const auto& [name, tensor] : small.weights) EXPECT_TRUE(at::equal(tensor, halved.weights.at(name))) << name;
+  most_rows_ = 0;
+  EXPECT_THROW(Train(config, "none", CopyWork(), execution), c10::OutOfMemoryError);
+}
+
 TEST_F(TrainingLoopTest, Bfloat16KeepsFloat32Masters) {
   TrainingConfig config = SmallConfig();
   config.steps = 150;
@@ -521,14 +555,6 @@ TEST_F(TrainingLoopTest, GreedyDecodingFollowsTheModelTokenByToken) {
     }
     EXPECT_EQ(decoded[static_cast<size_t>(row)], expected) << row;
   }
-}
-
-TEST(MicroBatchSeedTest, DependsOnEverything) {
-  EXPECT_EQ(MicroBatchSeed(1, 2, 3), MicroBatchSeed(1, 2, 3));
-  EXPECT_NE(MicroBatchSeed(1, 2, 3), MicroBatchSeed(2, 2, 3));
-  EXPECT_NE(MicroBatchSeed(1, 2, 3), MicroBatchSeed(1, 3, 3));
-  EXPECT_NE(MicroBatchSeed(1, 2, 3), MicroBatchSeed(1, 2, 4));
-  EXPECT_NE(MicroBatchSeed(1, 2, 3), MicroBatchSeed(1, 3, 2));
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ TEST(Validation, TakesAtMostThePassRowsAtOnceAndSwapsInputsWithinTheBatch) {
   for (const auto& [pass_rows, passes] : std::vector<std::pair<int64_t, std::vector<int64_t>>>{
            {32, {5, 2}}, {5, {5, 2}}, {2, {2, 2, 1, 2}}, {1, {1, 1, 1, 1, 1, 1, 1}}}) {
     const auto model = std::make_shared<FirstInput>();
-    ModelState state(model, at::kCPU, /*bf16=*/false);
+    ModelState state(model, at::kCPU, at::kFloat);
     ValidationSet set{.examples = 7, .batch_rows = 5, .pass_rows = pass_rows, .batch = Rows, .parts = 2};
     set.unigram_nll = {0, 0, 0, 1.5};
     set.text_bytes = {0, 0, 0, 4};
@@ -63,7 +63,7 @@ TEST(Validation, TakesAtMostThePassRowsAtOnceAndSwapsInputsWithinTheBatch) {
 
 // Text targets alone count for text_loss and bits per byte: one a row here, of four bytes.
 TEST(Validation, BitsPerByteAreOfTheTextTargets) {
-  ModelState state(std::make_shared<FirstInput>(), at::kCPU, /*bf16=*/false);
+  ModelState state(std::make_shared<FirstInput>(), at::kCPU, at::kFloat);
   ValidationSet set{.examples = 7, .batch_rows = 5, .pass_rows = 2, .batch = Rows, .parts = 2};
   set.unigram_nll = {0, 0, 0, 1.5};
   set.text_bytes = {0, 0, 0, 4};

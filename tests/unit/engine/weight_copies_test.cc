@@ -92,7 +92,7 @@ std::multiset<std::string> CopiesOfAStep(const ModelCase& c, ModelState& state) 
 
 TEST(WeightCopies, AStepInFloat32CopiesNone) {
   for (const ModelCase& c : ModelCases()) {
-    ModelState state(MakeModel(c.Spec(SmallShape()), 1), at::kCPU, /*bf16=*/false);
+    ModelState state(MakeModel(c.Spec(SmallShape()), 1), at::kCPU, at::kFloat);
     EXPECT_EQ(CopiesOfAStep(c, state), std::multiset<std::string>{}) << c.Name();
   }
 }
@@ -122,7 +122,7 @@ std::vector<std::string> Beyond(const std::multiset<std::string>& all, const std
 
 TEST(WeightCopies, AStepInBfloat16CopiesEachRoundedWeightOnce) {
   for (const ModelCase& c : ModelCases()) {
-    ModelState state(MakeModel(c.Spec(SmallShape()), 1), at::kCPU, /*bf16=*/true);
+    ModelState state(MakeModel(c.Spec(SmallShape()), 1), at::kCPU, at::kBFloat16);
     std::multiset<std::string> rounded;
     for (const auto& item : state.model().named_parameters())
       if (item.value().scalar_type() == at::kBFloat16 && !IsTable(c, item.key()))

@@ -7,6 +7,7 @@
 
 #include "arch/architecture.h"
 #include "worker/trainer/engine/model_state.h"
+#include "worker/trainer/layers/row_random.h"
 #include "worker/trainer/models/model.h"
 
 namespace allometry::trainer {
@@ -63,13 +64,13 @@ ModelSpec Spec(const std::string& architecture) {
 
 std::vector<double> GoldenRun(const std::string& architecture) {
   at::set_num_threads(1);
-  ModelState state(MakeModel(Spec(architecture), /*seed=*/17), at::kCPU, /*bf16=*/false);
+  ModelState state(MakeModel(Spec(architecture), /*seed=*/17), at::kCPU, at::kFloat);
   auto optimizer = MakeOptimizer({}, state.masters());
   if (!optimizer) throw std::runtime_error(optimizer.error().message);
   state.model().train();
   std::vector<double> losses;
   for (int64_t step = 1; step <= kSteps; ++step) {
-    at::manual_seed(static_cast<uint64_t>(step));
+    BeginRows(/*seed=*/17, step, 0, kRows);
     state.model().BeginStep(step);
     const Batch batch = BatchOf(step);
     const Loss loss = state.model().ComputeLoss(batch);

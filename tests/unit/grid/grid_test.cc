@@ -84,6 +84,26 @@ TEST(Grid, CrossesDepthWidthAndVocabulary) {
   EXPECT_EQ(RunOf(Cells(spec)[1])["model"]["shape"]["vocabulary"], 600) << "the size's own rows";
 }
 
+TEST(Grid, DevicesAreNoPartOfAnIdentity) {
+  auto spec = Spec();
+  const auto before = Cells(spec);
+  spec.set_devices("2");
+  spec.mutable_sizes(1)->set_devices("auto");
+  const auto cells = Cells(spec);
+  ASSERT_EQ(cells.size(), before.size());
+  for (size_t i = 0; i < cells.size(); ++i) EXPECT_EQ(cells[i].identity, before[i].identity) << cells[i].name;
+  EXPECT_EQ(Named(before, "lconv-own-s0").devices, 1);
+  EXPECT_EQ(Named(cells, "lconv-own-s0").devices, 2);
+  EXPECT_EQ(Named(cells, "lconv-own-s0-ft").devices, 2) << "as its pretraining";
+  EXPECT_EQ(Named(cells, "lconv-nano-s0").devices, 0);
+  EXPECT_EQ(Named(cells, "lconv-nano-s0").most_devices, 4) << "the sequences of a batch";
+  EXPECT_EQ(Named(cells, "lconv-nano-s0-ft").most_devices, 2);
+  EXPECT_EQ(cells[0].devices, 1) << "a preparation";
+  const v1::Costs& costs = Named(cells, "lconv-nano-s0").costs;
+  EXPECT_GT(costs.replicated_bytes(), 4 * costs.parameters());
+  EXPECT_LT(costs.replicated_bytes(), costs.memory_bytes());
+}
+
 TEST(Grid, ExpandsParentsBeforeChildren) {
   const auto cells = Cells(Spec());
   ASSERT_EQ(cells.size(), 2u + 2 * 2 * 2 * 2);

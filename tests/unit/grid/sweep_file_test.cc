@@ -81,6 +81,25 @@ TEST_P(SweepFileMistakes, AreAnsweredWithPlaceAndRemedy) {
 INSTANTIATE_TEST_SUITE_P(
     Table, SweepFileMistakes,
     ::testing::Values(
+        Mistake{"DevicesOutOfRange",
+                "{name: own, layers: 2",
+                "{name: own, devices: 1025, layers: 2",
+                4,
+                {"sizes[1].devices is '1025'", "from 1 to 1024, or auto"}},
+        Mistake{
+            "DevicesThatAreNoNumber", "name: study", "name: study\ndevices: many", 2, {"devices is 'many'", "auto"}},
+        Mistake{
+            "NoDevices", "{name: own, layers: 2", "{name: own, devices: 0, layers: 2", 4, {"sizes[1].devices is '0'"}},
+        Mistake{"MoreDevicesThanSequences",
+                "{name: own, layers: 2",
+                "{name: own, devices: 129, layers: 2",
+                4,
+                {"sizes[1].devices is 129", "a batch of pretraining has 128 sequences"}},
+        Mistake{"MoreDevicesThanSequencesOfFineTuning",
+                "dropout: 0.2",
+                "dropout: 0.2\n  batch_sequences: 4\ndevices: 8",
+                14,
+                {"devices is 8", "a batch of finetuning has 4 sequences"}},
         Mistake{"UnknownKey", "seeds:", "sseds:", 5, {"unknown key 'sseds'", "did you mean 'seeds'", "architectures"}},
         Mistake{"UnknownNestedKey", "  optimizer:", "  optimiser:", 9, {"in pretraining", "'optimizer'"}},
         Mistake{"DuplicateKey", "tags:", "seeds:", 6, {"duplicate key 'seeds'"}},

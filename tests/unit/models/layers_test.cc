@@ -20,6 +20,7 @@
 #include "worker/trainer/layers/ops.h"
 #include "worker/trainer/layers/pooling_attention.h"
 #include "worker/trainer/layers/position_bias.h"
+#include "worker/trainer/layers/row_random.h"
 #include "worker/trainer/layers/token_mixing.h"
 
 namespace allometry::trainer {
@@ -28,7 +29,7 @@ namespace {
 using Function = std::function<at::Tensor()>;  // a scalar; dropout masks are equal in every call
 
 double Evaluate(const Function& f) {
-  at::manual_seed(5);
+  BeginRows(5, 1, 0, 1);
   return f().item<double>();
 }
 
@@ -42,7 +43,7 @@ at::Tensor Weighted(const at::Tensor& y) {
 
 void ExpectGradients(const Function& f, const std::vector<at::Tensor>& inputs, const std::string& name,
                      double step = 1e-5) {
-  at::manual_seed(5);
+  BeginRows(5, 1, 0, 1);
   for (const at::Tensor& input : inputs) input.mutable_grad() = at::Tensor();
   f().backward();
   for (size_t i = 0; i < inputs.size(); ++i) {

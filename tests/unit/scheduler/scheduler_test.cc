@@ -1,81 +1,15 @@
-#include "coordinator/scheduler/scheduler.h"
-
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <malloc.h>
 
 #include <algorithm>
+
+#include "tests/unit/scheduler/scheduler_fixture.h"
 
 namespace allometry::scheduler {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-// A small cluster: sweep 1, workers made as needed, runs of 100 steps.
-class SchedulerTest : public ::testing::Test {
- protected:
-  SchedulerTest() { AddSweepWith({}); }
-
-  void AddSweepWith(Sweep sweep) {
-    sweep.id = static_cast<int64_t>(state_.sweeps.size()) + 1;
-    if (sweep.policy == nullptr) sweep.policy = FindPolicy("");
-    Step(state_, AddSweep{sweep}, now_);
-  }
-
-  int64_t NewRun(double flops, std::vector<int64_t> parents = {}, int64_t sweep = 1) {
-    scheduler::Run run;
-    run.id = static_cast<int64_t>(state_.runs.size()) + 1;
-    run.flops = flops;
-    run.steps = 100;
-    run.parents = std::move(parents);
-    run.trainer = state_.TrainerNumber("builtin");
-    Step(state_, AddRun{run}, now_);
-    Step(state_, AttachCells{sweep, {run.id}}, now_);
-    return run.id;
-  }
-
-  int64_t NewWorker(int slots, int64_t memory_bytes = 0) {
-    Worker worker;
-    worker.id = static_cast<int64_t>(state_.workers.size()) + 1;
-    worker.slots = slots;
-    worker.memory_bytes = memory_bytes;
-    worker.trainers = {state_.TrainerNumber("builtin")};
-    Step(state_, WorkerJoined{worker}, now_);
-    Step(state_, WorkerSynced{worker.id}, now_);
-    return worker.id;
-  }
-
-  // Runs that get a lease, in order.
-  std::vector<int64_t> Granted() {
-    std::vector<int64_t> runs;
-    for (const Lease& lease : Step(state_, Dispatch{}, now_).opened) runs.push_back(lease.run_id);
-    return runs;
-  }
-
-  const Lease& LeaseOf(int64_t run) { return state_.leases.at(state_.FindRun(run)->live_attempt); }
-
-  Actions Finish(int64_t run, Outcome outcome, int64_t last_step = 0, bool keeps_outputs = true) {
-    const Lease lease = LeaseOf(run);
-    return Step(state_, AttemptFinished{run, lease.attempt_id, lease.generation, outcome, last_step, keeps_outputs, 16},
-                now_);
-  }
-
-  Actions Report(int64_t run, int64_t step, int64_t resumed_step = 0) {
-    const Lease lease = LeaseOf(run);
-    WorkerSynced sync{lease.worker_id};
-    for (const auto& [id, other] : state_.leases)
-      if (other.worker_id == lease.worker_id && id != lease.attempt_id) sync.held.push_back({id, other.generation});
-    sync.held.push_back({lease.attempt_id, lease.generation, true, resumed_step, step});
-    return Step(state_, sync, now_);
-  }
-
-  RunState StateOf(int64_t run) { return state_.FindRun(run)->state; }
-  WaitReason Waits(int64_t run) { return WaitReasonOf(state_, *state_.FindRun(run)); }
-
-  State state_;
-  int64_t now_ = 1'000;
-};
 
 TEST_F(SchedulerTest, FewestFlopsFirst) {
   const int64_t large = NewRun(300), small = NewRun(100), middle = NewRun(200);
@@ -183,7 +117,7 @@ TEST_F(SchedulerTest, WhatAWorkerHasHeardOfAndNoLongerHoldsIsLost) {
   const int64_t run = NewRun(10);
   const int64_t worker = NewWorker(1);
   Granted();
-  state_.leases.at(LeaseOf(run).attempt_id).ordered_in = 7;
+  state_.leases.at(LeaseOf(run).attempt_id).placements[0].ordered_in = 7;
   EXPECT_THAT(Step(state_, WorkerSynced{worker, 6}, now_).closed, IsEmpty());
   EXPECT_EQ(Step(state_, WorkerSynced{worker, 7}, now_).closed.size(), 1u);
 }
@@ -214,7 +148,7 @@ TEST_F(SchedulerTest, BudgetsChargeExecutedStepsAndReserveTheRest) {
   // The lost attempt stays charged; the next one goes on from its checkpoint.
   const Lease lease = LeaseOf(first);
   Step(state_, CheckpointReported{first, lease.attempt_id, lease.generation, 30}, now_);
-  Step(state_, WorkerGone{lease.worker_id}, now_);
+  Step(state_, WorkerGone{lease.worker_id()}, now_);
   EXPECT_DOUBLE_EQ(state_.sweeps.at(1).spent_flops, 400);
   EXPECT_DOUBLE_EQ(RestFlops(*state_.FindRun(first)), 700);
   NewWorker(1);
@@ -272,11 +206,11 @@ TEST_F(SchedulerTest, ARunGoesBackToTheWorkerThatHadIt) {
   NewWorker(1);
   const int64_t second = NewWorker(5);
   Granted();
-  EXPECT_EQ(LeaseOf(run).worker_id, second);  // most free slots
+  EXPECT_EQ(LeaseOf(run).worker_id(), second);  // most free slots
   NewWorker(9);
   Finish(run, Outcome::kStopped);
   Granted();
-  EXPECT_EQ(LeaseOf(run).worker_id, second);
+  EXPECT_EQ(LeaseOf(run).worker_id(), second);
 }
 
 TEST_F(SchedulerTest, PausingStopsLeasesAndKillsOnlyWhenAsked) {

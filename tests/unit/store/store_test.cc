@@ -62,7 +62,8 @@ class StoreTest : public ::testing::Test {
   static scheduler::Lease NewAttempt(Store& store, int64_t id, int64_t first_step) {
     scheduler::Lease lease;
     lease.attempt_id = id;
-    lease.run_id = lease.worker_id = lease.sweep_id = 1;
+    lease.run_id = lease.sweep_id = 1;
+    lease.placements = {{.worker_id = 1}};
     lease.generation = static_cast<uint32_t>(id);
     lease.first_step = lease.last_step = first_step;
     store.InsertAttempt(lease, 0);
@@ -94,13 +95,51 @@ TEST_F(StoreTest, CommittedRowsAreThereAfterReopening) {
   EXPECT_EQ(store->CellByName(1, "c")->seed, std::numeric_limits<uint64_t>::max());
 }
 
+TEST_F(StoreTest, TheRanksOfALiveGangAreReadBack) {
+  {
+    auto store = OpenStore();
+    store->Begin();
+    PutSweepAndRun(*store);
+    WorkerRow second;
+    second.worker_id = 2;
+    second.worker_uuid = second.name = "second";
+    store->PutWorker(second);
+    scheduler::Lease lease;
+    lease.attempt_id = lease.run_id = lease.sweep_id = 1;
+    lease.generation = 1;
+    lease.placements = {{.worker_id = 2}, {.worker_id = 1}, {.worker_id = 1}};
+    store->InsertAttempt(lease, 0);
+    lease.placements[2].finished = true;
+    store->UpdateAttempt(lease);
+    ASSERT_TRUE(store->Commit().ok());
+  }
+  auto store = OpenStore();
+  scheduler::State state;
+  state.sweeps[1].id = 1;
+  state.sweeps[1].policy = scheduler::FindPolicy("");
+  store->LoadRuns(state);
+  ASSERT_TRUE(store->status().ok());
+  const scheduler::Lease& lease = state.leases.at(1);
+  ASSERT_EQ(lease.placements.size(), 3u);
+  EXPECT_EQ(lease.worker_id(), 2);
+  EXPECT_EQ(lease.placements[1].worker_id, 1);
+  EXPECT_FALSE(lease.placements[1].finished);
+  EXPECT_TRUE(lease.placements[2].finished);
+  EXPECT_EQ(state.runs[0].last_worker, 2) << "rank 0's";
+  EXPECT_TRUE(store->AttemptIsOf(1, 1));
+  EXPECT_TRUE(store->AttemptIsOf(1, 2));
+  EXPECT_FALSE(store->AttemptIsOf(1, 3));
+  EXPECT_THAT(store->AttemptsOf(1).front().rank_workers, ElementsAre(2, 1, 1));
+}
+
 TEST_F(StoreTest, AFailedStatementFailsTheTransactionAndOnlyThat) {
   auto store = OpenStore();
   store->Begin();
   store->SetMeta("a", "1");
   store->SetWanted(1, 1, true);
   scheduler::Lease orphan;
-  orphan.attempt_id = orphan.run_id = orphan.worker_id = orphan.sweep_id = 9;
+  orphan.attempt_id = orphan.run_id = orphan.sweep_id = 9;
+  orphan.placements = {{.worker_id = 9}};
   store->InsertAttempt(orphan, 0);  // no such run
   store->SetMeta("b", "1");
   EXPECT_FALSE(store->Commit().ok());

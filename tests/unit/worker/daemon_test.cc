@@ -3,6 +3,7 @@
 
 #include "common/files.h"
 #include "common/json.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/worker/fake_coordinator.h"
 #include "tests/unit/worker/scratch.h"
@@ -41,6 +42,13 @@ class DaemonTest : public ::testing::Test {
     spec->set_run_json(run.dump());
     spec->set_identity("identity of run " + std::to_string(assignment.run_id()));
     spec->set_keep_outputs(true);
+    return assignment;
+  }
+  // A rank of attempt 1, of run 1 on two devices.
+  v1::Assignment Rank(int64_t rank, const Json& run) {
+    v1::Assignment assignment = Assignment(1, run);
+    assignment.set_rank(rank);
+    assignment.set_ranks(2);
     return assignment;
   }
   bool Finished(size_t count) {
@@ -433,6 +441,91 @@ TEST_F(DaemonTest, ANewAttemptOfARunWaitsForTheOldOnesEnd) {
   EXPECT_TRUE(Gone(pid));
   EXPECT_EQ(Last().attempt_id(), 2);
   EXPECT_GE(Last().last_step(), 3) << "resumed from what the old one left";
+}
+
+TEST_F(DaemonTest, RankZeroTellsWhereTheOthersMeet) {
+  v1::Assignment assignment = Rank(0, {{"forever", true}, {"pause_s", 0.02}, {"rendezvous", "somewhere:1"}});
+  assignment.set_one_worker(true);
+  server_.Want(assignment);
+  Begin(Options());
+  ASSERT_TRUE(Eventually([&] {
+    return server_.With([](auto& s) { return s.held.count(1) && s.held.at(1).rendezvous() == "somewhere:1"; });
+  }));
+  const auto run_json = common::ReadJsonFile(scratch_ / "work/runs/1/run.json");
+  ASSERT_TRUE(run_json.ok());
+  const Json execution = (*run_json)["execution"];
+  EXPECT_EQ(execution["rank"], 0);
+  EXPECT_EQ(execution["ranks"], 2);
+  EXPECT_EQ(execution["listen"], "127.0.0.1");
+  EXPECT_EQ(execution["rendezvous"], (scratch_ / "work/runs/1/rendezvous").string());
+}
+
+TEST_F(DaemonTest, AnAttemptOfOneRankHearsNothingOfRanks) {
+  server_.Want(Assignment(1, {{"forever", true}, {"pause_s", 0.02}}));
+  Begin(Options());
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING));
+  const auto run_json = common::ReadJsonFile(scratch_ / "work/runs/1/run.json");
+  ASSERT_TRUE(run_json.ok());
+  for (const char* member : {"rank", "ranks", "listen", "rendezvous"})
+    EXPECT_FALSE((*run_json)["execution"].contains(member)) << member;
+}
+
+TEST_F(DaemonTest, AnotherRankGetsTheRendezvousAndOnlyItsLogsAndEndCount) {
+  v1::Assignment assignment = Rank(1, {{"steps", 5}, {"checkpoint_every", 1}});
+  auto* checkpoint = assignment.mutable_spec()->mutable_checkpoint();
+  checkpoint->set_name("checkpoint");
+  checkpoint->add_files()->set_sha256(std::string(64, 'a'));  // nobody has it: it is not asked for
+  assignment.mutable_spec()->set_checkpoint_step(3);
+  server_.Want(assignment);
+  WorkerOptions options = Options();
+  options.address = "here.example";
+  Begin(options);
+  ASSERT_TRUE(Reaches(FakeCoordinator::Key(1, 1), HeldLease::PHASE_RUNNING));
+  const auto run_json = common::ReadJsonFile(scratch_ / "work/runs/1.rank-1/run.json");
+  ASSERT_TRUE(run_json.ok());
+  EXPECT_EQ((*run_json)["execution"]["listen"], "here.example");
+  EXPECT_FALSE((*run_json)["execution"].contains("resume"));
+  server_.With([](auto& s) { s.desired.at(FakeCoordinator::Key(1, 1)).set_rendezvous("somewhere:1"); });
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DONE) << Last().message();
+  EXPECT_EQ(Last().rank(), 1);
+  EXPECT_EQ(Last().outputs_size(), 0);
+  server_.With([](auto& s) {
+    EXPECT_TRUE(s.metrics.empty());
+    EXPECT_TRUE(s.checkpoints.empty());
+    EXPECT_THAT(s.logs.at("rank 1 stdout"), ::testing::HasSubstr("met somewhere:1"));
+    EXPECT_EQ(s.logs.count("stdout"), 0u);
+  });
+}
+
+TEST_F(DaemonTest, ALostPeerIsToldAsSuch) {
+  v1::Assignment assignment = Rank(1, {{"steps", 1}, {"exit_of_others", 46}});
+  assignment.set_rendezvous("somewhere:1");
+  server_.Want(assignment);
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_PEER_LOST);
+  EXPECT_EQ(Last().exit_code(), 46);
+  EXPECT_EQ(Last().rank(), 1);
+}
+
+TEST_F(DaemonTest, BothRanksOfAGangRunSideBySideAndADroppedOneDiesAtOnce) {
+  const Json run{{"forever", true}, {"pause_s", 0.02}, {"stubborn", true}};
+  server_.Want(Rank(0, run));
+  v1::Assignment second = Rank(1, run);
+  second.set_rendezvous("somewhere:1");
+  server_.Want(second);
+  WorkerOptions options = Options();
+  options.slots = 2;
+  options.grace_s = 3'600;
+  Begin(options);
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 1));
+  ASSERT_TRUE(Reaches(FakeCoordinator::Key(1, 1), HeldLease::PHASE_RUNNING));
+  server_.With([](auto& s) { s.desired.erase(FakeCoordinator::Key(1, 1)); });
+  EXPECT_TRUE(
+      Eventually([&] { return server_.With([](auto& s) { return s.held.count(FakeCoordinator::Key(1, 1)) == 0; }); }));
+  server_.With([](auto& s) { EXPECT_EQ(s.held.count(1), 1u); });
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "work/runs/1.rank-1/run.json")) << "nothing goes on from it";
 }
 
 TEST_F(DaemonTest, AnswersGoOnAfterARefusedResult) {

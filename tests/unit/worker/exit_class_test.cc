@@ -29,7 +29,8 @@ TEST(ExitClass, FollowsTheContractsTable) {
   EXPECT_EQ(Classify(Exited(43), false), ExitClass::kDataError);
   EXPECT_EQ(Classify(Exited(44), false), ExitClass::kDiverged);
   EXPECT_EQ(Classify(Exited(45), false), ExitClass::kOutOfMemory);
-  for (int code : {1, 2, 39, 41, 46, 127, 255}) EXPECT_EQ(Classify(Exited(code), true), ExitClass::kCrash) << code;
+  EXPECT_EQ(Classify(Exited(46), false), ExitClass::kPeerLost);
+  for (int code : {1, 2, 39, 41, 47, 127, 255}) EXPECT_EQ(Classify(Exited(code), true), ExitClass::kCrash) << code;
   EXPECT_EQ(Classify(Signalled(SIGSEGV), true), ExitClass::kCrash);
 }
 

@@ -44,8 +44,10 @@ class FakeCoordinator : public v1::WorkerService::Service {
   }
   void Want(v1::Assignment assignment) {
     std::lock_guard lock(mutex_);
-    desired[assignment.attempt_id()] = std::move(assignment);
+    desired[Key(assignment.attempt_id(), assignment.rank())] = std::move(assignment);
   }
+  // An attempt, or one rank of a gang's.
+  static int64_t Key(int64_t attempt_id, int64_t rank) { return attempt_id + 1'000'000 * rank; }
   std::string AddBlob(const std::string& bytes) {
     std::lock_guard lock(mutex_);
     const std::string sha256 = common::Sha256Hex(bytes);
@@ -64,12 +66,12 @@ class FakeCoordinator : public v1::WorkerService::Service {
   int cut_uploads = 0;       // breaks so many uploads after their first chunk
   int cut_downloads = 0;
   bool accept = true;
-  std::map<int64_t, v1::Assignment> desired;  // by attempt id
+  std::map<int64_t, v1::Assignment> desired;  // by Key
   std::map<std::string, std::string> blobs, partial;
   std::vector<v1::RegisterRequest> registered;
   std::vector<v1::FinishRequest> finished;
   std::vector<v1::ReportCheckpointRequest> checkpoints;
-  std::map<int64_t, v1::HeldLease> held;                      // newest by attempt id
+  std::map<int64_t, v1::HeldLease> held;                      // newest by Key
   std::map<std::pair<std::string, int64_t>, double> metrics;  // (series, step)
   std::map<std::string, std::string> logs;                    // by stream
   std::vector<int64_t> download_offsets, upload_offsets;
@@ -132,7 +134,7 @@ class FakeCoordinator : public v1::WorkerService::Service {
     }
     AddReports(request->metrics(), request->logs());
     finished.push_back(*request);
-    desired.erase(request->attempt_id());
+    desired.erase(Key(request->attempt_id(), request->rank()));
     response->set_accepted(accept);
     return grpc::Status::OK;
   }
@@ -210,7 +212,7 @@ class FakeCoordinator : public v1::WorkerService::Service {
     newest_number = request.number();
     left |= request.leaving();
     held.clear();
-    for (const auto& lease : request.held()) held[lease.attempt_id()] = lease;
+    for (const auto& lease : request.held()) held[Key(lease.attempt_id(), lease.rank())] = lease;
     AddReports(request.metrics(), request.logs());
   }
   void AddReports(const google::protobuf::RepeatedPtrField<v1::MetricChunk>& chunks,

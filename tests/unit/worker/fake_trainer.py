@@ -24,6 +24,16 @@ def checkpoint(step):
     emit(event="checkpoint", step=step, path=folder)
 
 
+def meet():
+    """Rank 0 tells where it is, the others wait until they hear it."""
+    if execution["rank"] == 0:
+        emit(event="rendezvous", value=run.get("rendezvous", "here"))
+        return
+    while not os.path.exists(execution["rendezvous"]):
+        time.sleep(0.01)
+    print("met", open(execution["rendezvous"]).read(), flush=True)
+
+
 def resumed_step():
     if "resume" not in execution:
         return 0
@@ -36,6 +46,8 @@ signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
 emit(event="start", device=execution["device"], precision="fp32", resumed_step=first, provenance={"trainer": "fake"})
 print("hello from", os.getpid(), flush=True)
 print("a warning", file=sys.stderr, flush=True)
+if "ranks" in execution:
+    meet()
 if "say" in run:
     sys.stdout.write(run["say"] * run["times"])
     sys.stdout.flush()
@@ -54,6 +66,8 @@ while step < steps or run.get("forever"):
     if run.get("pause_s"):
         time.sleep(run["pause_s"])
 
+if execution.get("rank", 0) > 0:
+    sys.exit(run.get("exit_of_others", 0))
 if run.get("exit"):
     print("the reason why", file=sys.stderr)
     sys.exit(run["exit"])

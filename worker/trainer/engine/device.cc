@@ -11,6 +11,8 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include <cstring>
+#include <new>
 
 #include "arch/architecture.h"
 #include "common/machine.h"
@@ -113,6 +115,7 @@ common::Result<at::Device> OpenDevice(const std::string& name) {
 
 common::Result<std::string> ResolvePrecision(const std::string& asked, const at::Device& device) {
   if (device.is_cpu()) return asked == "auto" ? std::string("fp32") : asked;
+  if (asked == "fp64") return common::InvalidArgument("execution.precision fp64 is for CPUs");
   const std::vector<GpuInfo> gpus = FindGpus();
   const bool bf16 = gpus.at(static_cast<size_t>(device.index())).compute_major >= 8;
   if (asked == "auto") return std::string(bf16 ? "bf16" : "fp32");
@@ -120,6 +123,10 @@ common::Result<std::string> ResolvePrecision(const std::string& asked, const at:
     return common::InvalidArgument("execution.precision is bf16, but " +
                                    gpus[static_cast<size_t>(device.index())].name + " cannot compute in it: use fp32");
   return asked;
+}
+
+int64_t DeviceMemoryBytes(const at::Device& device) {
+  return device.is_cpu() ? MemoryBytes() : FindGpus().at(static_cast<size_t>(device.index())).memory_bytes;
 }
 
 int64_t PeakMemoryBytes(const at::Device& device) {
@@ -130,6 +137,16 @@ int64_t PeakMemoryBytes(const at::Device& device) {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * 1024;
+}
+
+bool IsOutOfMemory(const std::exception& e) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&e) || dynamic_cast<const std::bad_alloc*>(&e) ||
+         std::strstr(e.what(), "can't allocate memory") || std::strstr(e.what(), "out of memory");
+}
+
+void EmptyDeviceCache(const at::Device& device) {
+  if (!device.is_cuda()) return;
+  if (auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(at::kCUDA))) allocator->emptyCache();
 }
 
 void PrepareProcess(int64_t threads) {

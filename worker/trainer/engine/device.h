@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,16 @@ common::Result<at::Device> OpenDevice(const std::string& name);
 // through. kInvalidArgument if the device cannot compute in the asked precision.
 common::Result<std::string> ResolvePrecision(const std::string& asked, const at::Device& device);
 
+// All memory of a GPU, or of the machine.
+int64_t DeviceMemoryBytes(const at::Device& device);
+
 // Highest memory use so far: of this process on a CPU, of LibTorch's allocator on a GPU.
 int64_t PeakMemoryBytes(const at::Device& device);
+
+// Whether an exception of LibTorch says that memory, the device's or the host's, did not suffice.
+bool IsOutOfMemory(const std::exception& e);
+// Gives a GPU's cached and unused memory back, so that it can be had in other pieces.
+void EmptyDeviceCache(const at::Device& device);
 
 // Sets thread counts (one thread between operations) and the allocator's thresholds, so that freed tensors are reused
 // instead of being given back to the system and faulted in again. Once, before the first tensor operation.

@@ -13,6 +13,7 @@ enum class ExitCode : int {
   kDataError = 43,
   kDiverged = 44,
   kOutOfMemory = 45,
+  kPeerLost = 46,  // another rank of the attempt is gone
 };
 
 // The end of a run: its code and, unless done, the reason for people.

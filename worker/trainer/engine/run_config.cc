@@ -33,6 +33,19 @@ Status CheckDevice(const std::string& device) {
   return common::InvalidArgument("execution.device is '" + device + "': allowed are cpu, cuda and cuda:N");
 }
 
+Status ParseRanks(ObjectReader& reader, Execution& execution) {
+  execution.ranks = reader.Integer("ranks", 1, 1, 4096);
+  execution.rank = reader.Integer("rank", 0, 0, execution.ranks - 1);
+  execution.rendezvous = reader.String("rendezvous", "");
+  execution.listen = reader.String("listen", execution.listen);
+  execution.peer_timeout_s = reader.Integer("peer_timeout_s", execution.peer_timeout_s, 1, 1'000'000);
+  execution.sharding = reader.Choice("sharding", "auto", {"auto", "none", "optimizer"});
+  execution.experts = reader.Choice("experts", "auto", {"auto", "whole", "divided"});
+  if (execution.ranks > 1 && execution.rendezvous.empty())
+    return common::InvalidArgument("execution.rendezvous is missing: several ranks meet by that file");
+  return common::Ok();
+}
+
 Result<Execution> ParseExecution(const Json& value) {
   ObjectReader reader(value, "execution");
   Execution execution;
@@ -40,13 +53,14 @@ Result<Execution> ParseExecution(const Json& value) {
   execution.attempt = reader.Integer("attempt", 0, 0, kMany);
   execution.device = reader.String("device", "cpu");
   execution.threads = reader.Integer("threads", 1, 1, 1024);
-  execution.precision = reader.Choice("precision", "auto", {"auto", "fp32", "bf16"});
+  execution.precision = reader.Choice("precision", "auto", {"auto", "fp32", "bf16", "fp64"});
   execution.micro_batch = reader.Integer("micro_batch", 0, 0, kMany);
   execution.resume = reader.String("resume", "");
   execution.keep_final = reader.Boolean("keep_final", true);
   execution.checkpoint_interval_s = reader.Number("checkpoint_interval_s", 30.0, 0.0, 1e9);
   execution.activation_checkpointing = reader.Boolean("activation_checkpointing", false);
   execution.log_every = reader.Integer("log_every", 0, 0, kMany);
+  ALLO_RETURN_IF_ERROR(ParseRanks(reader, execution));
   const Json& inputs = reader.Raw("inputs", false, "object");
   const Json& files = reader.Raw("files", false, "object");
   // Unknown members are no mistake here: they cannot change the result, and a newer worker may send some.

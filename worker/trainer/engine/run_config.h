@@ -24,15 +24,23 @@ struct Execution {
   int64_t attempt = 0;
   std::string device = "cpu";  // "cpu", "cuda" or "cuda:N"
   int64_t threads = 1;
-  std::string precision = "auto";                       // "auto", "fp32" or "bf16"
-  int64_t micro_batch = 0;                              // sequences; 0 = the whole batch on a CPU, up to 32 on a GPU
+  std::string precision = "auto";  // "auto", "fp32", "bf16"; "fp64" for tests on a CPU
+  int64_t micro_batch = 0;         // sequences of one rank at once; 0 = all of them on a CPU, up to 32 on a GPU
   std::map<std::string, std::filesystem::path> inputs;  // parent's name -> folder of its outputs
   std::map<std::string, std::filesystem::path> files;   // SHA-256 -> path
   std::filesystem::path resume;                         // empty: none
   bool keep_final = true;                               // leave the output `model`
   double checkpoint_interval_s = 30;
   bool activation_checkpointing = false;  // compute activations twice and keep fewer: equal results, less memory
-  int64_t log_every = 0;                  // steps per metric point; 0 = a hundredth of all steps, at most 100
+  // The ranks that train together, and how they meet: rank 0 writes its word to the file `rendezvous` and as an event,
+  // the others wait for that file.
+  int64_t rank = 0, ranks = 1;
+  std::filesystem::path rendezvous;
+  std::string listen = "127.0.0.1";  // address that ranks listen on; "0.0.0.0" is all
+  int64_t peer_timeout_s = 1800;     // of a rank that is waited for and says nothing
+  std::string sharding = "auto";     // "none"; "optimizer": optimiser states and gradients; "auto": if memory needs it
+  std::string experts = "auto";      // "whole"; "divided": among the ranks; "auto": divided where states are sharded
+  int64_t log_every = 0;             // steps per metric point; 0 = a hundredth of all steps, at most 100
 };
 
 struct ModelConfig {

@@ -273,7 +273,7 @@ Ending RunFinetune(const RunContext& context) {
   };
   work.input_length = config->input_length;
   const Ending ending = (*session)->Train(work);
-  if (ending.code != ExitCode::kDone) return ending;
+  if (ending.code != ExitCode::kDone || !(*session)->is_first()) return ending;
   if (auto written = WriteScorePoints(context, (*session)->summary().steps, *tasks, *all); !written)
     return {ExitCode::kCrash, written.error().message};
   return Finish(context, **session, *config, *batches, *tasks, *all);

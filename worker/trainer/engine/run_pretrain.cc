@@ -57,13 +57,13 @@ Evaluation EvaluationOf(const ValidationOutcome& outcome, std::span<const TextPa
 }
 
 // The swapped loss costs another pass, so only the last evaluation has it.
-std::optional<Evaluation> Evaluate(ModelState& state, const at::Device& device, const ValidationSet& validation,
+std::optional<Evaluation> Evaluate(ModelState& state, const TrainingSession& session, const ValidationSet& validation,
                                    std::span<const TextPart> parts, bool last) {
-  const auto outcome = Validate(state, device, validation);
+  const auto outcome = Validate(state, session.device(), validation, ValidationInputs::kOwn, session.group());
   if (!outcome) return std::nullopt;
   Evaluation evaluation = EvaluationOf(*outcome, parts);
   if (!last) return evaluation;
-  const auto swapped = Validate(state, device, validation, ValidationInputs::kOfAnotherRow);
+  const auto swapped = Validate(state, session.device(), validation, ValidationInputs::kOfAnotherRow, session.group());
   if (!swapped) return std::nullopt;
   evaluation.detail["swapped_inputs_loss"] = swapped->all.loss();
   return evaluation;
@@ -79,8 +79,9 @@ LoopWork MakeWork(const PretrainConfig& config, const TrainingSession& session, 
                      });
   };
   work.evaluate = [&session, &validation, parts](ModelState& state, bool last) {
-    return Evaluate(state, session.device(), validation, parts, last);
+    return Evaluate(state, session, validation, parts, last);
   };
+  work.evaluates_together = true;
   work.input_length = batches.lengths().inputs;
   return work;
 }
@@ -186,7 +187,7 @@ Ending RunPretrain(const RunContext& context) {
   if (!session) return EndingOf(session.error());
   const ValidationSet validation_set = MakeValidation(*data, *validation, (*session)->micro_batch());
   const Ending ending = (*session)->Train(MakeWork(*config, **session, *batches, validation_set, data->parts()));
-  if (ending.code != ExitCode::kDone) return ending;
+  if (ending.code != ExitCode::kDone || !(*session)->is_first()) return ending;
   return Finish(context, **session, *config, *batches, DescribeValidation(*data, *config, *validation));
 }
 

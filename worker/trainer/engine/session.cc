@@ -2,19 +2,40 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
+#include "arch/switch.h"
 #include "common/fault_point.h"
 #include "common/files.h"
 #include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/distributed/sharded_optimizer.h"
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/model_folder.h"
+#include "worker/trainer/engine/stop_signal.h"
+#include "worker/trainer/models/switch.h"
 
 namespace allometry::trainer {
 namespace {
 
 namespace fs = std::filesystem;
 using common::Json;
+
+constexpr int64_t kMostRowsOfGpu = 128;  // T5's own batch: wide enough to fill the largest device with a base model
+
+// The file's content once it is there. Rank 0 may still be fetching its inputs, however long; who waits in vain is
+// ended by its worker.
+std::string WaitForWord(const fs::path& path) {
+  std::error_code ec;
+  while (!fs::exists(path, ec)) {
+    if (StopRequested()) throw MeetingCancelled("stopped while waiting for rank 0's word in '" + path.string() + "'");
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  auto word = common::ReadFile(path);
+  if (!word) throw PeerLost(word.error().message);
+  return *word;
+}
 
 const arch::Architecture& ArchitectureOf(const ModelConfig& model) {
   return **arch::FindArchitecture(model.architecture);
@@ -56,19 +77,135 @@ common::Result<std::unique_ptr<TrainingSession>> TrainingSession::Open(const Run
   ALLO_ASSIGN_OR_RETURN(const at::Device device, OpenDevice(context.config.execution.device));
   ALLO_ASSIGN_OR_RETURN(const std::string precision, ResolvePrecision(context.config.execution.precision, device));
   std::unique_ptr<TrainingSession> session(new TrainingSession(context, training, device, precision));
-  ALLO_ASSIGN_OR_RETURN(session->optimizer_,
-                        MakeOptimizer(training.optimization.optimizer, session->state_->masters()));
+  ALLO_RETURN_IF_ERROR(session->JoinRanks());
+  session->BuildModel();
+  ALLO_RETURN_IF_ERROR(session->BuildOptimizer());
   return session;
+}
+
+// Rank 0's word goes into the file that the other ranks wait for, and as an event to the worker, which brings it there.
+common::Status TrainingSession::JoinRanks() {
+  const Execution& execution = context_.config.execution;
+  if (execution.ranks == 1) return common::Ok();
+  if (training_.batch_sequences < execution.ranks)
+    return common::InvalidArgument("run.batch_sequences is " + std::to_string(training_.batch_sequences) +
+                                   ", too few for execution.ranks, which is " + std::to_string(execution.ranks));
+  MeshOptions options;
+  options.rank = static_cast<int>(execution.rank);
+  options.ranks = static_cast<int>(execution.ranks);
+  options.listen = execution.listen;
+  options.silence_timeout_s = execution.peer_timeout_s;
+  options.cancelled = StopRequested;
+  options.publish_word = [&](const std::string& word) {
+    auto told = common::WriteFileAtomically(execution.rendezvous, word, 0600);
+    if (told) told = context_.events.Write({{"event", "rendezvous"}, {"value", word}});
+    if (!told) throw std::runtime_error(told.error().message);
+  };
+  options.wait_for_word = [&] { return WaitForWord(execution.rendezvous); };
+  group_ = std::make_unique<RankGroup>(options, device_);
+  return common::Ok();
+}
+
+// A machine's CPUs are shared by all ranks that it has: rank by rank as if all were here.
+MemoryLimits TrainingSession::Limits() const {
+  const int64_t ranks = group_ ? group_->size() : 1;
+  MemoryLimits limits;
+  limits.on_gpu = device_.is_cuda();
+  limits.rows = group_ ? group_->RowsOf(training_.batch_sequences).count : training_.batch_sequences;
+  limits.most_rows = limits.on_gpu ? kMostRowsOfGpu : limits.rows;
+  limits.bytes = DeviceMemoryBytes(device_) / (limits.on_gpu ? 1 : ranks);
+  return limits;
+}
+
+// Gradients and optimiser states are divided among the ranks when one of them does not hold them whole.
+bool TrainingSession::IsSharded() const {
+  const std::string& asked = context_.config.execution.sharding;
+  if (!group_ || asked != "auto") return group_ && asked == "optimizer";
+  return group_->FromFirst(NeedsSharding(training_, precision_, Limits()) ? "sharded" : "whole") == "sharded";
+}
+
+// Divided experts need passes of equal sizes on all ranks.
+bool TrainingSession::DividesExperts() const {
+  const std::string& asked = context_.config.execution.experts;
+  if (!group_ || asked == "whole" || training_.model.architecture != "switch") return false;
+  const bool possible = arch::kSwitchExperts % group_->size() == 0 && training_.batch_sequences % group_->size() == 0;
+  return possible && (asked == "divided" || sharded_);
+}
+
+// One plan for all ranks: the smallest.
+MemoryPlan TrainingSession::ChoosePlan() const {
+  const MemoryPlan own = ChooseOwnPlan();
+  if (!group_) return own;
+  const std::vector<std::string> plans = group_->AtFirst(Json{own.micro_batch, own.recompute}.dump());
+  MemoryPlan common = own;
+  for (const std::string& text : plans) {
+    const Json plan = Json::parse(text);
+    common.micro_batch = std::min(common.micro_batch, plan.at(0).get<int64_t>());
+    common.recompute |= plan.at(1).get<bool>();
+  }
+  const Json told = Json::parse(group_->FromFirst(Json{common.micro_batch, common.recompute}.dump()));
+  return {told.at(0).get<int64_t>(), told.at(1).get<bool>()};
+}
+
+MemoryPlan TrainingSession::ChooseOwnPlan() const {
+  const Execution& execution = context_.config.execution;
+  MemoryLimits limits = Limits();
+  if (sharded_) limits.ranks = group_->size();
+  if (execution.micro_batch > 0)
+    return {std::min(execution.micro_batch, limits.rows), execution.activation_checkpointing};
+  MemoryPlan plan = PlanMemory(training_, precision_, limits);
+  plan.recompute |= execution.activation_checkpointing;
+  return plan;
+}
+
+common::Status TrainingSession::BuildOptimizer() {
+  const OptimizerOptions& options = training_.optimization.optimizer;
+  std::vector<TrainedTensor> masters = state_->masters();
+  if (!group_) {
+    ALLO_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(options, std::move(masters)));
+    return common::Ok();
+  }
+  const std::vector<at::Tensor> shared = state_->SharedMasters();
+  const std::vector<int> shared_owners = sharded_ ? BalancedOwners(shared, group_->size()) : std::vector<int>();
+  std::vector<int> owners;
+  size_t next = 0;
+  for (size_t i = 0; i < masters.size(); ++i) {
+    if (!state_->IsDivided(i)) {
+      owners.push_back(sharded_ ? shared_owners[next++] : kEveryRank);
+      continue;
+    }
+    owners.push_back(kDividedPart);
+    masters[i].parts = group_->size();
+    masters[i].sum_over_parts = [this](const at::Tensor& tensor) { group_->tensors().AllReduce(tensor); };
+  }
+  ALLO_ASSIGN_OR_RETURN(optimizer_, ShardedOptimizer::Make(options, masters, owners, *group_));
+  reducer_ =
+      std::make_unique<GradientReducer>(group_->tensors(), shared, GradientReducer::Options{.owners = shared_owners});
+  state_->ReduceOverRanks(reducer_.get());
+  return common::Ok();
 }
 
 TrainingSession::TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device,
                                  std::string precision)
-    : context_(context), training_(training), device_(device), precision_(std::move(precision)) {
-  const ModelConfig& model = training.model;
-  const ModelSpec spec{model.architecture, model.shape,      model.options,
-                       training.dropout,   training.lengths, training.z_loss};
-  state_ = std::make_unique<ModelState>(MakeModel(spec, training.seed), device_, precision_ == "bf16");
-  state_->model().set_recompute(context.config.execution.activation_checkpointing);
+    : context_(context), training_(training), device_(device), precision_(std::move(precision)) {}
+
+void TrainingSession::BuildModel() {
+  const ModelConfig& model = training_.model;
+  const ModelSpec spec{model.architecture, model.shape,       model.options,
+                       training_.dropout,  training_.lengths, training_.z_loss};
+  const auto type = precision_ == "bf16" ? at::kBFloat16 : precision_ == "fp64" ? at::kDouble : at::kFloat;
+  const std::shared_ptr<Model> built = MakeModel(spec, training_.seed);
+  sharded_ = IsSharded();
+  std::set<std::string> divided;
+  if (DividesExperts()) {
+    const auto exchange = [this](const at::Tensor& slices) { return group_->tensors().AllToAll(slices); };
+    divided =
+        DivideExperts(*built, {group_->rank(), group_->size(), training_.batch_sequences / group_->size(), exchange});
+  }
+  state_ = std::make_unique<ModelState>(built, device_, type);
+  if (!divided.empty()) state_->SetDivided(&group_->tensors(), divided);
+  plan_ = ChoosePlan();
+  state_->model().set_recompute(plan_.recompute);
 }
 
 common::Status TrainingSession::LoadParent(const fs::path& folder) {
@@ -87,7 +224,7 @@ Ending TrainingSession::Train(LoopWork work) {
   CheckpointStore checkpoints(context_.run_directory / "checkpoint", context_.config.run_sha256,
                               [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
   TrainingLoop loop({training_, context_.config.execution, device_, precision_, *state_, *optimizer_, checkpoints,
-                     context_.events, context_.run_directory},
+                     context_.events, context_.run_directory, plan_.micro_batch, group_.get(), sharded_},
                     std::move(work));
   const Ending ending = loop.Run();
   summary_ = loop.summary();
@@ -113,10 +250,6 @@ std::map<std::string, double> TrainingSession::Metrics(arch::Lengths lengths) co
           {"peak_memory_bytes", static_cast<double>(PeakMemoryBytes(device_))}};
 }
 
-int64_t TrainingSession::micro_batch() const {
-  return MicroBatch(context_.config.execution.micro_batch, training_.batch_sequences, device_);
-}
-
 common::Result<Json> TrainingSession::WriteModel() const {
   if (!context_.config.execution.keep_final) return Json::object();
   const fs::path folder = context_.run_directory / "model";
@@ -126,11 +259,22 @@ common::Result<Json> TrainingSession::WriteModel() const {
 }
 
 Json TrainingSession::Report() const {
-  return {{"precision", precision_},
-          {"resumed_step", summary_.resumed_step},
-          {"selected_step", summary_.selected_step},
-          {"target_tokens", summary_.target_tokens},
-          {"data_wait_seconds", summary_.data_wait_seconds}};
+  Json report{{"precision", precision_},
+              {"resumed_step", summary_.resumed_step},
+              {"selected_step", summary_.selected_step},
+              {"target_tokens", summary_.target_tokens},
+              {"data_wait_seconds", summary_.data_wait_seconds},
+              {"micro_batch", summary_.micro_batch},
+              {"activation_checkpointing", plan_.recompute}};
+  if (!group_) return report;
+  report["ranks"] = group_->size();
+  report["sharding"] = sharded_ ? "optimizer" : "none";
+  report["experts"] = DividesExperts() ? "divided" : "whole";
+  // Of rank 0 in this attempt.
+  report["sent_bytes"] = group_->tensors().bytes_sent();
+  report["exchange_wait_seconds"] = reducer_->wait_seconds();
+  report["last_bucket_bytes"] = reducer_->last_bucket_bytes();
+  return report;
 }
 
 }  // namespace allometry::trainer

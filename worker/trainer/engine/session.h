@@ -8,6 +8,7 @@
 
 #include "arch/architecture.h"
 #include "common/json.h"
+#include "worker/trainer/engine/memory_plan.h"
 #include "worker/trainer/engine/training_loop.h"
 
 namespace allometry::trainer {
@@ -22,8 +23,9 @@ struct RunContext {
 // The parts of one training run, from the device to the checkpoint store, and what comes out of it.
 class TrainingSession {
  public:
-  // Opens the device and builds the model and its optimiser. `training` and `context` must outlive the session.
-  // kInvalidArgument says what the machine or the optimiser cannot do.
+  // Opens the device, waits for the other ranks, and builds the model and its optimiser. `training` and `context` must
+  // outlive the session. kInvalidArgument says what the machine or the optimiser cannot do. PeerLost and
+  // MeetingCancelled come from ranks.
   static common::Result<std::unique_ptr<TrainingSession>> Open(const RunContext& context,
                                                                const TrainingConfig& training);
 
@@ -43,17 +45,31 @@ class TrainingSession {
 
   ModelState& state() { return *state_; }
   const at::Device& device() const { return device_; }
-  int64_t micro_batch() const;
+  RankGroup* group() const { return group_.get(); }                // null: this is the only rank
+  bool is_first() const { return !group_ || group_->is_first(); }  // the rank that leaves what the run leaves
+  int64_t micro_batch() const { return plan_.micro_batch; }
   const TrainingSummary& summary() const { return summary_; }
 
  private:
   TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device, std::string precision);
+  common::Status JoinRanks();
+  common::Status BuildOptimizer();
+  void BuildModel();
+  bool IsSharded() const;
+  bool DividesExperts() const;
+  MemoryLimits Limits() const;
+  MemoryPlan ChoosePlan() const;
+  MemoryPlan ChooseOwnPlan() const;
 
   const RunContext& context_;
   const TrainingConfig& training_;
   at::Device device_;
   std::string precision_;
+  std::unique_ptr<RankGroup> group_;
+  std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<ModelState> state_;
+  bool sharded_ = false;
+  MemoryPlan plan_;
   std::unique_ptr<Optimizer> optimizer_;
   TrainingSummary summary_;
 };

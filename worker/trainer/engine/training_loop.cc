@@ -7,6 +7,7 @@
 
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/stop_signal.h"
+#include "worker/trainer/layers/row_random.h"
 
 namespace allometry::trainer {
 namespace {
@@ -15,7 +16,6 @@ using common::Json;
 
 constexpr double kProgressEverySeconds = 0.5;
 constexpr size_t kBatchesAhead = 4;
-constexpr int64_t kGpuMicroBatch = 32;
 
 int64_t LogEvery(int64_t asked, int64_t steps) { return asked > 0 ? asked : std::clamp<int64_t>(steps / 100, 1, 100); }
 
@@ -44,13 +44,6 @@ Evaluation EvaluationFromJson(const Json& json) {
   return {json.at("score").get<double>(), json.at("values").get<std::map<std::string, double>>(), json.at("detail")};
 }
 
-uint64_t SplitMix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
 // Warm-up in which a spike raises no alarm. A constant schedule has none to speak of, and one that is longer than the
 // run must not hide that it blows up.
 int64_t QuietSteps(const Schedule& schedule, int64_t steps) {
@@ -60,23 +53,14 @@ int64_t QuietSteps(const Schedule& schedule, int64_t steps) {
 
 }  // namespace
 
-int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device) {
-  const int64_t limit = asked > 0 ? asked : device.is_cuda() ? kGpuMicroBatch : batch;
-  return std::min(limit, batch);
-}
-
-uint64_t MicroBatchSeed(uint64_t run_seed, int64_t step, int64_t first_row) {
-  uint64_t seed = SplitMix(run_seed);
-  seed = SplitMix(seed ^ static_cast<uint64_t>(step));
-  return SplitMix(seed ^ static_cast<uint64_t>(first_row));
-}
-
 TrainingLoop::TrainingLoop(LoopParts parts, LoopWork work)
     : parts_(std::move(parts)),
       work_(std::move(work)),
       detector_(parts_.config.divergence.loss_spike, parts_.config.divergence.window_steps,
                 QuietSteps(parts_.config.optimization.schedule, parts_.config.steps)),
-      micro_batch_(MicroBatch(parts_.execution.micro_batch, parts_.config.batch_sequences, parts_.device)),
+      micro_batch_(parts_.micro_batch > 0             ? parts_.micro_batch
+                   : parts_.execution.micro_batch > 0 ? parts_.execution.micro_batch
+                                                      : parts_.config.batch_sequences),
       log_every_(LogEvery(parts_.execution.log_every, parts_.config.steps)),
       evaluate_every_(parts_.config.evaluate_every_steps) {
   if (work_.select_best && evaluate_every_ == 0) evaluate_every_ = std::max<int64_t>(1, parts_.config.steps / 10);
@@ -90,8 +74,9 @@ Ending TrainingLoop::Run() {
   parts_.state.model().train();
   if (!IsOver()) {
     BatchPump pump(work_.make_batch, step_ + 1, parts_.config.steps, kBatchesAhead);
+    agreed_ = Agree();
     while (!IsOver()) {
-      if (StopRequested()) return Stop();
+      if (agreed_.stop || (!parts_.group && StopRequested())) return Stop();
       const auto start = Clock::now();
       const double waited = pump.wait_seconds();
       TakeStep(pump.Next());
@@ -103,15 +88,50 @@ Ending TrainingLoop::Run() {
     }
   }
   if (auto ending = EvaluateNow(/*last=*/true)) return *ending;
+  parts_.state.MakeWholeForGood();
   if (auto ending = SelectWeights()) return *ending;
-  if (!work_.finish) return {};
+  return work_.finish ? FinishWork() : Ending{};
+}
+
+// The checkpoint that a stop leaves here holds the selected weights as the last ones: no step goes on from them.
+Ending TrainingLoop::FinishWork() {
   parts_.state.model().eval();
-  // The checkpoint that a stop leaves here holds the selected weights as the last ones: no step goes on from them.
-  return work_.finish(parts_.state) ? Ending{} : Stop();
+  bool finished = false;
+  if (!parts_.group) {
+    finished = work_.finish(parts_.state);
+  } else {
+    finished = parts_.group->FirstComputes([this] { return work_.finish(parts_.state) ? "finished" : "stopped"; }) ==
+               "finished";
+  }
+  return finished ? Ending{} : Stop();
+}
+
+TrainingLoop::Agreement TrainingLoop::Agree() {
+  const bool due = is_first() && SecondsSince(last_checkpoint_) >= parts_.execution.checkpoint_interval_s;
+  if (!parts_.group) return {StopRequested(), due};
+  parts_.group->tensors().Check();
+  const std::vector<double> votes = parts_.group->Sum({StopRequested() ? 1.0 : 0.0, due ? 1.0 : 0.0});
+  return {votes[0] > 0, votes[1] > 0};
+}
+
+RankGroup::Rows TrainingLoop::OwnRows(int64_t rows) const {
+  return parts_.group ? parts_.group->RowsOf(rows) : RankGroup::Rows{0, rows};
+}
+
+// Rank 0 reads the checkpoint and tells the others.
+std::optional<Checkpoint> TrainingLoop::LoadCheckpoint() {
+  std::optional<Checkpoint> checkpoint;
+  if (is_first()) checkpoint = parts_.checkpoints.LoadNewest(parts_.execution.resume);
+  if (!parts_.group) return checkpoint;
+  const Json told = checkpoint ? Json{{"step", checkpoint->step}, {"state", checkpoint->state}} : Json();
+  const Json heard = Json::parse(parts_.group->FromFirst(told.dump()));
+  if (heard.is_null()) return std::nullopt;
+  auto tensors = parts_.group->FromFirst(checkpoint ? std::move(checkpoint->tensors) : decltype(checkpoint->tensors)());
+  return Checkpoint{heard.at("step").get<int64_t>(), std::move(tensors), heard.at("state")};
 }
 
 std::optional<Ending> TrainingLoop::Resume() {
-  auto checkpoint = parts_.checkpoints.LoadNewest(parts_.execution.resume);
+  auto checkpoint = LoadCheckpoint();
   if (!checkpoint) return std::nullopt;
   try {
     auto weights = parts_.state.LoadWeights(WithPrefix("weights/", checkpoint->tensors));
@@ -179,15 +199,45 @@ void TrainingLoop::TakeStep(const HostBatch& batch) {
   const OptimizationConfig& optimization = parts_.config.optimization;
   ++step_;
   parts_.state.model().BeginStep(step_);
-  AccumulateGradients(batch);
+  AccumulateWithinMemory(batch);
   const std::vector<at::Tensor> gradients = parts_.state.Gradients();
   const double clip = optimization.clip_norm;
-  if (clip > 0 || IsLogStep()) gradient_norm_ = GradientNorm(gradients);
+  if (clip > 0 || IsLogStep()) gradient_norm_ = GradientNormOfAll(gradients);
   if (clip > 0 && gradient_norm_ > clip) ScaleGradients(gradients, clip / gradient_norm_);
   parts_.optimizer.Step(gradients, optimization.schedule.RateAt(step_));
   parts_.state.ClearGradients();
   parts_.state.PublishWeights();
   summary_.target_tokens += batch.target_tokens;
+}
+
+// Sums of squares that every rank has count once, the others on each rank.
+double TrainingLoop::GradientNormOfAll(const std::vector<at::Tensor>& gradients) const {
+  std::vector<at::Tensor> everywhere, own;
+  for (size_t i = 0; i < gradients.size(); ++i)
+    (parts_.sharded || parts_.state.IsDivided(i) ? own : everywhere).push_back(gradients[i]);
+  const double shared = GradientNorm(everywhere);
+  if (own.empty()) return shared;
+  const double norm = GradientNorm(own);
+  return std::sqrt(shared * shared + parts_.group->Sum({norm * norm})[0]);
+}
+
+// A step that memory does not hold is taken again with half the micro-batch, which draws and adds up the same. Ranks
+// cannot: what one of them has sent is sent, so the attempt ends and the next one has half.
+void TrainingLoop::AccumulateWithinMemory(const HostBatch& batch) {
+  for (;;) {
+    try {
+      AccumulateGradients(batch);
+      summary_.micro_batch = micro_batch_;
+      return;
+    } catch (const c10::Error& e) {
+      if (!IsOutOfMemory(e) || parts_.group || micro_batch_ == 1) throw;
+    }
+    parts_.state.ClearGradients();
+    EmptyDeviceCache(parts_.device);
+    micro_batch_ = (micro_batch_ + 1) / 2;
+    std::fprintf(stderr, "out of memory at step %lld: micro-batch halved to %lld sequences\n",
+                 static_cast<long long>(step_), static_cast<long long>(micro_batch_));
+  }
 }
 
 // Each micro-batch's loss is divided by the global batch's number of unpadded targets, and its auxiliary terms by the
@@ -196,13 +246,17 @@ void TrainingLoop::AccumulateGradients(const HostBatch& batch) {
   const int64_t rows = batch.inputs_bs.size(0);
   const double tokens = static_cast<double>(std::max<int64_t>(batch.target_tokens, 1));
   const double sequences = static_cast<double>(rows);
-  const at::Tensor inputs = batch.inputs_bs.to(parts_.device, /*non_blocking=*/true);
-  const at::Tensor targets = batch.targets_bt.to(parts_.device, /*non_blocking=*/true);
+  const RankGroup::Rows own = OwnRows(rows);
+  const auto on_device = [&](const at::Tensor& rows_of_all) {
+    return rows_of_all.narrow(0, own.first, own.count).to(parts_.device, /*non_blocking=*/true);
+  };
+  const at::Tensor inputs = on_device(batch.inputs_bs), targets = on_device(batch.targets_bt);
   at::Tensor mean_loss;
   SideTerms side;
-  for (int64_t row = 0; row < rows; row += micro_batch_) {
-    const int64_t count = std::min(micro_batch_, rows - row);
-    at::manual_seed(MicroBatchSeed(parts_.config.seed, step_, row));
+  for (int64_t row = 0; row < own.count; row += micro_batch_) {
+    const int64_t count = std::min(micro_batch_, own.count - row);
+    if (row + count == own.count) parts_.state.BeginLastPass();
+    BeginRows(parts_.config.seed, step_, own.first + row, count);
     Loss loss = parts_.state.model().ComputeLoss({inputs.narrow(0, row, count), targets.narrow(0, row, count)});
     const at::Tensor share = loss.nll_sum / tokens;
     at::Tensor total = loss.objective_sum.defined() ? loss.objective_sum / tokens : share;
@@ -221,12 +275,19 @@ void TrainingLoop::AccumulateGradients(const HostBatch& batch) {
 
 // A CPU's losses are read at once; a GPU is only asked when something depends on them, so that it never idles.
 std::optional<Ending> TrainingLoop::ReadLosses(bool always) {
-  if (!always && !parts_.device.is_cpu() && !IsLogStep() && !StopRequested()) return std::nullopt;
+  const bool stops = !parts_.group && StopRequested();
+  if (!always && !parts_.device.is_cpu() && !IsLogStep() && !stops) return std::nullopt;
+  const std::vector<double> values = UnreadValues();
+  size_t next = 0;
   for (size_t i = 0; i < unread_losses_.size(); ++i) {
-    last_loss_ = unread_losses_[i].item<double>();
+    last_loss_ = values[next++];
     interval_loss_ += last_loss_;
     ++interval_steps_;
-    ReadMeans(unread_means_[i]);
+    for (const auto& [name, unused] : unread_means_[i]) {
+      auto& [sum, count] = interval_means_[name];
+      sum += values[next++];
+      count += values[next++];
+    }
     if (auto reason = detector_.Observe(++read_step_, last_loss_)) {
       WriteMetrics();
       WriteProgress(/*always=*/true);
@@ -238,12 +299,17 @@ std::optional<Ending> TrainingLoop::ReadLosses(bool always) {
   return std::nullopt;
 }
 
-void TrainingLoop::ReadMeans(const std::map<std::string, MeanSums>& means) {
-  for (const auto& [name, mean] : means) {
-    auto& [sum, count] = interval_means_[name];
-    sum += mean.sum.item<double>();
-    count += mean.count.item<double>();
+// Of each unread step the loss, then the sum and count of each mean, over all ranks.
+std::vector<double> TrainingLoop::UnreadValues() const {
+  std::vector<double> values;
+  for (size_t i = 0; i < unread_losses_.size(); ++i) {
+    values.push_back(unread_losses_[i].item<double>());
+    for (const auto& [name, mean] : unread_means_[i]) {
+      values.push_back(mean.sum.item<double>());
+      values.push_back(mean.count.item<double>());
+    }
   }
+  return parts_.group ? parts_.group->Sum(std::move(values)) : values;
 }
 
 std::optional<Ending> TrainingLoop::AfterStep() {
@@ -252,7 +318,8 @@ std::optional<Ending> TrainingLoop::AfterStep() {
   if (auto ending = WriteProgress(step_ == parts_.config.steps)) return ending;
   if (IsEvaluationStep())
     if (auto ending = EvaluateNow(/*last=*/false)) return ending;
-  if (SecondsSince(last_checkpoint_) >= parts_.execution.checkpoint_interval_s) return SaveCheckpoint();
+  agreed_ = Agree();
+  if (agreed_.checkpoint) return SaveCheckpoint();
   return std::nullopt;
 }
 
@@ -299,7 +366,7 @@ std::optional<Ending> TrainingLoop::WriteProgress(bool always) {
 std::optional<Ending> TrainingLoop::EvaluateNow(bool last) {
   if (last && evaluated_step_ == step_ && last_evaluation_) return std::nullopt;
   parts_.state.model().eval();
-  std::optional<Evaluation> evaluation = work_.evaluate(parts_.state, last);
+  std::optional<Evaluation> evaluation = Evaluate(last);
   parts_.state.model().train();
   if (!evaluation) return Stop();
   if (!evaluation->values.empty())
@@ -310,21 +377,42 @@ std::optional<Ending> TrainingLoop::EvaluateNow(bool last) {
     best_evaluation_ = evaluation;
     best_step_ = step_;
     best_weights_.clear();
-    for (const auto& [name, tensor] : parts_.state.Weights()) best_weights_[name] = tensor.detach().clone();
+    const auto weights = parts_.state.Weights();  // of all ranks
+    if (is_first())
+      for (const auto& [name, tensor] : weights) best_weights_[name] = tensor.detach().clone();
   }
   last_progress_ = Clock::now();
   return std::nullopt;
 }
 
+std::optional<Evaluation> TrainingLoop::Evaluate(bool last) {
+  parts_.state.MakeWhole();
+  std::optional<Evaluation> evaluation = EvaluateWhole(last);
+  parts_.state.MakeDivided();
+  return evaluation;
+}
+
+std::optional<Evaluation> TrainingLoop::EvaluateWhole(bool last) {
+  if (!parts_.group || work_.evaluates_together) return work_.evaluate(parts_.state, last);
+  const Json heard = Json::parse(parts_.group->FirstComputes([&] {
+    const auto evaluation = work_.evaluate(parts_.state, last);
+    return evaluation ? EvaluationToJson(*evaluation).dump() : "null";
+  }));
+  if (heard.is_null()) return std::nullopt;
+  return EvaluationFromJson(heard);
+}
+
 std::optional<Ending> TrainingLoop::SaveCheckpoint() {
   if (auto ending = ReadLosses(/*always=*/true)) return ending;
-  Checkpoint checkpoint{step_, Prefixed("weights/", parts_.state.Weights()), StateToJson()};
-  checkpoint.tensors.merge(Prefixed("optimizer/", parts_.optimizer.State()));
+  const std::map<std::string, at::Tensor> optimizer_state = parts_.optimizer.State(), weights = parts_.state.Weights();
+  last_checkpoint_step_ = step_;
+  if (!is_first()) return std::nullopt;
+  Checkpoint checkpoint{step_, Prefixed("weights/", weights), StateToJson()};
+  checkpoint.tensors.merge(Prefixed("optimizer/", optimizer_state));
   checkpoint.tensors.merge(Prefixed("best/", best_weights_));
   auto folder = parts_.checkpoints.Save(checkpoint);
   last_checkpoint_ = Clock::now();
   if (!folder) return CrashOf(folder.error());
-  last_checkpoint_step_ = step_;
   const std::filesystem::path path = std::filesystem::relative(*folder, parts_.run_directory);
   auto written = parts_.events.Write({{"event", "checkpoint"}, {"step", step_}, {"path", path.string()}});
   if (!written) return CrashOf(written.error());
@@ -343,9 +431,10 @@ std::optional<Ending> TrainingLoop::SelectWeights() {
   summary_.final = *last_evaluation_;
   summary_.steps = summary_.selected_step = step_;
   if (!work_.select_best || best_step_ == step_) return std::nullopt;
-  if (auto loaded = parts_.state.LoadWeights(best_weights_); !loaded) return CrashOf(loaded.error());
   summary_.final = *best_evaluation_;
   summary_.selected_step = best_step_;
+  if (!is_first()) return std::nullopt;  // only rank 0 uses them
+  if (auto loaded = parts_.state.LoadWeights(best_weights_); !loaded) return CrashOf(loaded.error());
   return std::nullopt;
 }
 

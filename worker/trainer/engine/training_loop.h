@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "worker/trainer/checkpoint/checkpoint_store.h"
+#include "worker/trainer/distributed/rank_group.h"
 #include "worker/trainer/engine/batch_pump.h"
 #include "worker/trainer/engine/divergence.h"
 #include "worker/trainer/engine/events.h"
@@ -30,8 +31,10 @@ struct LoopWork {
   // `last`: no training follows, so that what is told once only may be measured too. Returns nothing if a stop was
   // requested meanwhile.
   std::function<std::optional<Evaluation>(ModelState&, bool last)> evaluate;
-  // If given, called once with the selected weights, in evaluation mode, when no training follows. False: a stop was
-  // requested meanwhile.
+  // With several ranks: whether all of them evaluate, and `evaluate` makes one result of it; else rank 0 does it alone.
+  bool evaluates_together = false;
+  // If given, called once at rank 0 with the selected weights, in evaluation mode, when no training follows. False: a
+  // stop was requested meanwhile.
   std::function<bool(ModelState&)> finish;
   bool select_best = false;
   int64_t early_stop = 0;    // with select_best: evaluations without a better score that end the training; 0 = none
@@ -48,6 +51,9 @@ struct LoopParts {
   CheckpointStore& checkpoints;
   EventWriter& events;
   std::filesystem::path run_directory;  // checkpoint paths in events are relative to it
+  int64_t micro_batch = 0;              // rows at once; 0: as execution says, or all
+  RankGroup* group = nullptr;           // null: this is the only rank
+  bool sharded = false;                 // gradients are there for a rank's own tensors only
 };
 
 // What a finished run knows of its training.
@@ -59,11 +65,16 @@ struct TrainingSummary {
   int64_t target_tokens = 0;
   Evaluation final;  // of the selected weights, which the model then holds
   int64_t selected_step = 0;
+  int64_t micro_batch = 0;  // at the end: halved whenever memory did not suffice
 };
 
 // The training loop: steps, gradient accumulation, metrics, evaluations, checkpoints, stopping, divergence. Step n is a
 // function of the weights and optimiser state after step n-1, the run's seed and n only, so that a run that was stopped
 // or killed goes on bit-equal (on a CPU with the same thread count).
+//
+// Several ranks divide each batch's rows, add up their gradients, and all do the same with the sums, so that their
+// weights stay bit-equal. Losses, stops and times for checkpoints are agreed on. Rank 0 alone reads and writes
+// checkpoints; any number of ranks may go on from one. PeerLost comes out of every function.
 class TrainingLoop {
  public:
   TrainingLoop(LoopParts parts, LoopWork work);
@@ -76,14 +87,28 @@ class TrainingLoop {
  private:
   using Clock = std::chrono::steady_clock;
 
+  // Decisions that all ranks must share.
+  struct Agreement {
+    bool stop = false, checkpoint = false;
+  };
+  Agreement Agree();
+  bool is_first() const { return !parts_.group || parts_.group->is_first(); }
+  RankGroup::Rows OwnRows(int64_t rows) const;
+  double GradientNormOfAll(const std::vector<at::Tensor>& gradients) const;
+  std::optional<Evaluation> Evaluate(bool last);
+  std::optional<Evaluation> EvaluateWhole(bool last);
+  Ending FinishWork();
+
+  std::optional<Checkpoint> LoadCheckpoint();
   std::optional<Ending> Resume();
   std::optional<Ending> WriteStart();
   void TakeStep(const HostBatch& batch);
   void AccumulateGradients(const HostBatch& batch);
+  void AccumulateWithinMemory(const HostBatch& batch);
   std::optional<Ending> AfterStep();
   // Reads what the steps since the last reading left on the device, if anything depends on it or `always`.
   std::optional<Ending> ReadLosses(bool always);
-  void ReadMeans(const std::map<std::string, MeanSums>& means);
+  std::vector<double> UnreadValues() const;
   std::optional<Ending> WriteMetrics();
   std::optional<Ending> WriteProgress(bool always);
   std::optional<Ending> EvaluateNow(bool last);
@@ -103,6 +128,7 @@ class TrainingLoop {
   LoopWork work_;
   DivergenceDetector detector_;
   TrainingSummary summary_;
+  Agreement agreed_;
   int64_t micro_batch_;
   int64_t log_every_;
   int64_t evaluate_every_;
@@ -123,11 +149,5 @@ class TrainingLoop {
   Clock::time_point last_checkpoint_, last_progress_;
   int64_t last_checkpoint_step_ = -1, progress_step_ = 0;
 };
-
-// Sequences that go through the model at once: what is asked for, or the device's own choice, within the batch.
-int64_t MicroBatch(int64_t asked, int64_t batch, const at::Device& device);
-
-// The seed of everything random in a micro-batch: equal for equal run seed, step and first row, unrelated otherwise.
-uint64_t MicroBatchSeed(uint64_t run_seed, int64_t step, int64_t first_row);
 
 }  // namespace allometry::trainer

@@ -32,6 +32,20 @@ void AddPass(const ValidationSet& set, const ValidationRows& rows, int64_t first
   }
 }
 
+// False if any rank was asked to stop. Counts are exact as doubles: there are fewer than 2^53.
+bool AddUp(std::vector<ValidationSums>& parts, bool stopped, RankGroup& group) {
+  std::vector<double> values{stopped ? 1.0 : 0.0};
+  for (const ValidationSums& part : parts)
+    values.insert(values.end(), {part.nll, part.text_nll, part.unigram_nll, static_cast<double>(part.tokens),
+                                 static_cast<double>(part.text_tokens), static_cast<double>(part.text_bytes)});
+  values = group.Sum(std::move(values));
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const double* v = values.data() + 1 + 6 * p;
+    parts[p] = {v[0], v[1], v[2], static_cast<int64_t>(v[3]), static_cast<int64_t>(v[4]), static_cast<int64_t>(v[5])};
+  }
+  return values[0] == 0;
+}
+
 }  // namespace
 
 void ValidationSums::Add(const ValidationSums& other) {
@@ -44,11 +58,15 @@ void ValidationSums::Add(const ValidationSums& other) {
 }
 
 std::optional<ValidationOutcome> Validate(ModelState& state, const at::Device& device, const ValidationSet& set,
-                                          ValidationInputs inputs) {
+                                          ValidationInputs inputs, RankGroup* group) {
   at::NoGradGuard no_grad;
   ValidationOutcome outcome{.parts = std::vector<ValidationSums>(set.parts)};
+  const int64_t ranks = group ? group->size() : 1, rank = group ? group->rank() : 0;
+  bool stopped = false;
   for (int64_t first = 0; first < set.examples; first += set.batch_rows) {
-    if (StopRequested()) return std::nullopt;
+    if (first / set.batch_rows % ranks != rank) continue;
+    stopped = StopRequested();
+    if (stopped) break;
     const ValidationRows rows = set.batch(first, std::min(set.batch_rows, set.examples - first));
     const HostBatch& batch = rows.batch;
     const at::Tensor inputs_bs =
@@ -62,6 +80,8 @@ std::optional<ValidationOutcome> Validate(ModelState& state, const at::Device& d
       AddPass(set, rows, row, targets_bt, nll_bt, outcome.parts);
     }
   }
+  if (group) stopped = !AddUp(outcome.parts, stopped, *group);
+  if (stopped) return std::nullopt;
   for (const ValidationSums& part : outcome.parts) outcome.all.Add(part);
   return outcome;
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "worker/trainer/distributed/rank_group.h"
 #include "worker/trainer/engine/batch_pump.h"
 #include "worker/trainer/engine/model_state.h"
 
@@ -53,8 +54,9 @@ struct ValidationSet {
 // the first), by which a model that does not use its inputs is seen: its loss stays as it is.
 enum class ValidationInputs { kOwn, kOfAnotherRow };
 
-// One pass over the set; the model must be in evaluation mode. Returns nothing if a stop was requested meanwhile.
+// One pass over the set; the model must be in evaluation mode. Returns nothing if a stop was requested meanwhile. With
+// a group every rank takes its share of the batches, and all return the same.
 std::optional<ValidationOutcome> Validate(ModelState& state, const at::Device& device, const ValidationSet& set,
-                                          ValidationInputs inputs = ValidationInputs::kOwn);
+                                          ValidationInputs inputs = ValidationInputs::kOwn, RankGroup* group = nullptr);
 
 }  // namespace allometry::trainer

@@ -14,12 +14,6 @@ namespace {
 constexpr double kJitter = 1e-2;         // of the router's inputs, in training
 constexpr double kBalanceWeight = 1e-2;  // of the load-balancing loss
 
-// Factors between 1 - kJitter and 1 + kJitter, from the default generator.
-at::Tensor Jitter(const at::Tensor& like) {
-  at::NoGradGuard no_grad;
-  return at::empty_like(like).uniform_(1 - kJitter, 1 + kJitter);
-}
-
 // Of each sequence e * sum over experts of (share of its tokens sent there) * (mean probability), summed over sequences
 // (equations 4 to 6 of the paper, one sequence at a time). 1 per sequence where both are even.
 at::Tensor BalanceLoss(const at::Tensor& p_bte, const at::Tensor& sent_bte, const at::Tensor& token_bt) {
@@ -47,6 +41,19 @@ struct ExpertProduct : torch::autograd::Function<ExpertProduct> {
     const torch::autograd::variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], dy = gradients[0];
     return {at::bmm(dy, weight), at::bmm(dy.transpose(1, 2), x)};
+  }
+};
+
+// Slices to their ranks, and their gradients back.
+struct ExpertExchange : torch::autograd::Function<ExpertExchange> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const ExpertRanks* ranks) {
+    context->saved_data["ranks"] = reinterpret_cast<int64_t>(ranks);  // the layer's, which outlives the pass
+    return ranks->exchange(x.contiguous());
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto* ranks = reinterpret_cast<const ExpertRanks*>(context->saved_data["ranks"].toInt());
+    return {ranks->exchange(gradients[0].contiguous()), at::Tensor()};
   }
 };
 
@@ -128,13 +135,38 @@ at::Tensor ExpertsSublayer::Serve(const at::Tensor& x_btd, const StackContext& c
 at::Tensor ExpertsSublayer::Probabilities(const at::Tensor& normed_btd) const {
   const auto type = ops::SumType(normed_btd.scalar_type());
   at::Tensor seen = normed_btd.to(type);
-  if (is_training()) seen = seen * Jitter(seen);
+  if (is_training()) seen = seen * RandomUniform(seen.sizes(), seen.options(), 1 - kJitter, 1 + kJitter);
   return at::softmax(at::linear(seen, (**classifier_).to(type)), -1);
 }
 
+void ExpertsSublayer::Divide(const ExpertRanks& ranks) {
+  at::NoGradGuard no_grad;
+  ranks_ = ranks;
+  const int64_t own = sizes_.experts / ranks.ranks;
+  for (const auto& weight : {wi_, wo_}) {
+    at::Tensor parameter = **weight;
+    parameter.set_data(parameter.narrow(0, ranks.rank * own, own).clone());
+  }
+}
+
 at::Tensor ExpertsSublayer::RunExperts(const at::Tensor& waiting_end) const {
+  const int64_t own = (**wi_).size(0), d = sizes_.d_model;
+  if (own == sizes_.experts) return RunOwn(waiting_end, {.outer = own, .of = own});
+  const int64_t ranks = ranks_.ranks;
+  const at::Tensor slices = ExpertExchange::apply(waiting_end.view({ranks, own, -1, d}), &ranks_);
+  const RowLayout by{.outer = own,
+                     .first = ranks_.rank * own,
+                     .of = sizes_.experts,
+                     .blocks = ranks,
+                     .own_block = ranks_.rank,
+                     .block_rows = ranks_.batch_rows};
+  const at::Tensor done = RunOwn(slices.transpose(0, 1).reshape({own, -1, d}), by);
+  return ExpertExchange::apply(done.view({own, ranks, -1, d}).transpose(0, 1), &ranks_).view(waiting_end.sizes());
+}
+
+at::Tensor ExpertsSublayer::RunOwn(const at::Tensor& waiting_end, const RowLayout& by) const {
   const at::Tensor hidden_enf = at::relu(ExpertProduct::apply(waiting_end, **wi_));
-  return ExpertProduct::apply(Drop(hidden_enf, dropout_, is_training()), **wo_);
+  return ExpertProduct::apply(Drop(hidden_enf, dropout_, is_training(), by), **wo_);
 }
 
 }  // namespace allometry::trainer

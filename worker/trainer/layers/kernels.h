@@ -61,6 +61,11 @@ struct Kernels {
                                     int64_t length, int64_t channels, int64_t width, int64_t first);
   // into += from, n values.
   void (*add)(const Sum* from, Sum* into, int64_t n);
+  // Values first ... first + n - 1 of a draw (layers/row_random.h): `scale` where the 32 bits reach the threshold, else
+  // 0.
+  void (*random_mask)(T* out, int64_t n, uint64_t key, uint64_t first, uint32_t threshold, Sum scale);
+  // low + width * (the 32 bits) / 2^32.
+  void (*random_uniform)(Sum* out, int64_t n, uint64_t key, uint64_t first, Sum low, Sum width);
 };
 
 // The instruction sets that the loops are compiled for, slowest first.

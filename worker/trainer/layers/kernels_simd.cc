@@ -286,6 +286,60 @@ void Add(const Sum* from, Sum* into, int64_t n) {
       n, [&](int64_t i, int64_t count) { Store(into + i, Load(into + i, count) + Load(from + i, count), count); });
 }
 
+// Outputs `pair` ... `pair` + 7 of the SplitMix64 that starts from `key`, as 16 words: the low half of each comes
+// first.
+ALLO_INLINE Word16 RandomWords(uint64_t key, uint64_t pair) {
+  const Long8 lanes = {1, 2, 3, 4, 5, 6, 7, 8};
+  Long8 x = (lanes + pair) * 0x9e3779b97f4a7c15u + key;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  x ^= x >> 31;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  x = (x << 32) | (x >> 32);
+#endif
+  Word16 words;
+  __builtin_memcpy(&words, &x, sizeof words);
+  return words;
+}
+
+// Calls f(i, words, begin, count): words begin ... begin + count - 1 are those of values i ... i + count - 1.
+template <typename F>
+ALLO_INLINE void ForWords(int64_t n, uint64_t key, uint64_t first, F f) {
+  int64_t i = 0;
+  if (first & 1 && n > 0) {
+    f(int64_t{0}, RandomWords(key, first >> 1), 1, int64_t{1});
+    i = 1;
+  }
+  for (; i < n; i += 16) f(i, RandomWords(key, (first + static_cast<uint64_t>(i)) >> 1), 0, n - i < 16 ? n - i : 16);
+}
+
+template <typename T>
+void RandomMask(T* out, int64_t n, uint64_t key, uint64_t first, uint32_t threshold, typename Lanes<T>::Sum scale) {
+  using L = Lanes<T>;
+  ForWords(
+      n, key, first, [&](int64_t i, Word16 words, int begin, int64_t count) __attribute__((always_inline)) {
+        if constexpr (L::kCount == 16) {
+          if (count == 16) {
+            const Float16 zero = {};
+            Store(out + i, words >= threshold ? zero + scale : zero, 16);
+            return;
+          }
+        }
+        for (int64_t j = 0; j < count; ++j) StoreValue(out + i + j, words[begin + j] >= threshold ? scale : 0);
+      });
+}
+
+template <typename T>
+void RandomUniform(typename Lanes<T>::Sum* out, int64_t n, uint64_t key, uint64_t first, typename Lanes<T>::Sum low,
+                   typename Lanes<T>::Sum width) {
+  using Sum = typename Lanes<T>::Sum;
+  const Sum unit = static_cast<Sum>(0x1p-32);
+  ForWords(
+      n, key, first, [&](int64_t i, Word16 words, int begin, int64_t count) __attribute__((always_inline)) {
+        for (int64_t j = 0; j < count; ++j) out[i + j] = low + width * (static_cast<Sum>(words[begin + j]) * unit);
+      });
+}
+
 template <typename T>
 constexpr Kernels<T> kTable{&NormForward<T>,
                             &NormBackward<T>,
@@ -298,7 +352,9 @@ constexpr Kernels<T> kTable{&NormForward<T>,
                             &ConvolveKernelGradient<T>,
                             &DynamicConvolve<T>,
                             &DynamicConvolveBackward<T>,
-                            &Add<typename SumTypeOf<T>::type>};
+                            &Add<typename SumTypeOf<T>::type>,
+                            &RandomMask<T>,
+                            &RandomUniform<T>};
 
 }  // namespace
 

@@ -16,7 +16,7 @@ constexpr int64_t kGrain = 32768;  // values that are worth a thread of their ow
 
 thread_local bool force_aten = false;
 
-bool UsesKernels(const at::Tensor& t) { return t.is_cpu() && !force_aten; }
+bool UsesKernels(const at::Tensor& t) { return UsesCpuKernels(t); }
 
 // Calls f with a null pointer of the kernel's value type: float*, double* or Bf16*.
 template <typename F>
@@ -100,6 +100,8 @@ at::Tensor Shifted(const at::Tensor& x_btc, int64_t shift) {
 }
 
 }  // namespace
+
+bool UsesCpuKernels(const at::Tensor& t) { return t.is_cpu() && !force_aten; }
 
 at::ScalarType SumType(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
 

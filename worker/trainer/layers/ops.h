@@ -10,6 +10,8 @@
 namespace allometry::trainer::ops {
 
 at::ScalarType SumType(at::ScalarType type);
+// Whether a tensor takes the fused loops.
+bool UsesCpuKernels(const at::Tensor& t);
 
 // While it lives, this thread takes the ATen way on a CPU too: how the tests hold one against the other.
 class ForceAten {

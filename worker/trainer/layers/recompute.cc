@@ -5,8 +5,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
-#include <mutex>
 #include <utility>
+
+#include "worker/trainer/layers/row_random.h"
 
 namespace allometry::trainer {
 namespace {
@@ -14,39 +15,23 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-at::Generator DefaultGenerator(at::Device device) { return at::globalContext().defaultGenerator(device); }
-
-at::Tensor RandomState(at::Device device) {
-  at::Generator generator = DefaultGenerator(device);
-  std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
-}
-
-void SetRandomState(at::Device device, const at::Tensor& state) {
-  at::Generator generator = DefaultGenerator(device);
-  std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_state(state);
-}
-
-// While it lives, random numbers come as they did after `state` was taken; afterwards as if nothing had been drawn.
+// While it lives, this thread draws as it did when `state` was taken; afterwards as if nothing had been drawn.
 class Replay {
  public:
-  Replay(at::Device device, const at::Tensor& state) : device_(device), before_(RandomState(device)) {
-    SetRandomState(device, state);
-  }
-  ~Replay() { SetRandomState(device_, before_); }
+  explicit Replay(const RowRandom& state) : before_(CurrentRowRandom()) { SetRowRandom(state); }
+  ~Replay() { SetRowRandom(before_); }
   Replay(const Replay&) = delete;
   Replay& operator=(const Replay&) = delete;
 
  private:
-  at::Device device_;
-  at::Tensor before_;
+  RowRandom before_;
 };
 
 // How a function travels in an autograd node.
 struct Work : torch::CustomClassHolder {
-  explicit Work(Recomputed function) : f(std::move(function)) {}
+  explicit Work(Recomputed function) : f(std::move(function)), random(CurrentRowRandom()) {}
   Recomputed f;
+  RowRandom random;  // as it was before f ran
 };
 
 // The inputs cut off from their graph, but asking for gradients where they did.
@@ -66,7 +51,6 @@ struct RecomputeFunction : torch::autograd::Function<RecomputeFunction> {
     context->save_for_backward(tensors.vec());
     context->saved_data["inputs"] = inputs;
     context->saved_data["work"] = c10::IValue::make_capsule(work);
-    context->saved_data["random"] = RandomState(given.front().device());
     at::AutoGradMode with_gradients(true);
     variable_list outputs = work->f(CutOff(given));
     for (at::Tensor& output : outputs) output = output.detach();
@@ -81,7 +65,7 @@ struct RecomputeFunction : torch::autograd::Function<RecomputeFunction> {
     variable_list outputs;
     at::AutoGradMode with_gradients(true);
     {
-      const Replay replay(sources.front().device(), context->saved_data["random"].toTensor());
+      const Replay replay(work->random);
       outputs = work->f(sources);
     }
     sources.insert(sources.end(), tensors.begin() + inputs, tensors.end());

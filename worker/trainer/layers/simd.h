@@ -17,6 +17,7 @@ using Int16 = int32_t __attribute__((vector_size(64)));
 using Double8 = double __attribute__((vector_size(64)));
 using Short16 = uint16_t __attribute__((vector_size(32)));
 using Word16 = uint32_t __attribute__((vector_size(64)));
+using Long8 = uint64_t __attribute__((vector_size(64)));
 
 template <typename Sum>
 struct VectorOf;
@@ -145,6 +146,13 @@ ALLO_INLINE float Log(float x) { return __builtin_logf(x); }
 ALLO_INLINE double Log(double x) { return __builtin_log(x); }
 ALLO_INLINE float SquareRoot(float x) { return __builtin_sqrtf(x); }
 ALLO_INLINE double SquareRoot(double x) { return __builtin_sqrt(x); }
+ALLO_INLINE void StoreValue(float* p, float v) { *p = v; }
+ALLO_INLINE void StoreValue(double* p, double v) { *p = v; }
+ALLO_INLINE void StoreValue(Bf16* p, float v) {  // of a number
+  uint32_t bits;
+  __builtin_memcpy(&bits, &v, sizeof bits);
+  p->bits = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
 ALLO_INLINE float ValueOf(const float* p) { return *p; }
 ALLO_INLINE double ValueOf(const double* p) { return *p; }
 ALLO_INLINE float ValueOf(const Bf16* p) {

@@ -39,16 +39,6 @@ std::shared_ptr<Weight> AddWeight(torch::nn::Module* parent, const std::string& 
   return parent->register_module(name, std::make_shared<Weight>(sizes));
 }
 
-at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p) {
-  if (p == 0) return {};
-  at::NoGradGuard no_grad;
-  return at::empty(sizes, options.requires_grad(false)).bernoulli_(1 - p).mul_(1 / (1 - p));
-}
-
-at::Tensor Drop(const at::Tensor& x, double p, bool training) {
-  return training && p > 0 ? x * DropoutMask(x.sizes(), x.options(), p) : x;
-}
-
 RmsNorm::RmsNorm(int64_t d_model) { weight_ = register_parameter("weight", at::ones({d_model})); }
 
 at::Tensor RmsNorm::forward(const at::Tensor& x) { return NormFunction::apply(x, weight_); }

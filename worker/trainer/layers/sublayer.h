@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arch/architecture.h"
+#include "worker/trainer/layers/row_random.h"
 
 namespace allometry::trainer {
 
@@ -34,10 +35,6 @@ std::shared_ptr<Weight> AddWeight(torch::nn::Module* parent, const std::string& 
 using MaybeTensor = std::optional<at::Tensor>;
 inline MaybeTensor Maybe(const at::Tensor& t) { return t.defined() ? MaybeTensor(t) : MaybeTensor(); }
 inline at::Tensor TensorOf(const MaybeTensor& t) { return t ? *t : at::Tensor(); }
-
-// Random zeros and 1 / (1 - p), from the default generator; undefined if p is 0: then nothing is multiplied.
-at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p);
-at::Tensor Drop(const at::Tensor& x, double p, bool training);
 
 // y = x / rms(x) * weight over the last dimension, computed in float32 (Zhang and Sennrich 2019, arXiv 1910.07467).
 class RmsNorm : public torch::nn::Module {

@@ -32,6 +32,17 @@ std::shared_ptr<Model> MakeSwitch(const ModelSpec& spec, uint64_t seed) {
   return std::make_shared<EncoderDecoder>(spec, parts, seed);
 }
 
+std::set<std::string> DivideExperts(Model& model, const ExpertRanks& ranks) {
+  std::set<std::string> names;
+  for (const auto& module : model.named_modules()) {
+    auto* layer = dynamic_cast<ExpertsSublayer*>(module.value().get());
+    if (!layer) continue;
+    layer->Divide(ranks);
+    for (const char* weight : {".mlp.experts.wi.weight", ".mlp.experts.wo.weight"}) names.insert(module.key() + weight);
+  }
+  return names;
+}
+
 std::map<std::string, at::Tensor> SplitExperts(const std::map<std::string, at::Tensor>& weights) {
   static const std::regex stacked(R"((.*\.experts)\.(w[io]\.weight))");
   std::map<std::string, at::Tensor> out;

@@ -90,7 +90,8 @@ void Adafactor::Step(const std::vector<at::Tensor>& gradients, double rate) {
   const double decay = 1.0 - std::pow(static_cast<double>(steps_), -options_.decay_exponent);
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!gradients[i].defined() || gradients[i].numel() == 0) continue;
-    if (gradients[i].is_cpu() && !tensor_operations_)
+    if (gradients[i].is_cpu() && gradients[i].scalar_type() == at::kFloat && slots_[i].tensor.parts == 1 &&
+        !tensor_operations_)
       StepWithLoops(slots_[i], gradients[i], rate, decay);
     else
       StepWithTensors(slots_[i], gradients[i], rate, decay);
@@ -142,8 +143,14 @@ void Adafactor::StepWithTensors(Slot& slot, const at::Tensor& gradient, double r
     slot.second_moment.lerp_(squares, 1.0 - decay);
     update = gradient * slot.second_moment.rsqrt();
   }
-  const at::Tensor excess = at::square(update).mean().sqrt_().div_(options_.clip_threshold).clamp_min_(1.0);
-  const at::Tensor step_size = at::square(value).mean().sqrt_().clamp_min_(options_.epsilon_scale).mul_(rate);
+  at::Tensor means = at::stack({at::square(update).mean(), at::square(value).mean()});
+  if (slot.tensor.parts > 1) {
+    slot.tensor.sum_over_parts(means);
+    means.div_(static_cast<double>(slot.tensor.parts));
+  }
+  means.sqrt_();
+  const at::Tensor excess = means[0].div(options_.clip_threshold).clamp_min_(1.0);
+  const at::Tensor step_size = means[1].clamp_min(options_.epsilon_scale).mul_(rate);
   if (options_.weight_decay != 0) value.mul_(1.0 - step_size * options_.weight_decay);
   value.sub_(update.mul_(step_size / excess));
 }

@@ -22,7 +22,7 @@ double GradientNorm(const std::vector<at::Tensor>& gradients) {
   at::Tensor on_device;  // one transfer for all tensors of a GPU
   for (const at::Tensor& gradient : gradients) {
     if (!gradient.defined()) continue;
-    if (gradient.is_cpu()) {
+    if (gradient.is_cpu() && gradient.scalar_type() == at::kFloat) {
       total += loops::SumOfSquares(gradient.const_data_ptr<float>(), gradient.numel());
     } else {
       const at::Tensor sum = at::square(gradient).sum(at::kDouble);
@@ -36,7 +36,7 @@ double GradientNorm(const std::vector<at::Tensor>& gradients) {
 void ScaleGradients(const std::vector<at::Tensor>& gradients, double factor) {
   for (at::Tensor gradient : gradients) {
     if (!gradient.defined()) continue;
-    if (gradient.is_cpu())
+    if (gradient.is_cpu() && gradient.scalar_type() == at::kFloat)
       loops::Scale(gradient.mutable_data_ptr<float>(), gradient.numel(), static_cast<float>(factor));
     else
       gradient.mul_(factor);

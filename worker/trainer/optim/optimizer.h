@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,6 +17,10 @@ namespace allometry::trainer {
 struct TrainedTensor {
   std::string name;
   at::Tensor value;
+  // Where the value is one of `parts` equal parts along the first dimension, each on a rank of its own: adds a tensor
+  // up over these ranks, in place. Every rank then makes the same steps.
+  int64_t parts = 1;
+  std::function<void(const at::Tensor&)> sum_over_parts = nullptr;
 };
 
 // Updates tensors in place from their gradients. Not thread-safe. The state is plain tensors, so that a checkpoint can

@@ -1,0 +1,79 @@
+#include "worker/trainer/engine/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+namespace allometry::trainer {
+namespace {
+
+constexpr int64_t kGiB = int64_t{1} << 30;
+
+TrainingConfig Base(const std::string& optimizer = "adamw") {
+  TrainingConfig config;
+  config.model = {"transformer", {12, 12, 768, 3072, 12, 64, 32'128}, common::Json::object()};
+  config.optimization.optimizer.name = optimizer;
+  config.lengths = {512, 114};
+  config.batch_sequences = 128;
+  return config;
+}
+
+MemoryPlan PlanWith(int64_t bytes, bool on_gpu = false, int64_t ranks = 1) {
+  return PlanMemory(Base(), "bf16", {.rows = 128, .most_rows = 128, .bytes = bytes, .ranks = ranks, .on_gpu = on_gpu});
+}
+
+TEST(MemoryPlanTest, TakesAllRowsWhereMemoryIsNoConcern) {
+  EXPECT_EQ(PlanWith(10'000 * kGiB).micro_batch, 128);
+  EXPECT_FALSE(PlanWith(10'000 * kGiB).recompute);
+}
+
+TEST(MemoryPlanTest, LessMemoryIsNeverMoreRows) {
+  int64_t before = 128;
+  bool recomputed = false;
+  for (int64_t bytes = 512 * kGiB; bytes >= kGiB; bytes = bytes * 4 / 5) {
+    const MemoryPlan plan = PlanWith(bytes);
+    EXPECT_GE(plan.micro_batch, 1);
+    EXPECT_GE(plan.recompute, recomputed) << bytes;
+    if (plan.recompute == recomputed) {
+      EXPECT_LE(plan.micro_batch, before) << bytes;
+    }
+    before = plan.micro_batch;
+    recomputed = plan.recompute;
+  }
+  EXPECT_TRUE(recomputed);
+  EXPECT_EQ(before, 1);
+}
+
+// The plan's own estimate holds, and twice the rows would not fit.
+TEST(MemoryPlanTest, TheNextLargerMicroBatchWouldNotFit) {
+  const TrainingConfig config = Base();
+  const arch::Architecture& architecture = **arch::FindArchitecture("transformer");
+  const auto total = [&](int64_t micro_batch) {
+    return architecture
+        .EstimateMemory(config.model.shape, config.model.options, {config.lengths, micro_batch, "bf16", "adamw"})
+        .total();
+  };
+  const int64_t limit = total(40) * 10 / 9;
+  const MemoryPlan plan = PlanWith(limit);
+  EXPECT_EQ(plan.micro_batch, 32);
+  EXPECT_LE(total(plan.micro_batch), limit / 10 * 9 + 10);
+  EXPECT_GT(total(2 * plan.micro_batch), limit / 10 * 9);
+}
+
+TEST(MemoryPlanTest, AGpuIsFilledByHalfAndSharedStatesLeaveRoom) {
+  const int64_t bytes = 48 * kGiB;
+  EXPECT_LT(PlanWith(bytes, /*on_gpu=*/true).micro_batch, PlanWith(bytes).micro_batch);
+  EXPECT_GE(PlanWith(bytes, false, 8).micro_batch, PlanWith(bytes).micro_batch);
+}
+
+TEST(MemoryPlanTest, AFewRowsAreTakenWhole) {
+  const MemoryPlan plan = PlanMemory(Base(), "fp32", {.rows = 3, .most_rows = 32, .bytes = 500 * kGiB});
+  EXPECT_EQ(plan.micro_batch, 3);
+  EXPECT_FALSE(plan.recompute);
+}
+
+TEST(MemoryPlanTest, StatesAreShardedWhenOneRankCannotHoldThem) {
+  EXPECT_FALSE(NeedsSharding(Base(), "fp32", {.rows = 8, .most_rows = 8, .bytes = 64 * kGiB, .ranks = 1}));
+  EXPECT_TRUE(NeedsSharding(Base(), "fp32", {.rows = 8, .most_rows = 8, .bytes = 2 * kGiB, .ranks = 1}));
+}
+
+}  // namespace
+}  // namespace allometry::trainer

@@ -1,0 +1,142 @@
+#include "worker/trainer/distributed/gradient_reducer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+namespace allometry::trainer {
+
+GradientReducer::GradientReducer(Collective& collective, const std::vector<at::Tensor>& like, Options options)
+    : collective_(collective), options_(std::move(options)), places_(like.size()), filled_(like.size(), false) {
+  for (const at::Tensor& tensor : like) like_.push_back(tensor.detach());
+  MakeBuckets();
+}
+
+void GradientReducer::MakeBuckets() {
+  int64_t bytes = 0, limit = options_.first_bucket_bytes;
+  for (size_t i = like_.size(); i-- > 0;) {
+    const auto more = static_cast<int64_t>(like_[i].nbytes());
+    if (buckets_.empty() || bytes + more > limit) {
+      if (!buckets_.empty()) limit = options_.bucket_bytes;
+      buckets_.emplace_back();
+      bytes = 0;
+    }
+    buckets_.back().slots.push_back({i, 0});
+    bytes += more;
+  }
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    LayOut(buckets_[b]);
+    for (size_t s = 0; s < buckets_[b].slots.size(); ++s) places_[buckets_[b].slots[s].tensor] = {b, s};
+  }
+}
+
+void GradientReducer::LayOut(Bucket& bucket) {
+  std::ranges::stable_sort(bucket.slots, {}, [this](const Slot& slot) { return OwnerOf(slot.tensor); });
+  bucket.missing = bucket.slots.size();
+  bucket.marks.resize(bucket.slots.size());
+  bucket.bounds = {0};
+  size_t s = 0;
+  for (int rank = 0; rank < collective_.size(); ++rank) {
+    const size_t begin = s;
+    for (; s < bucket.slots.size() && OwnerOf(bucket.slots[s].tensor) == rank; ++s) {
+      bucket.slots[s].offset = bucket.size;
+      bucket.size += like_[bucket.slots[s].tensor].numel();
+    }
+    for (size_t m = begin; m < s; ++m) bucket.marks[m] = bucket.size++;
+    bucket.bounds.push_back(bucket.size);
+  }
+}
+
+void GradientReducer::Ready(size_t i, const at::Tensor& gradient) {
+  at::NoGradGuard no_grad;
+  const Place place = places_[i];
+  Bucket& bucket = buckets_[place.bucket];
+  TORCH_CHECK(!filled_[i], "gradient ", i, " is ready twice in one step");
+  if (bucket.missing == bucket.slots.size()) {
+    if (!bucket.flat.defined()) bucket.flat = at::empty({bucket.size}, like_[i].options());
+    bucket.flat.zero_();  // for the tensors that get no gradient
+  }
+  bucket.flat.narrow(0, bucket.slots[place.slot].offset, like_[i].numel()).view(like_[i].sizes()).copy_(gradient);
+  bucket.flat.narrow(0, bucket.marks[place.slot], 1).fill_(1);
+  filled_[i] = true;
+  --bucket.missing;
+  LaunchFull();
+}
+
+// In their order on every rank, whatever the order in which gradients come.
+void GradientReducer::LaunchFull() {
+  while (next_ < buckets_.size() && buckets_[next_].missing == 0) Launch(buckets_[next_++]);
+}
+
+void GradientReducer::Launch(Bucket& bucket) {
+  if (!bucket.flat.defined()) bucket.flat = at::zeros({bucket.size}, like_[bucket.slots[0].tensor].options());
+  bucket.pending =
+      sharded() ? collective_.StartReduceScatter(bucket.flat, bucket.bounds) : collective_.StartAllReduce(bucket.flat);
+}
+
+std::vector<at::Tensor> GradientReducer::Finish() {
+  at::NoGradGuard no_grad;
+  for (; next_ < buckets_.size(); ++next_) {
+    Bucket& bucket = buckets_[next_];
+    if (bucket.missing == bucket.slots.size() && bucket.flat.defined()) bucket.flat.zero_();
+    Launch(bucket);
+  }
+  std::vector<at::Tensor> sums(like_.size());
+  // A GPU is asked only when this rank's own gradients have changed: which tensors have one is a fact of the model.
+  const bool ask = like_.empty() || like_[0].is_cpu() || seen_filled_ != filled_;
+  present_.resize(like_.size());
+  for (Bucket& bucket : buckets_) {
+    const auto start = std::chrono::steady_clock::now();
+    bucket.pending->Wait();
+    wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    bucket.pending.reset();
+    const auto own = static_cast<size_t>(collective_.rank());
+    const int64_t first = sharded() ? bucket.bounds[own] : 0;
+    at::Tensor kept = bucket.flat;
+    if (sharded()) kept = kept.narrow(0, first, bucket.bounds[own + 1] - first).clone();
+    if (ask) ReadMarks(bucket, kept, first);
+    for (size_t s = 0; s < bucket.slots.size(); ++s) {
+      const Slot& slot = bucket.slots[s];
+      if (sharded() && OwnerOf(slot.tensor) != collective_.rank()) continue;
+      if (!present_[slot.tensor]) continue;
+      const at::Tensor& like = like_[slot.tensor];
+      sums[slot.tensor] = kept.narrow(0, slot.offset - first, like.numel()).view(like.sizes());
+    }
+    if (sharded()) bucket.flat = at::Tensor();
+    bucket.missing = bucket.slots.size();
+  }
+  next_ = 0;
+  seen_filled_ = filled_;
+  std::fill(filled_.begin(), filled_.end(), false);
+  return sums;
+}
+
+int64_t GradientReducer::last_bucket_bytes() const {
+  return buckets_.empty() ? 0 : buckets_.back().size * static_cast<int64_t>(like_[0].element_size());
+}
+
+void GradientReducer::ReadMarks(const Bucket& bucket, const at::Tensor& kept, int64_t first) {
+  for (size_t s = 0; s < bucket.slots.size(); ++s) {
+    const int64_t mark = bucket.marks[s] - first;
+    if (mark >= 0 && mark < kept.numel()) present_[bucket.slots[s].tensor] = kept[mark].item<double>() != 0;
+  }
+}
+
+std::vector<int> BalancedOwners(const std::vector<at::Tensor>& tensors, int ranks) {
+  std::vector<size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, std::greater(), [&](size_t i) { return tensors[i].numel(); });
+  std::vector<int> owners(tensors.size());
+  std::vector<int64_t> load(static_cast<size_t>(ranks), 0);
+  for (const size_t i : order) {
+    const auto least = std::ranges::min_element(load);
+    owners[i] = static_cast<int>(least - load.begin());
+    *least += tensors[i].numel();
+  }
+  return owners;
+}
+
+}  // namespace allometry::trainer

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "worker/trainer/distributed/collective.h"
+
+namespace allometry::trainer {
+
+// NCCL's unique id as hexadecimal digits: rank 0 makes it, and it reaches the others in rank 0's word. PeerLost if
+// NCCL's library cannot be loaded. The library is libnccl.so.2, which comes with LibTorch's CUDA build, or the file
+// that ALLOMETRY_NCCL names.
+std::string NewNcclId();
+
+// Calls run on a stream of their own, after what the current stream holds when they are started; Wait makes the current
+// stream wait, and the host not. A thread asks NCCL for errors, and `lost` why a peer is gone (empty: none is), several
+// times a second: both abort the communicator, so that nothing on the device waits for ever, and become PeerLost at the
+// next call. What the device computed meanwhile is worth nothing: call Check before results are believed.
+class NcclCollective : public Collective {
+ public:
+  NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,
+                 std::function<std::string()> lost);
+  ~NcclCollective() override;
+  int rank() const override { return rank_; }
+  int size() const override { return ranks_; }
+  std::unique_ptr<Pending> StartAllReduce(at::Tensor tensor) override;
+  std::unique_ptr<Pending> StartReduceScatter(at::Tensor flat, Bounds bounds) override;
+  std::unique_ptr<Pending> StartAllGather(at::Tensor flat, Bounds bounds) override;
+  std::unique_ptr<Pending> StartBroadcast(at::Tensor tensor, int root) override;
+  std::unique_ptr<Pending> StartAllToAll(at::Tensor sent, at::Tensor received) override;
+  int64_t bytes_sent() const override { return bytes_sent_; }
+  void Check() override;
+
+ private:
+  class Watch;
+  struct Streams;
+  using Call = std::function<int(void* communicator, void* stream)>;
+  std::unique_ptr<Pending> Start(std::vector<at::Tensor> tensors, const char* name, const Call& call);
+
+  const int rank_, ranks_;
+  int64_t bytes_sent_ = 0;  // as the least that is possible
+  std::unique_ptr<Streams> streams_;
+  std::unique_ptr<Watch> watch_;
+};
+
+}  // namespace allometry::trainer
