@@ -14,6 +14,7 @@ CASES = {}
 UNTIMED = {"advance": "counts one number", "advance_each": "counts one number a tensor"}
 TOLERANCE = 2e-2  # of results stored as bfloat16, relative to the value and the array's root mean square
 WARM_UP, ROUNDS, EACH = 3, 9, 5
+BANDWIDTH_GOAL = 0.8
 COPY_BYTES = 1 << 30
 
 
@@ -737,7 +738,8 @@ def measure(bench, name, peak_flops):
         row["share_of_peak"] = row["flops_per_s"] / peak_flops
     else:
         row["bytes_per_s"] = made.bytes / taken["kernel"] * 1e6
-        row["share_of_bandwidth"] = row["bytes_per_s"] / row["copy_bytes_per_s"]
+        share = row["share_of_bandwidth"] = row["bytes_per_s"] / row["copy_bytes_per_s"]
+        row["goals"] = [{"goal": "share of a copy's bandwidth", "wanted": BANDWIDTH_GOAL, "value": share, "hit": share >= BANDWIDTH_GOAL}]
     return row
 
 
