@@ -31,7 +31,7 @@ import trainer_process
 from rows import Clock, Rows
 from trainer_process import STOPPED, Failed
 
-SHARES = {"1": 5, "2": 3, "3": 1, "4": 3, "resume": 1, "memory": 2, "cpu-curves": 1}  # of the time that is left
+SHARES = {"1": 5, "2": 4, "3": 1.5, "4": 1.5, "resume": 1, "memory": 2, "cpu-curves": 1}  # of the time that is left
 SETTLES_S = 0.002
 
 

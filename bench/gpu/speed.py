@@ -15,6 +15,8 @@ STEPS = {"nano": 12, "tiny": 72, "small": 48, "base": 24, "large": 12}  # six me
 BATCH, LENGTH, TARGETS = 128, 512, 114
 PEAK_SIDE, PEAK_PRODUCTS = 8192, 30
 GOALS = {"base": [("share of the products' peak", 0.40), ("times Hugging Face compiled", 1.5)], "tiny": [("times Hugging Face eager", 3.0)]}
+# What is tried first, where the whole batch is known not to fit an H200; smaller ones are found by halving.
+FIRST_MICRO = {"large": 32, "evolved": 64, "mos": 64, "performer": 32, "universal": 16}
 GUESS_S = {"allometry": 20, "eager": 30, "compile": 100}
 THEIRS_AT_MOST_S = 240
 
@@ -55,6 +57,7 @@ class Speed:
 
     def ours(self, architecture, size, name, clock, micro=None, environment=None):
         steps = STEPS[size]
+        micro = micro or min(self.batch, *(FIRST_MICRO.get(key, self.batch) for key in (size, architecture)))
         outcome, micro = self.c.trainer.fitting(
             name, architecture, self.c.trainer.shape(size), self.options.device, "bf16", batch=self.batch, micro_batch=micro,
             length=self.length, steps=steps, log_every=steps // 6, options=trainer_process.options_of(architecture, size), environment=environment,
