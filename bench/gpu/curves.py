@@ -1,6 +1,6 @@
 """Item 4: loss curves on the GPU in bf16 against a CPU's in float32, on the same data, from the same weights.
 
-A CPU's curves take longer than a GPU is lent for: they lie in cpu_curves.json, of a prepared folder that it names by the
+A CPU's curves take longer than one wants to hold a GPU for: they lie in cpu_curves.json, of a prepared folder that it names by the
 hashes of its tokens, and were made by
 
     python bench/gpu/gpu.py --only cpu-curves --trainer build/release/allo-trainer --curves-data PREPARED

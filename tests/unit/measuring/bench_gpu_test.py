@@ -91,6 +91,49 @@ class WithoutGpu(unittest.TestCase):
             self.assertEqual([r["name"] for r in json.loads(path.read_text())["rows"]], ["base", "tiny"])
 
 
+SMALL_DEVICE = """#!/usr/bin/env python3
+import json, os, sys, time
+config = json.load(open(sys.argv[2]))
+if config["execution"]["micro_batch"] > 4:
+    sys.exit(45)
+events = open(os.environ["ALLOMETRY_EVENTS"], "a")
+for step in range(1, 4):
+    events.write(json.dumps({"event": "metric", "step": 10 * step, "values": {"train/loss": 5.0 - step}}) + "\\n")
+    events.flush()
+    time.sleep(0.02)
+events.write(json.dumps({"event": "result", "metrics": {"steps": config["run"]["steps"]}}) + "\\n")
+events.flush()
+"""
+
+
+class Processes(unittest.TestCase):
+    def trainer(self, folder, script):
+        program = pathlib.Path(folder) / "trainer.py"
+        program.write_text(script)
+        program.chmod(0o755)
+        return trainer_process.Trainer(program, folder, folder)
+
+    def test_the_batch_is_halved_until_it_fits(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self.trainer(folder, SMALL_DEVICE)
+            outcome, micro = trainer.fitting("run", "glu", {}, "cpu", "bf16", batch=16, length=32, steps=30)
+            self.assertEqual(micro, 4)
+            self.assertEqual(outcome.losses(), {10: 4.0, 20: 3.0, 30: 2.0})
+            self.assertEqual(outcome.metrics(), {"steps": 30})
+            seconds = outcome.seconds_per_step()
+            self.assertEqual(len(seconds), 2)
+            self.assertGreater(min(seconds), 0)
+            with self.assertRaises(trainer_process.Failed):
+                outcome.seconds_per_step(3)
+            self.assertFalse((pathlib.Path(folder) / "run").exists())
+
+    def test_another_end_is_told(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self.trainer(folder, "#!/usr/bin/env python3\nimport sys\nsys.exit('no such shape')\n")
+            with self.assertRaisesRegex(trainer_process.Failed, "exit code 1: no such shape"):
+                trainer.fitting("run", "glu", {}, "cpu", "bf16", batch=16, length=32, steps=30)
+
+
 class Judgements(unittest.TestCase):
     def test_curves_are_judged_by_what_seeds_differ_by(self):
         cpu = {seed: [8.0 - 0.01 * step + 0.1 * seed for step in range(curves.STEPS)] for seed in curves.SEEDS}
