@@ -36,7 +36,9 @@ endif()
 
 find_package(Threads REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_package(spdlog REQUIRED)
+if(ALLOMETRY_BUILD_DAEMONS)
+  find_package(spdlog REQUIRED)
+endif()
 find_package(OpenSSL REQUIRED)
 
 # The commit goes into every attempt's provenance.
