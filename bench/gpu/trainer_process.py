@@ -157,7 +157,7 @@ class Trainer:
                "batch_sequences": batch, "steps": steps, "evaluation": {"examples": evaluation}}
         execution = {"run_id": "bench", "attempt": 1, "device": device, "threads": os.cpu_count(), "precision": precision,
                      "inputs": {"data": self.data}, "log_every": log_every, "keep_final": False,
-                     "checkpoint_interval_s": 100000, **execution}
+                     "checkpoint_interval_s": 100000, "kernels": True, **execution}
         (folder / "run.json").write_text(json.dumps({"contract_version": 1, "run": run, "execution": execution}))
         return Running([self.program, "--config", "run.json"], folder, environment or {})
 
