@@ -383,13 +383,23 @@ class TrainerProcessTest(unittest.TestCase):
         empty = Attempt(self.path / "empty", small_data.prepare_run(raw, corpus="", tasks=False), {"files": raw.paths})
         self.assertEqual(empty.finish(), 43, empty.errors)
 
-    def test_out_of_memory_is_45(self):
+    def within_8_gib(self, run, name):
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (8 << 30, hard))  # inherited by the trainer
         try:
-            attempt = self.attempt({**PRETRAIN, "batch_sequences": 65536, "steps": 1})
+            return self.attempt(run, name)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+    def test_a_step_that_memory_does_not_hold_is_taken_in_halves(self):
+        attempt = self.within_8_gib({**PRETRAIN, "batch_sequences": 65536, "steps": 1}, "halved")
+        self.assertEqual(attempt.finish(), 0, attempt.errors)
+        self.assertIn("micro-batch halved", attempt.errors)
+        self.assertLess(result(attempt)["report"]["micro_batch"], 65536)
+
+    def test_out_of_memory_is_45(self):
+        large = {**MODEL, "shape": {**MODEL["shape"], "d_model": 1 << 14, "d_ff": 1 << 19}}  # a tensor of 32 GiB
+        attempt = self.within_8_gib({**PRETRAIN, "model": large, "steps": 1}, "large")
         self.assertEqual(attempt.finish(), 45, attempt.errors)
         self.assertIn("memory", attempt.errors)
 
