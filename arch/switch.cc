@@ -51,7 +51,7 @@ class SwitchArchitecture final : public InventoryArchitecture {
  public:
   std::string_view name() const override { return "switch"; }
   std::string_view paper() const override { return "Fedus et al. 2021, arXiv 2101.03961"; }
-  int numerics_version() const override { return 2; }
+  int numerics_version() const override { return 1; }
   std::span<const OptionSpec> options() const override {
     static const std::vector<OptionSpec> specs{
         {"placement",
