@@ -77,7 +77,7 @@ class Bench:
         text = folder / "text.txt"
         write_text(text)
         digest = shell("sha256sum", text).stdout.split()[0]
-        run = {"kind": "prepare", "trainer": "builtin", "tasks": [], "seed": 0, "tokenizer": {"vocabulary": 8000},
+        run = {"kind": "prepare", "trainer": "builtin", "tasks": [], "seed": 0, "tokenizer": {"vocabulary": 2000},
                "corpus": {"format": "text", "validation_fraction": 0.05,
                           "files": [{"name": text.name, "bytes": text.stat().st_size, "sha256": digest}]}}
         self.data = folder / "prepare/data"
@@ -186,10 +186,9 @@ def main():
                 with Link() as made:
                     made.set_speed(link)
                     together.setdefault((2, link), []).append(bench.together(2, NAMESPACES))
-    result = {**provenance("ranks"), "settings": vars(args), "rows": [row_of(n, link, alone[n], runs)
+    settings = {**vars(args), "output": None, "trainer": pathlib.Path(args.trainer).name}
+    result = {**provenance("ranks"), "settings": settings, "rows": [row_of(n, link, alone[n], runs)
                                                                       for (n, link), runs in together.items()]}
-    result["settings"].pop("output")
-    result["settings"]["trainer"] = pathlib.Path(args.trainer).name
     if not links:
         result["skipped"] = "links: network namespaces cannot be made here"
     pathlib.Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
