@@ -258,5 +258,18 @@ TEST_P(OnEveryNumberOfRanks, AShardedOptimizerIsTheWholeOneBitForBit) {
   }
 }
 
+// Rank 0 has that state itself: the others send it little more than that they have nothing to send.
+TEST_P(OnEveryNumberOfRanks, WhatEveryRankHasIsNotSent) {
+  InGroup(GetParam(), [&](RankGroup& group) {
+    const auto tensors = Trained();
+    auto optimizer =
+        ShardedOptimizer::Make({.name = "adamw"}, tensors, std::vector<int>(tensors.size(), kEveryRank), group);
+    ASSERT_TRUE(optimizer);
+    const int64_t before = group.tensors().bytes_sent();
+    EXPECT_EQ((*optimizer)->State().size(), group.is_first() ? 3 * tensors.size() : 0u);
+    EXPECT_LT(group.tensors().bytes_sent() - before, 100);
+  });
+}
+
 }  // namespace
 }  // namespace allometry::trainer

@@ -3,9 +3,9 @@
 #include "worker/trainer/layers/device_attention.h"
 
 #include <ATen/ATen.h>
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/kernels/tensor_case.h"
 #include "worker/trainer/layers/position_bias.h"
 
 namespace allometry::trainer {
@@ -13,27 +13,13 @@ namespace {
 
 using ops::device::AttentionCall;
 
-class DeviceAttention : public ::testing::TestWithParam<bool> {
+class DeviceAttention : public TensorKernelTest {
  protected:
-  void SetUp() override {
-    static const kernels::KernelTable emulated = kernels::MakeKernelTable();
-    table_ = &emulated;
-    if (!GetParam()) return;
-    std::string why_not;
-    table_ = kernels::LoadKernelTable(&why_not);
-    if (!table_) GTEST_SKIP() << "no kernels on a GPU: " << why_not;
-    ASSERT_NE(::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << ::dlerror();
-    device_ = at::Device(at::kCUDA, 0);
-  }
   at::Tensor Draw(at::IntArrayRef sizes, double scale = 1) const {
     return (at::randn(sizes) * scale).to(at::kBFloat16);
   }
-
-  const kernels::KernelTable* table_ = nullptr;
-  at::Device device_{at::kCPU};
 };
-INSTANTIATE_TEST_SUITE_P(Kernels, DeviceAttention, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Device" : "Emulated"; });
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceAttention, ::testing::Bool(), TensorKernelName);
 
 at::Tensor ToHeads(const at::Tensor& rows, int64_t batch, int64_t heads) {
   return rows.view({batch, rows.size(0) / batch, heads, -1}).transpose(1, 2);

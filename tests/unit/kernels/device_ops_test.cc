@@ -4,12 +4,11 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <optional>
 
+#include "tests/unit/kernels/tensor_case.h"
 #include "tests/unit/models/model_cases.h"
 #include "worker/trainer/layers/cross_entropy.h"
 
@@ -22,27 +21,8 @@ class OneThread : public ::testing::Environment {
 };
 const ::testing::Environment* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
 
-class DeviceOps : public ::testing::TestWithParam<bool> {
- protected:
-  void SetUp() override {
-    if (!GetParam()) return;
-    std::string why_not;
-    if (!kernels::LoadKernelTable(&why_not)) GTEST_SKIP() << "no kernels on a GPU: " << why_not;
-    ASSERT_NE(::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << ::dlerror();
-    device_ = at::Device(at::kCUDA, 0);
-  }
-  // f by the kernels.
-  template <typename F>
-  auto ByKernels(F f) {
-    static const kernels::KernelTable emulated = kernels::MakeKernelTable();
-    std::optional<kernels::ForceKernels> force;
-    if (device_.is_cpu()) force.emplace(emulated);
-    return f();
-  }
-  at::Device device_{at::kCPU};
-};
-INSTANTIATE_TEST_SUITE_P(Kernels, DeviceOps, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Device" : "Emulated"; });
+class DeviceOps : public TensorKernelTest {};
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceOps, ::testing::Bool(), TensorKernelName);
 
 void ExpectNear(const at::Tensor& got, const at::Tensor& want, double tolerance, const std::string& what) {
   const at::Tensor a = got.to(at::kCPU, at::kDouble), b = want.to(at::kDouble);

@@ -1,26 +1,16 @@
 // The optimisers by the kernels, emulated on a CPU's tensors and on a GPU's, against their own CPU way.
 #include <ATen/ATen.h>
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
-#include <optional>
-
+#include "tests/unit/kernels/tensor_case.h"
 #include "worker/trainer/optim/adafactor.h"
 #include "worker/trainer/optim/adamw.h"
 
 namespace allometry::trainer {
 namespace {
 
-class DeviceSteps : public ::testing::TestWithParam<bool> {
+class DeviceSteps : public TensorKernelTest {
  protected:
-  void SetUp() override {
-    if (!GetParam()) return;
-    std::string why_not;
-    if (!kernels::LoadKernelTable(&why_not)) GTEST_SKIP() << "no kernels on a GPU: " << why_not;
-    ASSERT_NE(::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << ::dlerror();
-    device_ = at::Device(at::kCUDA, 0);
-  }
-
   // Values, steps and second moments after three steps, one of which leaves a tensor out.
   template <typename Kind>
   std::map<std::string, at::Tensor> Train(at::Device device) {
@@ -44,23 +34,29 @@ class DeviceSteps : public ::testing::TestWithParam<bool> {
   template <typename Kind>
   void ExpectEqualWays() {
     const auto want = Train<Kind>(at::kCPU);
-    static const kernels::KernelTable emulated = kernels::MakeKernelTable();
-    std::optional<kernels::ForceKernels> force;
-    if (device_.is_cpu()) force.emplace(emulated);
-    const auto got = Train<Kind>(device_);
+    const auto got = ByKernels([&] { return Train<Kind>(device_); });
     ASSERT_EQ(got.size(), want.size());
     for (const auto& [name, tensor] : want) {
       const at::Tensor a = got.at(name).to(at::kCPU, at::kDouble), b = tensor.to(at::kDouble);
       EXPECT_LE((a - b).abs().max().item<double>(), 1e-5 * b.abs().max().item<double>()) << name;
     }
   }
-
-  at::Device device_{at::kCPU};
 };
-INSTANTIATE_TEST_SUITE_P(Kernels, DeviceSteps, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Device" : "Emulated"; });
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceSteps, ::testing::Bool(), TensorKernelName);
 
 TEST_P(DeviceSteps, Adafactor) { ExpectEqualWays<Adafactor>(); }
+// Of a tensor that is divided among ranks the kernels see a part only.
+TEST_P(DeviceSteps, AdafactorAddsUpOverTheRanksOfADividedTensor) {
+  int sums = 0;
+  const at::Tensor value = at::ones({130, 140}).to(device_);
+  Adafactor optimizer({}, {{"experts", value, /*parts=*/2, [&](const at::Tensor&) { ++sums; }}});
+  ByKernels([&] {
+    optimizer.Step({at::ones_like(value)}, 0.01);
+    return 0;
+  });
+  EXPECT_EQ(sums, 1);
+}
+
 TEST_P(DeviceSteps, AdamW) { ExpectEqualWays<AdamW>(); }
 
 }  // namespace

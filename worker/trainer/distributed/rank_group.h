@@ -45,8 +45,6 @@ class RankGroup {
   std::map<std::string, at::Tensor> FromFirst(std::map<std::string, at::Tensor> tensors);
   // All ranks' tensors together at rank 0, on the CPU; empty at the others. A name that comes twice is one of them.
   std::map<std::string, at::Tensor> AtFirst(const std::map<std::string, at::Tensor>& tensors);
-  // Ends all calls that wait, here and at the other ranks, as PeerLost.
-  void Abort() { mesh_.Shutdown(); }
 
  private:
   TcpMesh mesh_;  // channel 0: words; channel 1: tensors of CPUs

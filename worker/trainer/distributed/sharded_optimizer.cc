@@ -71,19 +71,23 @@ void ShardedOptimizer::ShareValues() {
   }
 }
 
-bool ShardedOptimizer::IsDivided(const std::string& state_name) const {
+int ShardedOptimizer::OwnerOf(const std::string& state_name) const {
   for (size_t i = 0; i < tensors_.size(); ++i)
-    if (owners_[i] == kDividedPart && state_name.rfind(tensors_[i].name + '.', 0) == 0) return true;
-  return false;
+    if (state_name.rfind(tensors_[i].name + '.', 0) == 0) return owners_[i];
+  return kEveryRank;
 }
 
-// Parts travel under their rank's number, and are put together at rank 0. What has no dimension (a number of steps) is
-// the same in every part.
+// Parts travel under their rank's number, and are put together at rank 0; what every rank has is rank 0's. What has no
+// dimension (a number of steps) is the same in every part.
 std::map<std::string, at::Tensor> ShardedOptimizer::State() const {
   std::map<std::string, at::Tensor> named, whole;
   std::map<std::string, std::map<int, at::Tensor>> parts;
-  for (auto& [name, tensor] : own_->State())
-    named[(IsDivided(name) && tensor.dim() > 0 ? std::to_string(group_.rank()) : "") + '/' + name] = tensor;
+  for (auto& [name, tensor] : own_->State()) {
+    const int owner = OwnerOf(name);
+    if (owner == kEveryRank && !group_.is_first()) continue;
+    const bool is_part = owner == kDividedPart && tensor.dim() > 0;
+    named[(is_part ? std::to_string(group_.rank()) : "") + '/' + name] = tensor;
+  }
   for (auto& [name, tensor] : group_.AtFirst(named)) {
     const size_t slash = name.find('/');
     if (slash == 0)
@@ -102,7 +106,7 @@ std::map<std::string, at::Tensor> ShardedOptimizer::State() const {
 common::Status ShardedOptimizer::LoadState(const std::map<std::string, at::Tensor>& state) {
   std::map<std::string, at::Tensor> own = state;
   for (auto& [name, tensor] : own) {
-    if (!IsDivided(name) || tensor.dim() == 0) continue;
+    if (OwnerOf(name) != kDividedPart || tensor.dim() == 0) continue;
     const int64_t rows = tensor.size(0) / group_.size();
     tensor = tensor.narrow(0, rows * group_.rank(), rows);
   }

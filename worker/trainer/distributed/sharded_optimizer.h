@@ -39,8 +39,8 @@ class ShardedOptimizer : public Optimizer {
   void MakeSlabs();
   void ShareValues();
   bool Updates(size_t i) const { return owners_[i] < 0 || owners_[i] == group_.rank(); }
-  // Whether a tensor of the state is a divided one's, by its name.
-  bool IsDivided(const std::string& state_name) const;
+  // Of the tensor that a part of the state belongs to, by its name; kEveryRank for what belongs to none.
+  int OwnerOf(const std::string& state_name) const;
 
   std::unique_ptr<Optimizer> own_;
   std::vector<TrainedTensor> tensors_;

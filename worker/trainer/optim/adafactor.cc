@@ -87,7 +87,9 @@ Adafactor::Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor>
 void Adafactor::Step(const std::vector<at::Tensor>& gradients, double rate) {
   at::NoGradGuard no_grad;
   ++steps_;
-  if (!tensor_operations_ && !slots_.empty() && kernels::KernelsFor(slots_[0].tensor.value))
+  const auto is_divided = [](const Slot& slot) { return slot.tensor.parts > 1; };  // the kernels take tensors whole
+  if (!tensor_operations_ && !slots_.empty() && kernels::KernelsFor(slots_[0].tensor.value) &&
+      std::ranges::none_of(slots_, is_divided))
     return StepWithKernels(gradients, rate);
   const double decay = 1.0 - std::pow(static_cast<double>(steps_), -options_.decay_exponent);
   for (size_t i = 0; i < slots_.size(); ++i) {
