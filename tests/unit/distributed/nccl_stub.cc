@@ -47,7 +47,8 @@ struct Letter {
 };
 thread_local std::vector<Letter> outbox;
 
-// Waits for all ranks; false if the communicator was aborted.
+// Waits for all ranks; false if the communicator was aborted before all had come. (A rank that leaves afterwards aborts it
+// too, perhaps before the others have woken.)
 bool Meet(World& world) {
   std::unique_lock lock(world.mutex);
   const int64_t round = world.round;
@@ -58,7 +59,7 @@ bool Meet(World& world) {
   } else {
     world.changed.wait(lock, [&] { return world.round != round || world.aborted; });
   }
-  return !world.aborted;
+  return world.round != round;
 }
 
 size_t SizeOf(int type) { return type == 1 ? 1 : type == 9 ? 2 : type == 7 ? 4 : 8; }
