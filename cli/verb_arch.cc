@@ -5,7 +5,7 @@
 #include "cli/output.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_arch {
 namespace {
 
 using common::ColumnKind;
@@ -283,4 +283,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kArch(125, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_arch

@@ -4,7 +4,7 @@
 #include "cli/law_tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_backtest {
 namespace {
 
 struct Options {
@@ -42,4 +42,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kBacktest(109, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_backtest

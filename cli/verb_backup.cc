@@ -5,7 +5,7 @@
 #include "cli/client.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_backup {
 namespace {
 
 struct Options {
@@ -36,4 +36,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kBackup(120, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_backup

@@ -4,7 +4,7 @@
 #include "cli/client.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_cancel {
 namespace {
 
 struct Options {
@@ -37,4 +37,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kCancel(90, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_cancel

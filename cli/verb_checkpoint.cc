@@ -5,12 +5,12 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/outputs.h"
-#include "common/program_output.h"
 #include "cli/trainers.h"
 #include "cli/verb.h"
 #include "common/json.h"
+#include "common/program_output.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_checkpoint {
 namespace {
 
 using common::ColumnKind;
@@ -145,4 +145,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kCheckpoint(117, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_checkpoint

@@ -3,7 +3,7 @@
 
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_completion {
 namespace {
 
 // Names that may follow a verb: its own verbs and its long options.
@@ -65,4 +65,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kCompletion(140, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_completion

@@ -9,7 +9,7 @@
 #include "cli/verb.h"
 #include "coordinator/server/server.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_coordinator {
 namespace {
 
 struct Options {
@@ -63,4 +63,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kCoordinator(30, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_coordinator

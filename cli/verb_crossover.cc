@@ -5,7 +5,7 @@
 #include "cli/comparison_tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_crossover {
 namespace {
 
 struct Options {
@@ -46,4 +46,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kCrossover(106, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_crossover

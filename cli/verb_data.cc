@@ -7,7 +7,7 @@
 #include "cli/verb.h"
 #include "common/files.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_data {
 namespace {
 
 // The words that were given, from what CLI11 read.
@@ -94,4 +94,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kData(115, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_data

@@ -7,15 +7,15 @@
 
 #include "cli/client.h"
 #include "cli/output.h"
-#include "common/program_output.h"
 #include "cli/trainers.h"
 #include "cli/verb.h"
 #include "common/json.h"
+#include "common/program_output.h"
 #include "common/version.h"
 #include "coordinator/grid/known_tasks.h"
 #include "coordinator/store/database.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_doctor {
 namespace {
 
 namespace fs = std::filesystem;
@@ -142,4 +142,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kDoctor(130, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_doctor

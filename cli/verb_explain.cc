@@ -7,7 +7,7 @@
 #include "cli/tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_explain {
 namespace {
 
 struct Options {
@@ -63,4 +63,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kExplain(80, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_explain

@@ -8,7 +8,7 @@
 #include "cli/verb.h"
 #include "common/atomic_file.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_export {
 namespace {
 
 struct Options {
@@ -87,4 +87,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kExport(115, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_export

@@ -4,7 +4,7 @@
 #include "cli/law_tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_fit {
 namespace {
 
 struct Options {
@@ -66,4 +66,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kFit(108, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_fit

@@ -6,7 +6,7 @@
 #include "common/files.h"
 #include "coordinator/rpc/imports.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_import {
 namespace {
 
 struct Options {
@@ -94,4 +94,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kImport(112, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_import

@@ -6,7 +6,7 @@
 #include "cli/tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_list {
 namespace {
 
 constexpr int kPage = 10'000;
@@ -87,4 +87,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kList(65, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_list

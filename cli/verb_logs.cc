@@ -4,7 +4,7 @@
 #include "cli/client.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_logs {
 namespace {
 
 struct Options {
@@ -54,4 +54,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kLogs(75, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_logs

@@ -4,7 +4,7 @@
 #include "cli/study.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_pareto {
 namespace {
 
 struct Options {
@@ -58,4 +58,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kPareto(105, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_pareto

@@ -4,7 +4,7 @@
 #include "cli/client.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_pause {
 namespace {
 
 struct Options {
@@ -36,4 +36,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kPause(92, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_pause

@@ -7,7 +7,7 @@
 #include "cli/verb.h"
 #include "coordinator/grid/grid.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_plan {
 namespace {
 
 struct Options {
@@ -102,4 +102,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kPlan(20, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_plan

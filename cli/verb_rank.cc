@@ -4,7 +4,7 @@
 #include "cli/comparison_tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_rank {
 namespace {
 
 struct Options {
@@ -51,4 +51,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kRank(107, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_rank

@@ -10,7 +10,7 @@
 #include "report/render_figures.h"
 #include "report/report.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_report {
 namespace {
 
 namespace fs = std::filesystem;
@@ -91,4 +91,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kReport(111, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_report

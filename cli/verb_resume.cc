@@ -4,7 +4,7 @@
 #include "cli/client.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_resume {
 namespace {
 
 struct Options {
@@ -32,4 +32,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kResume(93, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_resume

@@ -4,7 +4,7 @@
 #include "cli/client.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_retry {
 namespace {
 
 struct Options {
@@ -38,4 +38,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kRetry(91, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_retry

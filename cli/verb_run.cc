@@ -21,7 +21,7 @@
 #include "coordinator/server/server.h"
 #include "worker/daemon/worker.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_run {
 namespace {
 
 namespace fs = std::filesystem;
@@ -183,4 +183,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kRun(10, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_run

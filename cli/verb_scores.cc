@@ -5,7 +5,7 @@
 #include "cli/score_blocks.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_scores {
 namespace {
 
 struct Options {
@@ -71,4 +71,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kScores(95, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_scores

@@ -4,7 +4,7 @@
 #include "cli/study.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_slopes {
 namespace {
 
 struct Options {
@@ -37,4 +37,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kSlopes(100, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_slopes

@@ -5,7 +5,7 @@
 #include "cli/tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_status {
 namespace {
 
 struct Options {
@@ -67,4 +67,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kStatus(60, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_status

@@ -8,7 +8,7 @@
 #include "cli/verb.h"
 #include "cli/view.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_submit {
 namespace {
 
 struct Options {
@@ -54,4 +54,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kSubmit(50, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_submit

@@ -6,7 +6,7 @@
 #include "cli/verb.h"
 #include "common/files.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_suggest {
 namespace {
 
 struct Options {
@@ -73,4 +73,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kSuggest(110, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_suggest

@@ -5,7 +5,7 @@
 #include "cli/verb.h"
 #include "cli/view.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_watch {
 namespace {
 
 struct Options {
@@ -33,4 +33,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kWatch(70, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_watch

@@ -12,7 +12,7 @@
 #include "coordinator/server/data_directory.h"
 #include "worker/daemon/worker.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_worker {
 namespace {
 
 struct Options {
@@ -106,4 +106,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kWorker(40, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_worker

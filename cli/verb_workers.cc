@@ -6,7 +6,7 @@
 #include "cli/tables.h"
 #include "cli/verb.h"
 
-namespace allometry::cli {
+namespace allometry::cli::verb_workers {
 namespace {
 
 struct Options {
@@ -54,4 +54,4 @@ void Declare(CLI::App& program) {
 const VerbRegistration kWorkers(45, Declare);
 
 }  // namespace
-}  // namespace allometry::cli
+}  // namespace allometry::cli::verb_workers

@@ -58,12 +58,22 @@ endif()
 add_custom_target(daemon_tests)
 add_custom_target(threaded_tests)
 
-# allometry_test(name SOURCES... LIBS... LABELS...): one GoogleTest program, its cases found by CTest.
+# allometry_test(name SOURCES... LIBS... LABELS... [PLAIN]): one GoogleTest program, its cases found by CTest.
+# PLAIN: left out of the sanitizers' builds, as all tests of the trainer are.
 function(allometry_test name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS;LABELS;DEFINITIONS" ${ARGN})
+  cmake_parse_arguments(arg "PLAIN" "" "SOURCES;LIBS;LABELS;DEFINITIONS" ${ARGN})
+  if(arg_PLAIN OR arg_LIBS MATCHES "allometry_(engine|models|trainer_data|exchange)|golden_losses")
+    if(ALLOMETRY_SANITIZE)
+      return()
+    endif()
+  elseif(NOT ALLOMETRY_DAEMON_TESTS)
+    return()
+  endif()
   find_package(GTest REQUIRED)
   include(GoogleTest)
   add_executable(${name} ${arg_SOURCES})
+  # Of a test's own code the compiler's time matters more than the processor's.
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE ${arg_DEFINITIONS}
     ALLOMETRY_SOURCE_DIR="${CMAKE_SOURCE_DIR}" ALLOMETRY_BINARY_DIR="${CMAKE_BINARY_DIR}")

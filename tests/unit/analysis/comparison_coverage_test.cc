@@ -16,10 +16,10 @@
 namespace allometry::analysis {
 namespace {
 
-constexpr int kDataSets = 10'000;
+constexpr int kComparisonSets = 10'000;
 
 using Generator = std::mt19937_64;
-using Truth = std::function<double(double x)>;
+using Curve = std::function<double(double x)>;
 
 // `sizes` sizes from x = first on, `step` apart, `seeds` seeds each.
 struct Grid {
@@ -27,7 +27,7 @@ struct Grid {
   int sizes = 4, seeds = 2;
 };
 
-std::vector<SizeSamples> Sample(const Grid& grid, const Truth& truth, double sd, Generator* generator) {
+std::vector<SizeSamples> Sample(const Grid& grid, const Curve& truth, double sd, Generator* generator) {
   std::normal_distribution<double> normal(0, sd);
   std::vector<SizeSamples> sizes(static_cast<size_t>(grid.sizes));
   for (int i = 0; i < grid.sizes; ++i) {
@@ -152,25 +152,25 @@ Range BootstrapSlope(const std::vector<SizeSamples>& sizes, Resampled resampled,
 double BootstrapCoverage(Resampled resampled) {
   Generator generator(4);
   int covered = 0;
-  for (int set = 0; set < kDataSets; ++set) {
+  for (int set = 0; set < kComparisonSets; ++set) {
     const auto sizes = Sample(
         {.sizes = 3}, [](double x) { return 0.5 * x; }, 0.1, &generator);
     const Range interval = BootstrapSlope(sizes, resampled, &generator);
     covered += interval.low <= 0.5 && 0.5 <= interval.high;
   }
-  return static_cast<double>(covered) / kDataSets;
+  return static_cast<double>(covered) / kComparisonSets;
 }
 
 TEST(TrapCoverage, ABootstrapOverThreeSizesAndTwoSeedsFallsShort) {
-  ReportCoverage("seeds of each size", BootstrapCoverage(Resampled::kSeedsOfASize), {0, 0.90}, kDataSets);
-  ReportCoverage("all runs", BootstrapCoverage(Resampled::kRuns), {0, 0.92}, kDataSets);
+  ReportCoverage("seeds of each size", BootstrapCoverage(Resampled::kSeedsOfASize), {0, 0.90}, kComparisonSets);
+  ReportCoverage("all runs", BootstrapCoverage(Resampled::kRuns), {0, 0.92}, kComparisonSets);
 }
 
 // Weights 1 / (s_i^2 / n_i), as if the standard errors that two seeds give were known.
 TEST(TrapCoverage, ALineWeightedByEstimatedStandardErrorsFallsShort) {
   Generator generator(5);
   int covered = 0;
-  for (int set = 0; set < kDataSets; ++set) {
+  for (int set = 0; set < kComparisonSets; ++set) {
     std::vector<double> x, y, weight;
     for (const SizeSamples& size : Sample(
              {}, [](double at) { return 0.5 * at; }, 0.1, &generator)) {
@@ -183,7 +183,7 @@ TEST(TrapCoverage, ALineWeightedByEstimatedStandardErrorsFallsShort) {
     for (size_t i = 0; i < x.size(); ++i) xx += weight[i] * std::pow(x[i] - wx / w, 2);
     covered += std::abs(SlopeThrough(x, y, weight) - 0.5) <= 1.96 / std::sqrt(xx);
   }
-  ReportCoverage("weighted line", static_cast<double>(covered) / kDataSets, {0, 0.90}, kDataSets);
+  ReportCoverage("weighted line", static_cast<double>(covered) / kComparisonSets, {0, 0.90}, kComparisonSets);
 }
 
 // One curve: both architectures are equal, and one was run on smaller models than the other.
@@ -191,7 +191,7 @@ TEST(TrapCoverage, OneCurveOverTwoRangesGetsNoVerdictAndFoolsATTest) {
   const auto curve = [](double x) { return 0.8 * x - 0.1 * x * x; };
   Generator generator(6);
   int fooled = 0, no_verdict = 0, differs = 0, shared_differs = 0;
-  for (int set = 0; set < kDataSets; ++set) {
+  for (int set = 0; set < kComparisonSets; ++set) {
     const auto low = Sample({.first = 0, .step = 0.5, .seeds = 3}, curve, 0.02, &generator);
     const auto high = Sample({.first = 0.5, .step = 0.5, .seeds = 3}, curve, 0.02, &generator);
     const SlopeComparison c = CompareAll({low, high}).front();
@@ -200,10 +200,12 @@ TEST(TrapCoverage, OneCurveOverTwoRangesGetsNoVerdictAndFoolsATTest) {
     differs += Differs(c);
     shared_differs += c.shared_curvature && c.shared_curvature->p_value < 0.05;
   }
-  ReportCoverage("t test of the slopes differs", static_cast<double>(fooled) / kDataSets, {0.5, 1}, kDataSets);
-  ReportCoverage("no verdict", static_cast<double>(no_verdict) / kDataSets, {0.9, 1}, kDataSets);
-  ReportCoverage("verdict of a difference", static_cast<double>(differs) / kDataSets, {0, 0.06}, kDataSets);
-  ReportCoverage("shared curvature differs", static_cast<double>(shared_differs) / kDataSets, {0, 0.06}, kDataSets);
+  ReportCoverage("t test of the slopes differs", static_cast<double>(fooled) / kComparisonSets, {0.5, 1},
+                 kComparisonSets);
+  ReportCoverage("no verdict", static_cast<double>(no_verdict) / kComparisonSets, {0.9, 1}, kComparisonSets);
+  ReportCoverage("verdict of a difference", static_cast<double>(differs) / kComparisonSets, {0, 0.06}, kComparisonSets);
+  ReportCoverage("shared curvature differs", static_cast<double>(shared_differs) / kComparisonSets, {0, 0.06},
+                 kComparisonSets);
 }
 
 }  // namespace

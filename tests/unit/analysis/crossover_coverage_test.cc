@@ -57,7 +57,7 @@ CrossingCoverage CoverageOfCrossing(const CrossingTruth& truth) {
   return {out.covered / answers, out.unbounded / answers, out.refused / truth.data_sets};
 }
 
-void ExpectCoverage(const std::string& study, const CrossingTruth& truth, const Promise& promised) {
+void ExpectCrossoverCoverage(const std::string& study, const CrossingTruth& truth, const Promise& promised) {
   const CrossingCoverage found = CoverageOfCrossing(truth);
   ReportCoverage(study, found.covered, promised, truth.data_sets);
   ReportCoverage(study + ": unbounded", found.unbounded, {}, truth.data_sets);
@@ -65,21 +65,23 @@ void ExpectCoverage(const std::string& study, const CrossingTruth& truth, const 
 }
 
 TEST(CrossoverCoverage, OfLinesFromTheSeeds) {
-  ExpectCoverage("inside", {}, {0.93, 0.97});
-  ExpectCoverage("often unbounded", {.slope_difference = 0.08}, {0.93, 0.97});
-  ExpectCoverage("extrapolated", {.crossing = 8}, {0.93, 0.97});
-  ExpectCoverage("three sizes", {.sizes = 3, .crossing = 1, .data_sets = DataSets(4'000)}, {0.93, 0.97});
-  ExpectCoverage("unequal architectures", {.seeds = 3, .sd_second = 0.3, .data_sets = DataSets(4'000)}, {0.93, 0.97});
+  ExpectCrossoverCoverage("inside", {}, {0.93, 0.97});
+  ExpectCrossoverCoverage("often unbounded", {.slope_difference = 0.08}, {0.93, 0.97});
+  ExpectCrossoverCoverage("extrapolated", {.crossing = 8}, {0.93, 0.97});
+  ExpectCrossoverCoverage("three sizes", {.sizes = 3, .crossing = 1, .data_sets = DataSets(4'000)}, {0.93, 0.97});
+  ExpectCrossoverCoverage("unequal architectures", {.seeds = 3, .sd_second = 0.3, .data_sets = DataSets(4'000)},
+                          {0.93, 0.97});
 }
 
 TEST(CrossoverCoverage, OfLinesFromTheSizes) {
-  ExpectCoverage("seven sizes", {.sizes = 7, .seeds = 1, .size_sd = 0.1, .data_sets = DataSets(4'000)}, {0.93, 0.97});
+  ExpectCrossoverCoverage("seven sizes", {.sizes = 7, .seeds = 1, .size_sd = 0.1, .data_sets = DataSets(4'000)},
+                          {0.93, 0.97});
 }
 
 TEST(CrossoverCoverage, OfQuadratics) {
-  ExpectCoverage("bent", {.sizes = 6, .bend = -0.1, .data_sets = DataSets(2'000)}, {0.93, 0.97});
-  ExpectCoverage("bent, three seeds", {.sizes = 5, .seeds = 3, .bend = -0.1, .data_sets = DataSets(2'000)},
-                 {0.93, 0.97});
+  ExpectCrossoverCoverage("bent", {.sizes = 6, .bend = -0.1, .data_sets = DataSets(2'000)}, {0.93, 0.97});
+  ExpectCrossoverCoverage("bent, three seeds", {.sizes = 5, .seeds = 3, .bend = -0.1, .data_sets = DataSets(2'000)},
+                          {0.93, 0.97});
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace allometry::trainer {
 namespace {
 
 constexpr int64_t kWidth = 12;
-const arch::Shape kShape{2, 2, kWidth, 20, 2, 3, 30};
+const arch::Shape kEvolvedShape{2, 2, kWidth, 20, 2, 3, 30};
 
 template <typename Layer>
 std::shared_ptr<Layer> Initialised(std::shared_ptr<Layer> layer) {
@@ -66,12 +66,12 @@ TEST(EvolvedLayers, EncoderConvolutionReadsNoPadding) {
 
 // The sum of two attentions of one normalised input, each as the backbone's own layer computes it.
 TEST(EvolvedLayers, DualAttentionIsTheSumOfTwo) {
-  arch::Shape wide = kShape;
+  arch::Shape wide = kEvolvedShape;
   wide.heads = 4;
-  const auto dual = Initialised(std::make_shared<DualAttentionSublayer>(kShape, wide.heads, 0));
+  const auto dual = Initialised(std::make_shared<DualAttentionSublayer>(kEvolvedShape, wide.heads, 0));
   const auto self = Initialised(std::make_shared<AttentionSublayer>(wide, /*is_cross=*/false, /*with_table=*/false, 0));
   const auto cross =
-      Initialised(std::make_shared<AttentionSublayer>(kShape, /*is_cross=*/true, /*with_table=*/false, 0));
+      Initialised(std::make_shared<AttentionSublayer>(kEvolvedShape, /*is_cross=*/true, /*with_table=*/false, 0));
   at::NoGradGuard no_grad;
   auto own = dual->named_parameters();
   for (auto* layer : {static_cast<torch::nn::Module*>(self.get()), static_cast<torch::nn::Module*>(cross.get())})

@@ -8,24 +8,24 @@
 namespace allometry::trainer {
 namespace {
 
-std::shared_ptr<Model> Make(int64_t input_length, const std::string& decoder = "attention") {
+std::shared_ptr<Model> MakeMixerModel(int64_t input_length, const std::string& decoder = "attention") {
   const common::Json given{{"decoder", decoder}, {"input_length", input_length}, {"target_length", 10}};
   return MakeModel(ModelCase{"mixer", given}.Spec(SmallShape()), 3);
 }
 
 TEST(MixerModel, TheLengthIsPartOfItsParameters) {
-  const auto names = Make(20, "causal_mixing")->named_parameters();
+  const auto names = MakeMixerModel(20, "causal_mixing")->named_parameters();
   EXPECT_EQ(names["encoder.block.1.layer.0.TokenMixing.wi.weight"].sizes(), (std::vector<int64_t>{8, 20}));
   EXPECT_EQ(names["encoder.block.1.layer.0.TokenMixing.wo.weight"].sizes(), (std::vector<int64_t>{20, 8}));
   EXPECT_EQ(names["decoder.block.2.layer.0.TokenMixing.wi.weight"].sizes(), (std::vector<int64_t>{8, 10}));
   for (const auto& item : names) EXPECT_EQ(item.key().find("SelfAttention"), std::string::npos);
-  EXPECT_TRUE(
-      Make(20)->named_parameters().contains("decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"));
+  EXPECT_TRUE(MakeMixerModel(20)->named_parameters().contains(
+      "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"));
 }
 
 TEST(MixerModel, RefusesMorePositionsThanItHas) {
   at::NoGradGuard no_grad;
-  const auto model = Make(12, "causal_mixing");
+  const auto model = MakeMixerModel(12, "causal_mixing");
   const at::Tensor inputs = at::full({1, 12}, 5, at::kLong), encoded = model->Encode(inputs);
   EXPECT_NO_THROW(model->Decode(encoded, inputs, at::full({1, 10}, 5, at::kLong)));
   EXPECT_ANY_THROW(model->Encode(at::full({1, 13}, 5, at::kLong)));
@@ -35,7 +35,7 @@ TEST(MixerModel, RefusesMorePositionsThanItHas) {
 // A shorter input is one that is padded to the full length: the products left out are with zeros.
 TEST(MixerModel, ShorterInputsCountAsPadded) {
   at::NoGradGuard no_grad;
-  const auto model = Make(12);
+  const auto model = MakeMixerModel(12);
   const at::Tensor inputs = Ids({5, 6, 7, 8, 9}, 1), padded = Ids({5, 6, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0}, 1);
   EXPECT_LE((model->Encode(padded).slice(1, 0, 5) - model->Encode(inputs)).abs().max().item<double>(), 1e-5);
 }

@@ -7,7 +7,7 @@
 namespace allometry::trainer {
 namespace {
 
-std::shared_ptr<Model> Make(const std::string& architecture) {
+std::shared_ptr<Model> MakeMosModel(const std::string& architecture) {
   const auto model = MakeModel(ModelCase{architecture, nullptr}.Spec(SmallShape()), 3);
   model->to(at::kDouble);
   return model;
@@ -23,7 +23,7 @@ at::Tensor LogProbabilities(Model& model) {
 // Logits of rank d at most, less a row's divisor: the softmax bottleneck (Yang et al. 2018, section 2.1).
 TEST(MosModel, BreaksTheSoftmaxBottleneck) {
   const auto rank = [](const std::string& architecture) {
-    const at::Tensor log_p = at::log_softmax(LogProbabilities(*Make(architecture)), -1);
+    const at::Tensor log_p = at::log_softmax(LogProbabilities(*MakeMosModel(architecture)), -1);
     return at::linalg_matrix_rank(log_p, 1e-9).item<int64_t>();
   };
   EXPECT_EQ(rank("transformer"), SmallShape().d_model + 1);
@@ -31,7 +31,7 @@ TEST(MosModel, BreaksTheSoftmaxBottleneck) {
 }
 
 TEST(MosModel, ReturnsLogProbabilities) {
-  const at::Tensor log_p = LogProbabilities(*Make("mos"));
+  const at::Tensor log_p = LogProbabilities(*MakeMosModel("mos"));
   EXPECT_LE(at::logsumexp(log_p, -1).abs().max().item<double>(), 1e-12);
 }
 

@@ -26,7 +26,7 @@ std::shared_ptr<ExpertsSublayer> Layer(double dropout = 0) {
   return layer;
 }
 
-at::Tensor Normed(const at::Tensor& x) { return x / (x.square().mean(-1, true) + 1e-6).sqrt(); }
+at::Tensor NormedInputs(const at::Tensor& x) { return x / (x.square().mean(-1, true) + 1e-6).sqrt(); }
 
 // The layer of one sequence, token by token.
 struct Naive {
@@ -41,7 +41,7 @@ Naive RunNaively(ExpertsSublayer& layer, const at::Tensor& x_td, const at::Tenso
   Naive out{x_td.clone(), 0, 0};
   for (int64_t t = 0; t < x_td.size(0); ++t) {
     if (!token_t[t].item<bool>()) continue;
-    const at::Tensor n = Normed(x_td[t]), p = at::softmax(at::mv(weights[kRouter], n), 0);
+    const at::Tensor n = NormedInputs(x_td[t]), p = at::softmax(at::mv(weights[kRouter], n), 0);
     const int64_t e = p.argmax().item<int64_t>();
     for (int64_t i = 0; i < kExperts; ++i) probability[static_cast<size_t>(i)] += p[i].item<double>();
     if (sent[static_cast<size_t>(e)]++ < kCapacity)
@@ -175,7 +175,7 @@ TEST(SwitchExperts, WhoGotATokenGetsAGradient) {
   auto weights = layer->named_parameters();
   at::manual_seed(9);
   const Input in{at::randn({1, 3, kModel}, at::kDouble), at::ones({1, 3}, at::kBool)};
-  const at::Tensor chosen = at::linear(Normed(in.x_btd[0]), weights[kRouter]).argmax(1);
+  const at::Tensor chosen = at::linear(NormedInputs(in.x_btd[0]), weights[kRouter]).argmax(1);
   layer->forward(in.x_btd, ContextOf(in)).square().sum().backward();
   int64_t idle = 0;
   for (int64_t e = 0; e < kExperts; ++e) {
@@ -209,8 +209,8 @@ TEST(SwitchExperts, BalanceLossIsLeastWhereTokensAreSpreadEvenly) {
   EXPECT_GT(balance(), 3.5e-2);
 }
 
-ModelSpec Spec(const common::Json& given = nullptr, arch::Lengths lengths = {512, 114}) {
-  ModelSpec spec = ModelCase{"switch", given}.Spec({8, 4, 16, 24, 2, 5, 50});
+ModelSpec SwitchSpec(const common::Json& given = nullptr, arch::Lengths lengths = {512, 114}) {
+  ModelSpec spec = ModelCase{"switch", given}.SwitchSpec({8, 4, 16, 24, 2, 5, 50});
   spec.lengths = lengths;
   return spec;
 }
@@ -226,7 +226,7 @@ TEST(SwitchModel, ConfiguredLengthsDecideWhatIsDroppedAndPaddingDoesNot) {
   at::NoGradGuard no_grad;
   const at::Tensor inputs = at::full({1, 12}, 7, at::kLong), padded = at::constant_pad_nd(inputs, {0, 400}, 0);
   const auto encode = [](arch::Lengths lengths, const at::Tensor& ids) {
-    const auto model = MakeModel(Spec(nullptr, lengths), 3);
+    const auto model = MakeModel(SwitchSpec(nullptr, lengths), 3);
     model->eval();
     return model->Encode(ids).slice(1, 0, 12).contiguous();
   };
@@ -240,7 +240,7 @@ TEST(SwitchModel, ExpertsStandWhereThePlacementSays) {
   const std::vector<std::pair<const char*, std::vector<int64_t>>> rows{
       {"every_4th", {4, 8}}, {"huggingface", {2, 6}}, {"switch_base", {2, 4, 6, 8}}};
   for (const auto& [placement, layers] : rows) {
-    const auto names = MakeModel(Spec({{"placement", placement}}), 0)->named_parameters();
+    const auto names = MakeModel(SwitchSpec({{"placement", placement}}), 0)->named_parameters();
     for (int64_t layer = 1; layer <= 8; ++layer) {
       const std::string mlp = "encoder.block." + std::to_string(layer - 1) + ".layer.1.mlp";
       const bool sparse = std::ranges::count(layers, layer) > 0;
@@ -249,11 +249,11 @@ TEST(SwitchModel, ExpertsStandWhereThePlacementSays) {
       EXPECT_EQ(names.contains(mlp + ".wi.weight"), !sparse) << placement << layer;
     }
   }
-  EXPECT_TRUE(MakeModel(Spec(), 0)->named_parameters().contains("decoder.block.3.layer.2.mlp.experts.wo.weight"));
+  EXPECT_TRUE(MakeModel(SwitchSpec(), 0)->named_parameters().contains("decoder.block.3.layer.2.mlp.experts.wo.weight"));
 }
 
 TEST(SwitchModel, SideTermsAreNoPartOfTheLikelihoodAndAddUpOverMicroBatches) {
-  const auto model = MakeModel(Spec(), 5);
+  const auto model = MakeModel(SwitchSpec(), 5);
   model->eval();
   const Batch batch{Ids({5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 0}, 2), Ids({11, 12, 13, 0, 0, 14, 15, 16, 17, 18}, 2)};
   const auto part = [&](int64_t row) {
@@ -278,14 +278,14 @@ TEST(SwitchModel, SideTermsAreNoPartOfTheLikelihoodAndAddUpOverMicroBatches) {
 
 // Tokens beyond an expert's capacity, in decoding too: twenty equal tokens, four slots.
 TEST(SwitchModel, DecodingDropsWhatDecodeDrops) {
-  const auto model = MakeModel(Spec(nullptr, {64, 64}), 5);
+  const auto model = MakeModel(SwitchSpec(nullptr, {64, 64}), 5);
   model->eval();
   at::NoGradGuard no_grad;
   const at::Tensor inputs = Ids({5, 6, 7, 8}, 1), next = at::full({1, 20}, 7, at::kLong);
   next[0][0] = 0;
   next[0][6] = 0;  // a model may choose padding: served by nobody, here and there
   const at::Tensor encoded = model->Encode(inputs), whole = model->Decode(encoded, inputs, next);
-  const auto roomy = MakeModel(Spec(nullptr, {64, 1024}), 5);
+  const auto roomy = MakeModel(SwitchSpec(nullptr, {64, 1024}), 5);
   roomy->eval();
   EXPECT_FALSE(at::allclose(whole, roomy->Decode(encoded, inputs, next))) << "nothing was dropped";
   const auto state = model->StartDecoding(encoded, inputs);
@@ -296,7 +296,7 @@ TEST(SwitchModel, DecodingDropsWhatDecodeDrops) {
 
 TEST(SwitchModel, ExpertsTravelOneByOneUnderHuggingFaceNames) {
   std::map<std::string, at::Tensor> weights;
-  for (const auto& item : MakeModel(Spec(), 5)->named_parameters()) weights[item.key()] = item.value().detach();
+  for (const auto& item : MakeModel(SwitchSpec(), 5)->named_parameters()) weights[item.key()] = item.value().detach();
   auto apart = SplitExperts(weights);
   EXPECT_EQ(apart.size(), weights.size() + 3 * 2 * (arch::kSwitchExperts - 1));
   EXPECT_EQ(apart.at("encoder.block.3.layer.1.mlp.experts.expert_31.wi.weight").sizes(), at::IntArrayRef({24, 16}));

@@ -12,21 +12,21 @@
 namespace allometry::trainer {
 namespace {
 
-std::shared_ptr<Model> Make(const common::Json& given, double dropout = 0) {
+std::shared_ptr<Model> MakeUniversalModel(const common::Json& given, double dropout = 0) {
   return MakeModel(ModelCase{"universal", given}.Spec(SmallShape(), dropout), 3);
 }
 
-Batch TwoExamples() {
+Batch TwoUniversalExamples() {
   return {Ids({5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0}, 2), Ids({11, 12, 13, 14, 15, 16, 17, 18, 0, 0}, 2)};
 }
 
 double LossOf(Model& model) {
   at::NoGradGuard no_grad;
-  return model.ComputeLoss(TwoExamples()).nll_sum.item<double>();
+  return model.ComputeLoss(TwoUniversalExamples()).nll_sum.item<double>();
 }
 
 TEST(UniversalModel, HasOneBlockAndARowOfItsSignalForEveryStep) {
-  auto names = Make(nullptr)->named_parameters();
+  auto names = MakeUniversalModel(nullptr)->named_parameters();
   EXPECT_TRUE(names.contains("decoder.block.0.layer.2.DenseReluDense.wi.weight"));
   EXPECT_FALSE(names.contains("decoder.block.1.layer.0.layer_norm.weight"));
   EXPECT_EQ(names["encoder.step_signal.weight"].sizes(), (std::vector<int64_t>{2 * 2, 16}));
@@ -37,7 +37,7 @@ TEST(UniversalModel, HasOneBlockAndARowOfItsSignalForEveryStep) {
 }
 
 TEST(UniversalModel, EverySublayerHasSixSquaresOfGates) {
-  const auto gated = Make(nullptr), plain = Make({{"gate", "none"}});
+  const auto gated = MakeUniversalModel(nullptr), plain = MakeUniversalModel({{"gate", "none"}});
   const auto count = [](const Model& model) {
     int64_t total = 0;
     for (const at::Tensor& p : model.parameters()) total += p.numel();
@@ -47,7 +47,7 @@ TEST(UniversalModel, EverySublayerHasSixSquaresOfGates) {
 }
 
 TEST(UniversalModel, EveryRowOfTheSignalCounts) {
-  const auto model = Make(nullptr);
+  const auto model = MakeUniversalModel(nullptr);
   const double before = LossOf(*model);
   for (const char* name : {"encoder.step_signal.weight", "decoder.step_signal.weight"}) {
     at::Tensor signal = model->named_parameters()[name];
@@ -62,9 +62,9 @@ TEST(UniversalModel, EveryRowOfTheSignalCounts) {
 }
 
 TEST(UniversalModel, DropsNothing) {
-  const auto model = Make(nullptr, 0.5);
+  const auto model = MakeUniversalModel(nullptr, 0.5);
   model->train();
-  EXPECT_EQ(LossOf(*model), LossOf(*Make(nullptr)));
+  EXPECT_EQ(LossOf(*model), LossOf(*MakeUniversalModel(nullptr)));
 }
 
 TEST(GruGate, AgainstItsFormula) {
@@ -115,7 +115,7 @@ TEST(Halting, StopsEachPositionByItself) {
 
 // A halting probability of a half stops every position after two steps: the third row of the signal is never read.
 TEST(UniversalModel, NothingHappensAfterAllHaveHalted) {
-  const auto model = Make({{"halting", "act"}});
+  const auto model = MakeUniversalModel({{"halting", "act"}});
   at::NoGradGuard no_grad;
   auto names = model->named_parameters();
   for (const char* stack : {"encoder", "decoder"}) names[std::string(stack) + ".halt.weight"].zero_();
@@ -130,7 +130,7 @@ TEST(UniversalModel, NothingHappensAfterAllHaveHalted) {
   };
   EXPECT_NE(with_other_row(1), before);
   EXPECT_EQ(with_other_row(2), before);
-  const auto means = model->ComputeLoss(TwoExamples()).side.means;
+  const auto means = model->ComputeLoss(TwoUniversalExamples()).side.means;
   EXPECT_EQ(means.at("encoder_ponder_steps").sum.item<double>(), 2 * 11);
   EXPECT_EQ(means.at("encoder_ponder_steps").count.item<double>(), 11);
   EXPECT_EQ(means.at("decoder_ponder_steps").sum.item<double>(), 2 * 8);

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using common::Json;
-using Rows = std::vector<Json>;
+using BenchmarkRows = std::vector<Json>;
 // How many examples a row of a file of JSON lines makes.
 using Weight = std::function<int64_t(const Json& row)>;
 

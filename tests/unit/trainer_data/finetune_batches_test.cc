@@ -16,7 +16,7 @@ namespace {
 
 using common::Json;
 using ::testing::HasSubstr;
-using Row = std::vector<int64_t>;
+using IdRow = std::vector<int64_t>;
 
 class FinetuneBatchesTest : public DataFixture {
  protected:
@@ -57,12 +57,12 @@ class FinetuneBatchesTest : public DataFixture {
   std::unique_ptr<Dataset> data_;
 };
 
-using Pair = std::pair<Row, Row>;
+using Pair = std::pair<IdRow, IdRow>;
 
-std::vector<Pair> Rows(const FinetuneBatches& batches, int64_t first, int64_t count, int64_t width, int64_t batch) {
+std::vector<Pair> ReadRows(const FinetuneBatches& batches, int64_t first, int64_t count, int64_t width, int64_t batch) {
   std::vector<Pair> rows;
   for (int64_t i = first; i < first + count; ++i) {
-    Row in(width), out(8);
+    IdRow in(width), out(8);
     batches.Fill(i / batch, i % batch, 1, in.data(), out.data());
     rows.emplace_back(in, out);
   }
@@ -79,16 +79,16 @@ TEST_F(FinetuneBatchesTest, AMixedEpochHoldsEveryExampleOnce) {
     for (int64_t i = 0; i < share->task.train().size(); ++i) {
       std::vector<int32_t> in(96);
       EXPECT_FALSE(share->task.train().FillInput(i, in));
-      Row out(8, 0);
+      IdRow out(8, 0);
       const auto& label = share->task.label_tokens()[share->task.train().Label(i)];
       std::copy(label.begin(), label.end(), out.begin());
-      expected.emplace(Row(in.begin(), in.end()), out);
+      expected.emplace(IdRow(in.begin(), in.end()), out);
     }
   for (int64_t epoch : {0, 1}) {
-    const auto rows = Rows(*batches, epoch * batches->epoch_examples(), batches->epoch_examples(), 96, 16);
+    const auto rows = ReadRows(*batches, epoch * batches->epoch_examples(), batches->epoch_examples(), 96, 16);
     EXPECT_EQ(std::multiset<Pair>(rows.begin(), rows.end()), expected);
   }
-  EXPECT_NE(Rows(*batches, 0, 20, 96, 16), Rows(*batches, batches->epoch_examples(), 20, 96, 16));
+  EXPECT_NE(ReadRows(*batches, 0, 20, 96, 16), ReadRows(*batches, batches->epoch_examples(), 20, 96, 16));
 }
 
 TEST_F(FinetuneBatchesTest, ACapLimitsTheShareAndNothingIsStarved) {
@@ -96,9 +96,9 @@ TEST_F(FinetuneBatchesTest, ACapLimitsTheShareAndNothingIsStarved) {
   const auto batches = FinetuneBatches::Create({pos, wic}, 10, 96, 8, 16, 5, false);
   ASSERT_TRUE(batches.ok());
   EXPECT_EQ(batches->epoch_examples(), 16);
-  std::set<Row> seen;
+  std::set<IdRow> seen;
   int64_t of_pos = 0;
-  for (const auto& [in, out] : Rows(*batches, 0, 16 * 40, 96, 16)) {
+  for (const auto& [in, out] : ReadRows(*batches, 0, 16 * 40, 96, 16)) {
     const bool is_pos =
         data_->tokenizer().Decode(std::vector<int32_t>(in.begin(), in.end())).starts_with("part of speech");
     of_pos += is_pos;
@@ -112,8 +112,8 @@ TEST_F(FinetuneBatchesTest, ShuffledLabelsKeepInputsAndFrequencies) {
   const auto as_is = FinetuneBatches::Create({Share("wordnet_pos")}, 0, 96, 8, 16, 5, false);
   const auto shuffled = FinetuneBatches::Create({Share("wordnet_pos")}, 0, 96, 8, 16, 5, true);
   const int64_t n = as_is->epoch_examples();
-  const auto a = Rows(*as_is, 0, n, 96, 16), b = Rows(*shuffled, 0, n, 96, 16);
-  std::multiset<Row> labels_a, labels_b;
+  const auto a = ReadRows(*as_is, 0, n, 96, 16), b = ReadRows(*shuffled, 0, n, 96, 16);
+  std::multiset<IdRow> labels_a, labels_b;
   int64_t same = 0;
   for (int64_t i = 0; i < n; ++i) {
     EXPECT_EQ(a[i].first, b[i].first);
@@ -130,7 +130,7 @@ TEST_F(FinetuneBatchesTest, LongInputsAreCutAndCounted) {
   const auto batches = FinetuneBatches::Create({pos}, 0, 6, 8, 16, 5, false);
   ASSERT_TRUE(batches.ok());
   EXPECT_EQ(batches->truncated(), pos.task.train().size());
-  for (const auto& [in, out] : Rows(*batches, 0, 20, 6, 16)) EXPECT_EQ(in.back(), kEos);
+  for (const auto& [in, out] : ReadRows(*batches, 0, 20, 6, 16)) EXPECT_EQ(in.back(), kEos);
 }
 
 TEST_F(FinetuneBatchesTest, FreeAnswersAreCutAndCounted) {
@@ -142,7 +142,7 @@ TEST_F(FinetuneBatchesTest, FreeAnswersAreCutAndCounted) {
   EXPECT_EQ(FinetuneBatches::Create({words}, 0, 96, longest, 16, 5, false)->counts()[0].targets_cut, 0);
   int64_t without_end = 0;
   for (int64_t i = 0; i < 40; ++i) {
-    Row in(96), out(static_cast<size_t>(longest - 1));
+    IdRow in(96), out(static_cast<size_t>(longest - 1));
     batches->Fill(i / 16, i % 16, 1, in.data(), out.data());
     without_end += std::ranges::count(out, kEos) == 0;
   }
@@ -159,9 +159,9 @@ TEST_F(FinetuneBatchesTest, HeldOutExamplesAreNeverTrainedOn) {
   words.held_out = *held_out;
   const auto batches = FinetuneBatches::Create({words}, 0, 96, 32, 16, 5, false);
   EXPECT_EQ(batches->epoch_examples(), 30);
-  std::set<Row> inputs;
+  std::set<IdRow> inputs;
   for (int64_t i = 0; i < 120; ++i) {
-    Row in(96), out(32);
+    IdRow in(96), out(32);
     batches->Fill(i / 16, i % 16, 1, in.data(), out.data());
     inputs.insert(in);
   }
@@ -169,7 +169,7 @@ TEST_F(FinetuneBatchesTest, HeldOutExamplesAreNeverTrainedOn) {
   for (int64_t example : *held_out) {
     std::vector<int32_t> input(96);
     words.task.train().FillInput(example, input);
-    EXPECT_FALSE(inputs.contains(Row(input.begin(), input.end())));
+    EXPECT_FALSE(inputs.contains(IdRow(input.begin(), input.end())));
   }
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using Row = std::vector<int64_t>;
-using Example = std::pair<Row, Row>;  // inputs, targets
+using PretrainExample = std::pair<Row, Row>;  // inputs, targets
 
 const arch::ObjectiveSettings kSpans{.input_length = 64}, kPrefix{.name = "prefix_lm", .input_length = 64},
     kBert{.name = "bert", .input_length = 64};
@@ -36,17 +36,17 @@ class PretrainBatchesTest : public TokenFixture {
     return *ValidationBatches::Create(parts_, TokenFixture::Make(settings), Join::kEndMark, examples);
   }
 
-  static Example RowOf(const PretrainBatches& batches, int64_t step, int64_t row) {
+  static PretrainExample RowOf(const PretrainBatches& batches, int64_t step, int64_t row) {
     Row inputs(batches.lengths().inputs), targets(batches.lengths().targets);
     batches.Fill(step, row, 1, inputs.size(), targets.size(), inputs.data(), targets.data());
     return {inputs, targets};
   }
-  static Example RowOf(const ValidationBatches& batches, int64_t row) {
+  static PretrainExample RowOf(const ValidationBatches& batches, int64_t row) {
     Row inputs(batches.lengths().inputs), targets(batches.lengths().targets);
     batches.Fill(row, 1, inputs.size(), targets.size(), inputs.data(), targets.data());
     return {inputs, targets};
   }
-  static Ids RawOf(const Example& example, const arch::ObjectiveSettings& settings = kSpans) {
+  static Ids RawOf(const PretrainExample& example, const arch::ObjectiveSettings& settings = kSpans) {
     Ids targets = Narrow(example.second);
     if (settings.name != "bert") return Restored(*TokenFixture::Make(settings), Narrow(example.first), targets);
     while (targets.back() == kPad) targets.pop_back();
@@ -137,7 +137,7 @@ TEST_F(PretrainBatchesTest, ARepeatedSequenceIsMaskedAnew) {
   for (int64_t i = 0; i < sequences; ++i) first[RawOf(RowOf(batches, i, 0))] = RowOf(batches, i, 0).second;
   int64_t same = 0;
   for (int64_t i = 0; i < sequences; ++i) {
-    const Example example = RowOf(batches, sequences + i, 0);
+    const PretrainExample example = RowOf(batches, sequences + i, 0);
     same += first.at(RawOf(example)) == example.second;
   }
   EXPECT_LE(same, 1);

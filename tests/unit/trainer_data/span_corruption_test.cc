@@ -14,33 +14,33 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr int64_t kPieces = 32'000;
+constexpr int64_t kVocabulary = 32'000;
 
-struct Example {
+struct SpanExample {
   Ids inputs, targets;
 };
 
-SpanCorruption Make(int64_t input_length, double noise_density = 0.15, double mean_span_length = 3) {
+SpanCorruption MakeSpans(int64_t input_length, double noise_density = 0.15, double mean_span_length = 3) {
   return {{.input_length = input_length, .noise_density = noise_density, .mean_span_length = mean_span_length},
-          kPieces};
+          kVocabulary};
 }
 
-Example Corrupted(const SpanCorruption& corruption, const Ids& raw, KeyedRandom random) {
-  Example e{Ids(corruption.lengths().inputs), Ids(corruption.lengths().targets)};
+SpanExample Corrupted(const SpanCorruption& corruption, const Ids& raw, KeyedRandom random) {
+  SpanExample e{Ids(corruption.lengths().inputs), Ids(corruption.lengths().targets)};
   corruption.Apply(raw, random, e.inputs, e.targets);
   return e;
 }
 
-Ids Numbered(int64_t n) {
+Ids NumberedIds(int64_t n) {
   Ids raw(n);
   std::iota(raw.begin(), raw.end(), 3);
   return raw;
 }
 
-bool IsSentinel(int32_t id) { return id >= kPieces && id < kPieces + kSentinels; }
+bool IsSentinel(int32_t id) { return id >= kVocabulary && id < kVocabulary + kSentinels; }
 
 TEST(SpanCorruption, T5LengthsAndSentinels) {
-  const SpanCorruption corruption = Make(512);
+  const SpanCorruption corruption = MakeSpans(512);
   EXPECT_EQ(corruption.lengths().raw, 568);
   EXPECT_EQ(corruption.lengths().inputs, 512);
   EXPECT_EQ(corruption.lengths().targets, 114);
@@ -50,20 +50,20 @@ TEST(SpanCorruption, T5LengthsAndSentinels) {
 
 TEST(SpanCorruption, NothingIsLostAtManyLengths) {
   for (int64_t length : {4, 5, 7, 16, 64, 128, 333, 512}) {
-    const SpanCorruption corruption = Make(length);
-    const Ids raw = Numbered(corruption.lengths().raw);
+    const SpanCorruption corruption = MakeSpans(length);
+    const Ids raw = NumberedIds(corruption.lengths().raw);
     for (uint64_t row = 0; row < 50; ++row) {
-      const Example e = Corrupted(corruption, raw, KeyedRandom(0, 0, row));
+      const SpanExample e = Corrupted(corruption, raw, KeyedRandom(0, 0, row));
       ASSERT_EQ(Restored(corruption, e.inputs, e.targets), raw) << length << ' ' << row;
     }
   }
 }
 
 TEST(SpanCorruption, Layout) {
-  const SpanCorruption corruption = Make(128);
-  const Ids raw = Numbered(corruption.lengths().raw);
+  const SpanCorruption corruption = MakeSpans(128);
+  const Ids raw = NumberedIds(corruption.lengths().raw);
   for (uint64_t row = 0; row < 200; ++row) {
-    const Example e = Corrupted(corruption, raw, KeyedRandom(5, 1, row));
+    const SpanExample e = Corrupted(corruption, raw, KeyedRandom(5, 1, row));
     EXPECT_EQ(e.inputs.back(), kEos);
     EXPECT_EQ(e.targets.back(), kEos);
     EXPECT_EQ(e.inputs.front(), raw.front()) << "a sequence starts unmasked";
@@ -79,8 +79,8 @@ TEST(SpanCorruption, Layout) {
 }
 
 TEST(SpanCorruption, IsAPureFunctionOfSeedStepAndRow) {
-  const SpanCorruption corruption = Make(128);
-  const Ids raw = Numbered(corruption.lengths().raw);
+  const SpanCorruption corruption = MakeSpans(128);
+  const Ids raw = NumberedIds(corruption.lengths().raw);
   const auto inputs = [&](uint64_t seed, uint64_t step, uint64_t row) {
     return Corrupted(corruption, raw, KeyedRandom(seed, step, row)).inputs;
   };
@@ -92,14 +92,14 @@ TEST(SpanCorruption, IsAPureFunctionOfSeedStepAndRow) {
 
 // Two spans of a noise of four: first span lengths 1, 2, 3 are equally likely.
 TEST(SpanCorruption, EveryCutIsEquallyLikely) {
-  const SpanCorruption corruption = Make(16, 0.25, 2);
+  const SpanCorruption corruption = MakeSpans(16, 0.25, 2);
   ASSERT_EQ(corruption.spans(), 2);
   ASSERT_EQ(corruption.lengths().targets, 4 + 2 + 1);
-  const Ids raw = Numbered(corruption.lengths().raw);
+  const Ids raw = NumberedIds(corruption.lengths().raw);
   std::map<int, int> first_lengths;
   constexpr int kDraws = 30'000;
   for (uint64_t row = 0; row < kDraws; ++row) {
-    const Example e = Corrupted(corruption, raw, KeyedRandom(9, 0, row));
+    const SpanExample e = Corrupted(corruption, raw, KeyedRandom(9, 0, row));
     int length = 0;
     while (!IsSentinel(e.targets[1 + length])) ++length;
     ++first_lengths[length];
@@ -109,13 +109,13 @@ TEST(SpanCorruption, EveryCutIsEquallyLikely) {
 }
 
 TEST(SpanCorruption, TextIsNeitherPaddingNorMarks) {
-  const SpanCorruption corruption = Make(128);
+  const SpanCorruption corruption = MakeSpans(128);
   EXPECT_FALSE(corruption.IsText(kPad));
   EXPECT_FALSE(corruption.IsText(kEos));
   EXPECT_FALSE(corruption.IsText(corruption.Sentinel(0)));
   EXPECT_FALSE(corruption.IsText(corruption.Sentinel(99)));
   EXPECT_TRUE(corruption.IsText(kUnknown));
-  EXPECT_TRUE(corruption.IsText(kPieces - 1));
+  EXPECT_TRUE(corruption.IsText(kVocabulary - 1));
   const Ids targets{corruption.Sentinel(0), 5, kUnknown, corruption.Sentinel(1), 9, kEos, kPad};
   std::vector<uint8_t> marks(targets.size());
   corruption.MarkText(targets, KeyedRandom(0, 0, 0), marks);
@@ -124,12 +124,12 @@ TEST(SpanCorruption, TextIsNeitherPaddingNorMarks) {
 
 // A short rest of a document: counts of its own length, rounded as T5 rounds them, then padding.
 TEST(SpanCorruption, ShorterTextIsPadded) {
-  const SpanCorruption corruption = Make(64);
+  const SpanCorruption corruption = MakeSpans(64);
   for (const auto& [length, noise, spans] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
            {2, 1, 1}, {3, 1, 1}, {10, 2, 1}, {30, 4, 1}, {31, 5, 2}, {50, 8, 3}}) {
-    const Ids raw = Numbered(length);
+    const Ids raw = NumberedIds(length);
     for (uint64_t row = 0; row < 20; ++row) {
-      const Example e = Corrupted(corruption, raw, KeyedRandom(4, 4, row));
+      const SpanExample e = Corrupted(corruption, raw, KeyedRandom(4, 4, row));
       ASSERT_EQ(Restored(corruption, e.inputs, e.targets), raw);
       EXPECT_EQ(std::ranges::count(e.inputs, kPad), 64 - (length - noise + spans + 1)) << length;
       EXPECT_EQ(std::ranges::count(e.targets, kPad), corruption.lengths().targets - (noise + spans + 1)) << length;
@@ -139,16 +139,16 @@ TEST(SpanCorruption, ShorterTextIsPadded) {
 
 // At these settings three tokens would have two hidden ones in two spans, with one token to part them.
 TEST(SpanCorruption, ShortTextHasNoMoreSpansThanTokensBetweenThem) {
-  const SpanCorruption corruption = Make(32, 0.5, 1);
-  const Ids raw = Numbered(3);
-  const Example e = Corrupted(corruption, raw, KeyedRandom(4, 4, 0));
+  const SpanCorruption corruption = MakeSpans(32, 0.5, 1);
+  const Ids raw = NumberedIds(3);
+  const SpanExample e = Corrupted(corruption, raw, KeyedRandom(4, 4, 0));
   EXPECT_EQ(Restored(corruption, e.inputs, e.targets), raw);
   EXPECT_EQ(std::ranges::count_if(e.targets, IsSentinel), 1);
 }
 
 TEST(SpanCorruption, ImpossibleSettingsAreExplained) {
   const auto message = [](int64_t length, double density, double span) {
-    return MakeObjective({.input_length = length, .noise_density = density, .mean_span_length = span}, kPieces)
+    return MakeObjective({.input_length = length, .noise_density = density, .mean_span_length = span}, kVocabulary)
         .error()
         .message;
   };

@@ -12,7 +12,7 @@ namespace allometry::trainer {
 namespace {
 
 // Keys that keep the draws of different purposes apart.
-constexpr uint64_t kOrderKey = 0x6f72646572, kLabelKey = 0x6c6162656c, kExampleKey = 0x6578616d70,
+constexpr uint64_t kRowOrderKey = 0x6f72646572, kLabelKey = 0x6c6162656c, kExampleKey = 0x6578616d70,
                    kHoldOutKey = 0x686f6c646f;
 
 uint64_t Key(uint64_t seed, uint64_t purpose, uint64_t part) { return Mix64(Mix64(Mix64(seed) ^ purpose) ^ part); }
@@ -81,14 +81,14 @@ double FinetuneBatches::Epochs(int64_t steps) const {
 FinetuneBatches::Place FinetuneBatches::Find(uint64_t row_number) const {
   const auto per_epoch = static_cast<uint64_t>(epoch_examples_);
   const uint64_t epoch = row_number / per_epoch;
-  auto slot = static_cast<int64_t>(Permutation(per_epoch, Key(seed_, kOrderKey, epoch))(row_number % per_epoch));
+  auto slot = static_cast<int64_t>(Permutation(per_epoch, Key(seed_, kRowOrderKey, epoch))(row_number % per_epoch));
   size_t p = 0;
   while (slot >= parts_[p].share) slot -= parts_[p++].share;
   const Part& part = parts_[p];
   // The task's own passes go on through the epochs of the mixture, each in an order of its own.
   const uint64_t number = epoch * static_cast<uint64_t>(part.share) + static_cast<uint64_t>(slot);
   const uint64_t size = part.examples.size();
-  const Permutation own(size, Key(Key(seed_, kExampleKey, p), kOrderKey, number / size));
+  const Permutation own(size, Key(Key(seed_, kExampleKey, p), kRowOrderKey, number / size));
   return {&part, static_cast<int64_t>(own(number % size))};
 }
 

@@ -13,7 +13,7 @@ namespace allometry::trainer {
 namespace {
 
 using common::Json;
-constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
 
 bool IsSha256(const std::string& s) {
   return s.size() == 64 && s.find_first_not_of("0123456789abcdef") == std::string::npos;
@@ -31,7 +31,7 @@ common::Result<RawFile> ParseFile(const Json& entry, const std::string& where, c
   ObjectReader reader(entry, where);
   RawFile file;
   file.name = reader.String("name", std::nullopt);
-  file.bytes = reader.Integer("bytes", -1, -1, kNoLimit);
+  file.bytes = reader.Integer("bytes", -1, -1, kUnbounded);
   file.sha256 = reader.String("sha256", std::nullopt);
   reader.Ignore("role");
   ALLO_RETURN_IF_ERROR(reader.Finish());
@@ -64,14 +64,14 @@ common::Status OrderDictionary(std::vector<RawFile>* files) {
   return common::InvalidArgument("corpus.files of format gcide must be one .dict.dz (or .dict) and its .index");
 }
 
-constexpr std::pair<std::string_view, CorpusFormat> kFormats[] = {
+constexpr std::pair<std::string_view, CorpusFormat> kFormatNames[] = {
     {"text", CorpusFormat::kText},    {"jsonl", CorpusFormat::kJsonLines}, {"wikipedia", CorpusFormat::kWikipedia},
     {"tsv", CorpusFormat::kTsv},      {"gcide", CorpusFormat::kGcide},     {"built", CorpusFormat::kBuilt},
     {"mixture", CorpusFormat::kBuilt}};
 
 std::vector<std::string> FormatNames() {
   std::vector<std::string> names;
-  for (const auto& [name, format] : kFormats) names.emplace_back(name);
+  for (const auto& [name, format] : kFormatNames) names.emplace_back(name);
   return names;
 }
 
@@ -147,7 +147,7 @@ common::Status ParseMixture(const Json& execution, ObjectReader* reader, Prepare
 common::Status ParseCorpus(const Json& json, const Json& execution, PrepareRecipe* recipe) {
   ObjectReader reader(json, "run.corpus");
   const std::string format = reader.Choice("format", "text", FormatNames());
-  for (const auto& [name, value] : kFormats)
+  for (const auto& [name, value] : kFormatNames)
     if (name == format) recipe->layout.format = value;
   if (format == "built") return ParseBuilt(execution, &reader, recipe);
   if (format == "mixture") return ParseMixture(execution, &reader, recipe);
@@ -221,14 +221,14 @@ common::Result<TaskRecipe> ParseTask(const Json& json, const std::string& where,
   ObjectReader reader(json, where);
   const std::string name = reader.String("name", std::nullopt);
   TaskRecipe recipe;
-  recipe.max_train = reader.Integer("max_train", 0, 0, kNoLimit);
-  recipe.max_valid = reader.Integer("max_valid", 0, 0, kNoLimit);
+  recipe.max_train = reader.Integer("max_train", 0, 0, kUnbounded);
+  recipe.max_valid = reader.Integer("max_valid", 0, 0, kUnbounded);
   recipe.shuffle_labels = reader.Boolean("shuffle_labels", false);
   const bool t5_padding = reader.Boolean("t5_padding", false);
   if (reader.Boolean("skip_bad_rows", false)) recipe.bad_rows = BadRows::kSkip;
   const OwnTask own{reader.String("train", ""), reader.String("valid", ""), reader.Raw("metrics", false, "array")};
   const Json& files = reader.Raw("files", true, "array");
-  const int64_t version = reader.Integer("numerics_version", 0, 0, kNoLimit);
+  const int64_t version = reader.Integer("numerics_version", 0, 0, kUnbounded);
   ALLO_RETURN_IF_ERROR(reader.Finish());
   ALLO_RETURN_IF_ERROR(FindOrMakeTask(name, where, own, t5_padding, &recipe));
   if (recipe.bad_rows == BadRows::kSkip && !recipe.task->can_skip_bad_rows())
@@ -288,8 +288,8 @@ common::Result<PrepareRecipe> ParsePrepare(const Json& run, const Json& executio
   const Json& corpus = tasks_alone ? Json() : reader.Raw("corpus", true, "object");
   const Json& tokenizer = tasks_alone ? Json() : reader.Raw("tokenizer", false, "object");
   const Json& tasks = reader.Raw("tasks", false, "array");
-  recipe.seed = static_cast<uint64_t>(reader.Integer("seed", 0, 0, kNoLimit));
-  recipe.shard_tokens = reader.Integer("shard_tokens", kDefaultShardTokens, 1, kNoLimit);
+  recipe.seed = static_cast<uint64_t>(reader.Integer("seed", 0, 0, kUnbounded));
+  recipe.shard_tokens = reader.Integer("shard_tokens", kDefaultShardTokens, 1, kUnbounded);
   reader.Integer("numerics_version", kDataNumericsVersion, kDataNumericsVersion, kDataNumericsVersion);
   reader.Ignore("identity_version");
   ALLO_RETURN_IF_ERROR(reader.Finish());

@@ -9,7 +9,7 @@ using PartLengths = std::array<int32_t, kSentinels>;
 
 // Cuts `items` into `parts` non-empty parts, every way equally likely: selection sampling of parts - 1 of the items - 1
 // gaps (Knuth, volume 2, algorithm 3.4.2 S).
-void Cut(int64_t items, int64_t parts, KeyedRandom* random, PartLengths* lengths) {
+void CutInParts(int64_t items, int64_t parts, KeyedRandom* random, PartLengths* lengths) {
   int64_t cuts = parts - 1, part = 0;
   int32_t length = 1;
   for (int64_t gaps = items - 1; gaps > 0; --gaps) {
@@ -40,8 +40,8 @@ Objective::Written SpanCorruption::Write(std::span<const int32_t> raw, KeyedRand
   const auto tokens = static_cast<int64_t>(raw.size());
   const auto [noise, spans] = tokens == lengths().raw ? whole_ : CountSpans(tokens);
   PartLengths masked, kept;
-  Cut(noise, spans, &random, &masked);
-  Cut(tokens - noise, spans, &random, &kept);
+  CutInParts(noise, spans, &random, &masked);
+  CutInParts(tokens - noise, spans, &random, &kept);
   const int32_t* in = raw.data();
   int32_t* input = inputs;
   int32_t* target = targets;

@@ -13,7 +13,7 @@
 namespace allometry::trainer {
 namespace {
 
-std::span<char> BytesOf(const at::Tensor& t) { return {static_cast<char*>(t.data_ptr()), t.nbytes()}; }
+std::span<char> AsBytes(const at::Tensor& t) { return {static_cast<char*>(t.data_ptr()), t.nbytes()}; }
 
 at::Tensor PartOf(const at::Tensor& flat, const Bounds& bounds, int part) {
   const auto p = static_cast<size_t>(part);
@@ -122,7 +122,7 @@ void TcpCollective::RingReduce(const at::Tensor& flat, const Bounds& bounds) {
     const at::Tensor out = PartOf(flat, bounds, (rank() - step + n) % n);
     const at::Tensor own = PartOf(flat, bounds, (rank() - step - 1 + 2 * n) % n);
     const at::Tensor in = at::empty_like(own);
-    mesh_.Exchange(channel_, next, BytesOf(out), previous, BytesOf(in));
+    mesh_.Exchange(channel_, next, AsBytes(out), previous, AsBytes(in));
     Add(own, in);
   }
 }
@@ -132,7 +132,7 @@ void TcpCollective::RingGather(const at::Tensor& flat, const Bounds& bounds) {
   for (int step = 0; step + 1 < n; ++step) {
     const at::Tensor out = PartOf(flat, bounds, (rank() - step + n) % n);
     const at::Tensor in = PartOf(flat, bounds, (rank() - step - 1 + 2 * n) % n);
-    mesh_.Exchange(channel_, next, BytesOf(out), previous, BytesOf(in));
+    mesh_.Exchange(channel_, next, AsBytes(out), previous, AsBytes(in));
   }
 }
 
@@ -165,7 +165,7 @@ std::unique_ptr<Collective::Pending> TcpCollective::StartBroadcast(at::Tensor te
   return queue_->Add([this, tensor = std::move(tensor), root] {
     constexpr size_t kPiece = 1 << 20;
     const int n = size(), place = (rank() - root + n) % n, next = (rank() + 1) % n, previous = (rank() + n - 1) % n;
-    const std::span<char> all = BytesOf(tensor);
+    const std::span<char> all = AsBytes(tensor);
     for (size_t at = 0; at < all.size(); at += kPiece) {
       const std::span<char> piece = all.subspan(at, std::min(kPiece, all.size() - at));
       if (place > 0) mesh_.Receive(channel_, previous, piece);
@@ -183,7 +183,7 @@ std::unique_ptr<Collective::Pending> TcpCollective::StartAllToAll(at::Tensor sen
     received.select(0, rank()).copy_(sent.select(0, rank()));
     for (int step = 1; step < size(); ++step) {
       const int to = (rank() + step) % size(), from = (rank() - step + size()) % size();
-      mesh_.Exchange(channel_, to, BytesOf(sent.select(0, to)), from, BytesOf(received.select(0, from)));
+      mesh_.Exchange(channel_, to, AsBytes(sent.select(0, to)), from, AsBytes(received.select(0, from)));
     }
   });
 }

@@ -229,8 +229,6 @@ Ending Finish(const RunContext& context, const TrainingSession& session, const F
   return WriteResult(context, metrics, scores, *outputs, report);
 }
 
-Ending EndingOfData(const common::Error& error) { return {ExitCodeOfDataError(error), error.message}; }
-
 // The selected weights' scores, as the last point of the series "valid/<task>" too.
 common::Status WriteScorePoints(const RunContext& context, int64_t step, const std::vector<ScoredTask>& tasks,
                                 const std::vector<ScoredAnswers>& all) {

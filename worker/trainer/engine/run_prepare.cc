@@ -13,7 +13,7 @@ namespace {
 using common::Json;
 using Clock = std::chrono::steady_clock;
 
-constexpr double kProgressEverySeconds = 0.5;
+constexpr double kPrepareProgressSeconds = 0.5;
 constexpr size_t kLargestReport = 500'000;  // bytes; an event may have 1 MiB
 
 // What the data library reads of `execution`.
@@ -37,7 +37,7 @@ class ProgressReporter {
 
   bool operator()(const PrepareProgress& progress) {
     const auto now = Clock::now();
-    if (progress.stage != stage_ || std::chrono::duration<double>(now - last_).count() >= kProgressEverySeconds) {
+    if (progress.stage != stage_ || std::chrono::duration<double>(now - last_).count() >= kPrepareProgressSeconds) {
       stage_ = progress.stage;
       last_ = now;
       auto written = events_.Write(

@@ -162,8 +162,6 @@ Ending Finish(const RunContext& context, const TrainingSession& session, const P
   return WriteResult(context, metrics, Json::array(), *outputs, report);
 }
 
-Ending EndingOfData(const common::Error& error) { return {ExitCodeOfDataError(error), error.message}; }
-
 }  // namespace
 
 Ending RunPretrain(const RunContext& context) {

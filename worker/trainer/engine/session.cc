@@ -48,6 +48,8 @@ Ending EndingOf(const common::Error& error) {
   return {configuration ? ExitCode::kConfigurationError : ExitCode::kDataError, error.message};
 }
 
+Ending EndingOfData(const common::Error& error) { return {ExitCodeOfDataError(error), error.message}; }
+
 common::Result<fs::path> InputFolder(const RunContext& context, const std::string& name) {
   const auto& inputs = context.config.execution.inputs;
   auto found = inputs.find(name);

@@ -84,5 +84,7 @@ Ending WriteResult(const RunContext& context, const std::map<std::string, double
 // The ending that an error means while a run is set up: an invalid argument is a configuration error, anything else
 // about an input is a data error.
 Ending EndingOf(const common::Error& error);
+// The same for what the data functions say (data/prepare.h).
+Ending EndingOfData(const common::Error& error);
 
 }  // namespace allometry::trainer

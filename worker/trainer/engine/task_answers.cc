@@ -12,7 +12,7 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr size_t kRows = 64;  // inputs at once
+constexpr size_t kAnswerRows = 64;  // inputs at once
 constexpr int64_t kWidthStep = 8;
 
 // From the shortest to the longest input, so that a batch is padded little.
@@ -90,10 +90,10 @@ std::optional<std::vector<std::string>> AnswerExamples(ModelState& state, const 
                                                        const AnswerOptions& options) {
   const std::vector<int64_t> order = ByLength(split, examples);
   std::vector<std::string> answers(order.size());
-  for (size_t first = 0; first < order.size(); first += kRows) {
+  for (size_t first = 0; first < order.size(); first += kAnswerRows) {
     if (StopRequested()) return std::nullopt;
     std::vector<int64_t> rows;
-    for (size_t i = first; i < std::min(first + kRows, order.size()); ++i)
+    for (size_t i = first; i < std::min(first + kAnswerRows, order.size()); ++i)
       rows.push_back(examples[static_cast<size_t>(order[i])]);
     const at::Tensor inputs = Inputs(split, rows, options.input_length).to(device);
     std::vector<std::string> batch =

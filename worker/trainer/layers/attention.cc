@@ -26,9 +26,6 @@ at::Tensor ToRows(const at::Tensor& n_te, int64_t batch, int64_t heads) {
   return n_te.view({batch, heads, length, depth}).transpose(1, 2).contiguous().view({batch * length, heads * depth});
 }
 
-at::Tensor Rows(const at::Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
-at::Tensor Times(const at::Tensor& a, const at::Tensor& mask) { return mask.defined() ? a * mask : a; }
-
 // Products of one attention, in head layout.
 struct Heads {
   at::Tensor q, k, v;  // [b h, ., e]

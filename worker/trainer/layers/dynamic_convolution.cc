@@ -16,13 +16,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Channels [.., c] as [.., k, c / k]: the kernels and the channels of each.
-at::Tensor ByKernel(const at::Tensor& x_btc, int64_t kernels) {
-  return x_btc.view({x_btc.size(0), x_btc.size(1), kernels, x_btc.size(2) / kernels});
-}
-
-at::Tensor Wide(const at::Tensor& t) { return t.to(ops::SumType(t.scalar_type())); }
-
 struct DynamicConvolutionFunction : torch::autograd::Function<DynamicConvolutionFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_btc, const at::Tensor& logits_btwk,
                             int64_t first) {
@@ -92,8 +85,8 @@ at::Tensor DynamicConvolutionSublayer::Step(const at::Tensor& x_b1d, const Stack
   if (kept.empty()) kept = {at::zeros({x_b1d.size(0), kConvolutionWidth - 1, d_model_}, gated.options())};
   const at::Tensor window = at::cat({kept[0], gated}, 1);
   kept[0] = window.slice(1, 1);
-  const at::Tensor p_bwk = at::softmax(Wide(Logits(gated)), 2).squeeze(1);
-  const at::Tensor mixed = (Wide(ByKernel(window, kernels_)) * p_bwk.unsqueeze(-1)).sum(1);
+  const at::Tensor p_bwk = at::softmax(ops::Wide(Logits(gated)), 2).squeeze(1);
+  const at::Tensor mixed = (ops::Wide(ops::ByKernel(window, kernels_)) * p_bwk.unsqueeze(-1)).sum(1);
   return x_b1d + Output(mixed.to(x_b1d.scalar_type()).view(x_b1d.sizes()));
 }
 

@@ -13,9 +13,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-at::Tensor Rows(const at::Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
-at::Tensor Times(const at::Tensor& a, const at::Tensor& mask) { return mask.defined() ? a * mask : a; }
-
 // x + mask_y * (hidden wo)
 at::Tensor Output(const at::Tensor& x, const at::Tensor& hidden, const at::Tensor& wo, const at::Tensor& y_mask) {
   return y_mask.defined() ? at::addcmul(x, at::mm(hidden, wo.t()), y_mask) : at::addmm(x, hidden, wo.t());

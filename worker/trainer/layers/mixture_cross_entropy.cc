@@ -34,14 +34,15 @@ at::Tensor Repeated(const at::Tensor& targets_n, int64_t softmaxes) { return tar
 
 // The softmaxes as rows of their own: their likelihoods, and their gradients by the logits and, into drows, by the
 // rows.
-struct Rows {
+struct RowLosses {
   at::Tensor nll_r, dlogits_rv;
 };
-Rows RunRows(const at::Tensor& rows_rd, const at::Tensor& table_vd, const at::Tensor& targets_r, at::Tensor drows_rd) {
+RowLosses RunRows(const at::Tensor& rows_rd, const at::Tensor& table_vd, const at::Tensor& targets_r,
+                  at::Tensor drows_rd) {
   const int64_t n = rows_rd.size(0), v = table_vd.size(0);
   const int64_t step = rows_rd.is_cpu() ? ChunkRows(n, kCachedLogits, v) : n;
-  const Rows out{at::empty({n}, rows_rd.options().dtype(ops::SumType(rows_rd.scalar_type()))),
-                 at::empty({n, v}, rows_rd.options())};
+  const RowLosses out{at::empty({n}, rows_rd.options().dtype(ops::SumType(rows_rd.scalar_type()))),
+                      at::empty({n, v}, rows_rd.options())};
   for (int64_t row = 0; row < n; row += step) {
     const auto part = [&](const at::Tensor& t) { return t.slice(0, row, std::min(n, row + step)); };
     at::Tensor logits = part(out.dlogits_rv), drows = part(drows_rd);
@@ -55,7 +56,7 @@ Rows RunRows(const at::Tensor& rows_rd, const at::Tensor& table_vd, const at::Te
 // Adds the z-loss of the rows, its gradients by the prior and half of those by rows and table; returns what remains:
 // the weight of the likelihood's gradient at each row. For log(Z)'s gradient by the logits is the softmax, that is the
 // likelihood's and, added here, 1 at the target.
-at::Tensor AddZLoss(const Mixture& part, const at::Tensor& rows_rd, const at::Tensor& targets_r, const Rows& run,
+at::Tensor AddZLoss(const Mixture& part, const at::Tensor& rows_rd, const at::Tensor& targets_r, const RowLosses& run,
                     double z, at::Tensor drows_rd, Gradients& out) {
   const auto wide = run.nll_r.scalar_type();
   const at::Tensor at_target_rd = part.table_vd.index_select(0, targets_r);
@@ -75,7 +76,7 @@ void AddTokens(const Mixture& part, const at::Tensor& targets_n, double z, Gradi
   const int64_t softmaxes = part.hidden_nkd.size(1), d = part.hidden_nkd.size(2);
   const at::Tensor rows = part.hidden_nkd.reshape({-1, d}), drows = out.hidden_nkd.view({-1, d});
   const at::Tensor targets_r = Repeated(targets_n, softmaxes);
-  const Rows run = RunRows(rows, part.table_vd, targets_r, drows);
+  const RowLosses run = RunRows(rows, part.table_vd, targets_r, drows);
   const Shares shares = Mix(part.log_prior_nk, run.nll_r.view({-1, softmaxes}), targets_n);
   out.nll_sum.add_(shares.nll_n.sum());
   out.log_prior_nk.copy_(-shares.share_nk);

@@ -57,8 +57,6 @@ int64_t PartsFor(int64_t rows, int64_t row_size) {
   return std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), rows * row_size / kGrain));
 }
 
-at::Tensor Wide(const at::Tensor& t) { return t.to(SumType(t.scalar_type())); }
-
 at::Tensor ActivationOf(Activation act, const at::Tensor& u) {
   switch (act) {
     case Activation::kSigmoid:
@@ -83,11 +81,6 @@ at::Tensor ActivationSlope(Activation act, const at::Tensor& u, const at::Tensor
     default:
       return at::threshold_backward(dvalue, u, 0);
   }
-}
-
-// Channels [.., c] as [.., k, c / k]: the kernels and the channels of each.
-at::Tensor ByKernel(const at::Tensor& x_btc, int64_t kernels) {
-  return x_btc.view({x_btc.size(0), x_btc.size(1), kernels, x_btc.size(2) / kernels});
 }
 
 at::Tensor Padded(const at::Tensor& x_btc, int64_t width, int64_t first) {

@@ -10,6 +10,12 @@
 namespace allometry::trainer::ops {
 
 at::ScalarType SumType(at::ScalarType type);
+// In its sum type.
+inline at::Tensor Wide(const at::Tensor& t) { return t.to(SumType(t.scalar_type())); }
+// Channels [b, t, c] as [b, t, k, c / k]: the kernels and the channels of each.
+inline at::Tensor ByKernel(const at::Tensor& x_btc, int64_t kernels) {
+  return x_btc.view({x_btc.size(0), x_btc.size(1), kernels, x_btc.size(2) / kernels});
+}
 // Whether a tensor takes the fused loops.
 bool UsesCpuKernels(const at::Tensor& t);
 

@@ -13,7 +13,7 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr int64_t kGrain = 65536;  // values that are worth a thread of their own
+constexpr int64_t kMaskGrain = 65536;  // values that are worth a thread of their own
 
 thread_local RowRandom current;
 
@@ -47,15 +47,15 @@ void ForStretches(const Layout& layout, F fill) {
   if (layout.inner == 0) return;
   const int64_t joined = layout.of == 1 ? layout.rows : 1;  // rows whose numbers follow one another
   const int64_t length = joined * layout.inner, rows = layout.rows / joined;
-  const int64_t stretches = layout.outer * layout.blocks * rows, parts = (length + kGrain - 1) / kGrain;
+  const int64_t stretches = layout.outer * layout.blocks * rows, parts = (length + kMaskGrain - 1) / kMaskGrain;
   const int64_t first_of_block_0 = layout.FirstRow(0);
-  at::parallel_for(0, stretches * parts, std::max<int64_t>(1, kGrain / length), [&](int64_t from, int64_t to) {
+  at::parallel_for(0, stretches * parts, std::max<int64_t>(1, kMaskGrain / length), [&](int64_t from, int64_t to) {
     for (int64_t part = from; part < to; ++part) {
-      const int64_t stretch = part / parts, begin = part % parts * kGrain;
+      const int64_t stretch = part / parts, begin = part % parts * kMaskGrain;
       const int64_t row = stretch % rows, block = stretch / rows % layout.blocks, o = stretch / rows / layout.blocks;
       const int64_t batch_row = first_of_block_0 + block * layout.block_rows + row;
       const int64_t number = (batch_row * layout.of + layout.first + o) * layout.inner + begin;
-      fill(stretch * length + begin, std::min(kGrain, length - begin), static_cast<uint64_t>(number));
+      fill(stretch * length + begin, std::min(kMaskGrain, length - begin), static_cast<uint64_t>(number));
     }
   });
 }

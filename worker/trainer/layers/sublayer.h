@@ -36,6 +36,11 @@ using MaybeTensor = std::optional<at::Tensor>;
 inline MaybeTensor Maybe(const at::Tensor& t) { return t.defined() ? MaybeTensor(t) : MaybeTensor(); }
 inline at::Tensor TensorOf(const MaybeTensor& t) { return t ? *t : at::Tensor(); }
 
+// [.., d] as [r, d].
+inline at::Tensor Rows(const at::Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
+// a, or a * mask where there is a mask.
+inline at::Tensor Times(const at::Tensor& a, const at::Tensor& mask) { return mask.defined() ? a * mask : a; }
+
 // y = x / rms(x) * weight over the last dimension, computed in float32 (Zhang and Sennrich 2019, arXiv 1910.07467).
 class RmsNorm : public torch::nn::Module {
  public:

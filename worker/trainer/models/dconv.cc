@@ -8,7 +8,7 @@
 namespace allometry::trainer {
 namespace {
 
-std::shared_ptr<Sublayer> MakeConvolution(const ModelSpec& spec, const BlockPlace& place) {
+std::shared_ptr<Sublayer> MakeDynamicConvolution(const ModelSpec& spec, const BlockPlace& place) {
   return std::make_shared<DynamicConvolutionSublayer>(spec.shape.d_model, arch::DconvKernels(spec.shape, spec.options),
                                                       /*causal=*/place.is_decoder, spec.dropout);
 }
@@ -21,7 +21,7 @@ std::shared_ptr<Sublayer> MakeNarrowFeedForward(const ModelSpec& spec, const Blo
 
 std::shared_ptr<Model> MakeDconv(const ModelSpec& spec, uint64_t seed) {
   BackboneParts parts;
-  parts.mixer = &MakeConvolution;
+  parts.mixer = &MakeDynamicConvolution;
   parts.feed_forward = &MakeNarrowFeedForward;
   return std::make_shared<EncoderDecoder>(spec, parts, seed);
 }

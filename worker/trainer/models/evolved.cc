@@ -14,7 +14,7 @@
 namespace allometry::trainer {
 namespace {
 
-std::shared_ptr<Sublayer> Attend(const ModelSpec& spec, bool is_cross) {
+std::shared_ptr<Sublayer> EvolvedAttention(const ModelSpec& spec, bool is_cross) {
   return std::make_shared<AttentionSublayer>(spec.shape, is_cross, /*with_table=*/false, spec.dropout);
 }
 
@@ -23,7 +23,7 @@ std::shared_ptr<Block> EncoderBlock(const ModelSpec& spec) {
   return std::make_shared<Block>(std::vector<std::shared_ptr<Sublayer>>{
       std::make_shared<GatedLinearUnitSublayer>(d, spec.dropout),
       std::make_shared<EncoderConvolutionSublayer>(d, spec.dropout),
-      Attend(spec, /*is_cross=*/false),
+      EvolvedAttention(spec, /*is_cross=*/false),
       std::make_shared<FeedForwardSublayer>(d, spec.shape.d_ff, spec.dropout),
   });
 }
@@ -33,8 +33,8 @@ std::shared_ptr<Block> DecoderBlock(const ModelSpec& spec, int64_t wide_heads) {
   return std::make_shared<Block>(std::vector<std::shared_ptr<Sublayer>>{
       std::make_shared<DualAttentionSublayer>(spec.shape, wide_heads, spec.dropout),
       std::make_shared<DecoderConvolutionSublayer>(d, spec.dropout),
-      Attend(spec, /*is_cross=*/false),
-      Attend(spec, /*is_cross=*/true),
+      EvolvedAttention(spec, /*is_cross=*/false),
+      EvolvedAttention(spec, /*is_cross=*/true),
       std::make_shared<SwishFeedForwardSublayer>(d, spec.shape.d_ff, spec.dropout),
   });
 }

@@ -6,7 +6,7 @@
 namespace allometry::trainer {
 namespace {
 
-std::shared_ptr<Sublayer> MakeConvolution(const ModelSpec& spec, const BlockPlace& place) {
+std::shared_ptr<Sublayer> MakeLightConvolution(const ModelSpec& spec, const BlockPlace& place) {
   const int64_t heads = spec.options.at("heads").get<int64_t>();
   return std::make_shared<LightConvolutionSublayer>(spec.shape.d_model, heads == 0 ? spec.shape.d_model : heads,
                                                     /*causal=*/place.is_decoder, spec.dropout);
@@ -16,7 +16,7 @@ std::shared_ptr<Sublayer> MakeConvolution(const ModelSpec& spec, const BlockPlac
 
 std::shared_ptr<Model> MakeLconv(const ModelSpec& spec, uint64_t seed) {
   BackboneParts parts;
-  parts.mixer = &MakeConvolution;
+  parts.mixer = &MakeLightConvolution;
   return std::make_shared<EncoderDecoder>(spec, parts, seed);
 }
 

@@ -14,7 +14,7 @@
 namespace allometry::trainer {
 namespace {
 
-std::shared_ptr<Sublayer> MakeFeedForward(const ModelSpec& spec, const BlockPlace& place) {
+std::shared_ptr<Sublayer> MakeSwitchFeedForward(const ModelSpec& spec, const BlockPlace& place) {
   const arch::Shape& shape = spec.shape;
   if (!arch::SwitchHasExperts(spec.options, place.index))
     return std::make_shared<FeedForwardSublayer>(shape.d_model, shape.d_ff, spec.dropout, "mlp");
@@ -27,7 +27,7 @@ std::shared_ptr<Sublayer> MakeFeedForward(const ModelSpec& spec, const BlockPlac
 
 std::shared_ptr<Model> MakeSwitch(const ModelSpec& spec, uint64_t seed) {
   BackboneParts parts;
-  parts.feed_forward = &MakeFeedForward;
+  parts.feed_forward = &MakeSwitchFeedForward;
   parts.float32_weights = "router.classifier.weight";
   return std::make_shared<EncoderDecoder>(spec, parts, seed);
 }

@@ -22,7 +22,7 @@ namespace {
 
 bool IsGated(const ModelSpec& spec) { return spec.options.at("gate") == "gru"; }
 
-std::shared_ptr<Sublayer> Attend(const ModelSpec& spec, bool is_cross) {
+std::shared_ptr<Sublayer> UniversalAttention(const ModelSpec& spec, bool is_cross) {
   if (IsGated(spec)) return std::make_shared<GruAttentionSublayer>(spec.shape, is_cross);
   return std::make_shared<AttentionSublayer>(spec.shape, is_cross, /*with_table=*/false, /*dropout=*/0);
 }
@@ -44,8 +44,8 @@ class UniversalStack : public AnyStack {
     table_ = AddWeight(this, "relative_attention_bias", {kRelativeBuckets, spec.shape.heads});
     signal_ = AddWeight(this, "step_signal", {steps_, d_model_});
     if (spec.options.at("halting") == "act") halt_ = AddWeight(this, "halt", {1, d_model_});
-    std::vector<std::shared_ptr<Sublayer>> sublayers{Attend(spec, /*is_cross=*/false)};
-    if (is_decoder) sublayers.push_back(Attend(spec, /*is_cross=*/true));
+    std::vector<std::shared_ptr<Sublayer>> sublayers{UniversalAttention(spec, /*is_cross=*/false)};
+    if (is_decoder) sublayers.push_back(UniversalAttention(spec, /*is_cross=*/true));
     sublayers.push_back(FeedForward(spec));
     block_ = std::make_shared<Block>(sublayers);
     torch::nn::ModuleList list;
@@ -83,8 +83,8 @@ class UniversalStack : public AnyStack {
   }
 
  private:
-  // Every application adds to the state. So that their sum begins as large as one sublayer's value (Radford et al. 2019,
-  // "Language Models are Unsupervised Multitask Learners", section 2.3), each begins at the root of their number.
+  // Every application adds to the state. So that their sum begins as large as one sublayer's value (Radford et al.
+  // 2019, "Language Models are Unsupervised Multitask Learners", section 2.3), each begins at the root of their number.
   void ShrinkOutputs() {
     const double applications = static_cast<double>(steps_ + 2 * arch::kUniversalPlainApplications);
     const double sublayers = is_decoder_ ? 3 : 2;

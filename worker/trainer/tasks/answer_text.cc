@@ -87,7 +87,7 @@ bool IsFinalSigma(std::u32string_view text, size_t at) {
   return before > 0 && IsCased(text[before - 1]) && !(after < text.size() && IsCased(text[after]));
 }
 
-std::u32string Lower(const std::u32string& text) {
+std::u32string LowerText(const std::u32string& text) {
   std::u32string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size(); ++i) {
@@ -112,7 +112,7 @@ size_t EndOfWord(std::u32string_view text, size_t at) {
 }  // namespace
 
 std::string NormalizeAnswer(std::string_view answer) {
-  std::u32string text = Lower(DecodeUtf8(answer));
+  std::u32string text = LowerText(DecodeUtf8(answer));
   std::erase_if(text, IsAsciiPunctuation);
   std::string out;
   bool gap = false;
@@ -133,7 +133,7 @@ std::string NormalizeAnswer(std::string_view answer) {
 
 std::string LowerUtf8(std::string_view text) {
   std::string out;
-  for (char32_t c : Lower(DecodeUtf8(text))) AppendUtf8(c, &out);
+  for (char32_t c : LowerText(DecodeUtf8(text))) AppendUtf8(c, &out);
   return out;
 }
 

@@ -10,7 +10,7 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 3> kMetrics = {"accuracy", "exact_match", "f1"};
+constexpr std::array<std::string_view, 3> kJsonlMetrics = {"accuracy", "exact_match", "f1"};
 
 // What the rows so far had: all of a task must be of one kind.
 enum class RowKind { kUnknown, kTarget, kChoices };
@@ -140,7 +140,7 @@ common::Result<std::unique_ptr<Task>> MakeJsonlTask(JsonlTaskOptions options) {
                                    options.train_file + "'");
   if (options.metrics.empty()) return common::InvalidArgument("task " + options.name + " has no metric");
   for (const std::string& metric : options.metrics)
-    if (std::ranges::find(kMetrics, metric) == kMetrics.end())
+    if (std::ranges::find(kJsonlMetrics, metric) == kJsonlMetrics.end())
       return common::InvalidArgument("task " + options.name + ": there is no metric '" + metric +
                                      "' for it; allowed: accuracy exact_match f1");
   return std::unique_ptr<Task>(std::make_unique<JsonlTask>(std::move(options)));

@@ -16,8 +16,8 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 2> kFiles = {"train-v1.1.json", "dev-v1.1.json"};
-constexpr std::array<std::string_view, 2> kMetrics = {"f1", "exact_match"};
+constexpr std::array<std::string_view, 2> kSquadFiles = {"train-v1.1.json", "dev-v1.1.json"};
+constexpr std::array<std::string_view, 2> kSquadMetrics = {"f1", "exact_match"};
 constexpr std::string_view kName = "squad";
 
 std::string PlaceOf(std::string_view file) { return std::string(kName) + " '" + std::string(file) + "'"; }
@@ -48,15 +48,16 @@ class Squad : public Task {
   std::string_view benchmark() const override { return "squad"; }
   AnswerKind answer() const override { return AnswerKind::kText; }
   std::span<const std::string_view> labels() const override { return {}; }
-  std::span<const std::string_view> metrics() const override { return kMetrics; }
+  std::span<const std::string_view> metrics() const override { return kSquadMetrics; }
   int numerics_version() const override { return 1; }
-  std::span<const std::string_view> files() const override { return kFiles; }
+  std::span<const std::string_view> files() const override { return kSquadFiles; }
 
   common::Result<TaskExamples> Read(const TaskFiles& files, BadRows bad_rows) const override {
     TaskExamples examples;
     for (const bool train : {true, false}) {
       BadRowCounter bad(bad_rows);
-      ALLO_RETURN_IF_ERROR(ReadSplit(files, kFiles[train ? 0 : 1], &bad, train ? &examples.train : &examples.valid));
+      ALLO_RETURN_IF_ERROR(
+          ReadSplit(files, kSquadFiles[train ? 0 : 1], &bad, train ? &examples.train : &examples.valid));
       AddCount(&examples.counts, train ? "train_bad_rows" : "valid_bad_rows", bad.count());
     }
     return examples;

@@ -7,19 +7,19 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 3> kLabels = {"entailment", "contradiction", "neutral"};
-constexpr std::array<std::string_view, 2> kMetrics = {"f1_macro", "accuracy"};
+constexpr std::array<std::string_view, 3> kCbLabels = {"entailment", "contradiction", "neutral"};
+constexpr std::array<std::string_view, 2> kCbMetrics = {"f1_macro", "accuracy"};
 
 class SuperglueCb : public SuperglueTask {
  public:
   std::string_view name() const override { return "superglue_cb"; }
-  std::span<const std::string_view> labels() const override { return kLabels; }
-  std::span<const std::string_view> metrics() const override { return kMetrics; }
+  std::span<const std::string_view> labels() const override { return kCbLabels; }
+  std::span<const std::string_view> metrics() const override { return kCbMetrics; }
 
  protected:
   common::Status AddRow(const JsonRow& row, SuperglueSplit* split) const override {
     ALLO_ASSIGN_OR_RETURN(TaskExample example, SuperglueExample(row, "cb", {"hypothesis", "premise"}));
-    ALLO_ASSIGN_OR_RETURN(example.label, SuperglueLabel(row, kLabels));
+    ALLO_ASSIGN_OR_RETURN(example.label, SuperglueLabel(row, kCbLabels));
     split->examples.push_back(std::move(example));
     return common::Ok();
   }

@@ -8,12 +8,12 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 2> kLabels = {"choice1", "choice2"};
+constexpr std::array<std::string_view, 2> kCopaLabels = {"choice1", "choice2"};
 
 class SuperglueCopa : public SuperglueTask {
  public:
   std::string_view name() const override { return "superglue_copa"; }
-  std::span<const std::string_view> labels() const override { return kLabels; }
+  std::span<const std::string_view> labels() const override { return kCopaLabels; }
 
  protected:
   common::Status AddRow(const JsonRow& row, SuperglueSplit* split) const override {

@@ -11,7 +11,7 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 2> kMetrics = {"f1a", "exact_match"};
+constexpr std::array<std::string_view, 2> kMultiRcMetrics = {"f1a", "exact_match"};
 
 void ReplaceAll(std::string* text, std::string_view what, std::string_view with) {
   for (size_t at = text->find(what); at != text->npos; at = text->find(what, at + with.size()))
@@ -29,7 +29,7 @@ class SuperglueMultirc : public SuperglueTask {
  public:
   std::string_view name() const override { return "superglue_multirc"; }
   std::span<const std::string_view> labels() const override { return kFalseTrue; }
-  std::span<const std::string_view> metrics() const override { return kMetrics; }
+  std::span<const std::string_view> metrics() const override { return kMultiRcMetrics; }
 
  protected:
   common::Status AddRow(const JsonRow& row, SuperglueSplit* split) const override {

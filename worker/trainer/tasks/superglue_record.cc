@@ -13,7 +13,7 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 2> kMetrics = {"f1", "exact_match"};
+constexpr std::array<std::string_view, 2> kRecordMetrics = {"f1", "exact_match"};
 constexpr std::string_view kHighlight = "\n@highlight\n";
 
 std::string PassageText(std::string_view text) {
@@ -74,7 +74,7 @@ class SuperglueRecord : public SuperglueTask {
   std::string_view name() const override { return "superglue_record"; }
   AnswerKind answer() const override { return AnswerKind::kText; }
   std::span<const std::string_view> labels() const override { return {}; }
-  std::span<const std::string_view> metrics() const override { return kMetrics; }
+  std::span<const std::string_view> metrics() const override { return kRecordMetrics; }
 
  protected:
   common::Status AddRow(const JsonRow& row, SuperglueSplit* split) const override {

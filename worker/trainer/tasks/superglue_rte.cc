@@ -8,17 +8,17 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 2> kLabels = {"entailment", "not_entailment"};
+constexpr std::array<std::string_view, 2> kRteLabels = {"entailment", "not_entailment"};
 
 class SuperglueRte : public SuperglueTask {
  public:
   std::string_view name() const override { return "superglue_rte"; }
-  std::span<const std::string_view> labels() const override { return kLabels; }
+  std::span<const std::string_view> labels() const override { return kRteLabels; }
 
  protected:
   common::Status AddRow(const JsonRow& row, SuperglueSplit* split) const override {
     ALLO_ASSIGN_OR_RETURN(TaskExample example, SuperglueExample(row, "rte", {"hypothesis", "premise"}));
-    ALLO_ASSIGN_OR_RETURN(example.label, SuperglueLabel(row, kLabels));
+    ALLO_ASSIGN_OR_RETURN(example.label, SuperglueLabel(row, kRteLabels));
     split->examples.push_back(std::move(example));
     return common::Ok();
   }

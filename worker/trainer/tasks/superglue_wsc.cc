@@ -24,7 +24,7 @@ constexpr std::array<std::string_view, 21> kDeterminers = {"a",     "an",    "ea
 
 bool IsLower(char c) { return c >= 'a' && c <= 'z'; }
 bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
-bool IsWordLetter(char c) {
+bool IsReferentLetter(char c) {
   return IsLower(c) || IsUpper(c) || (c >= '0' && c <= '9') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
 }
 
@@ -60,7 +60,7 @@ std::set<std::string> ContentWords(std::string_view text) {
 bool PronounAt(std::string_view text, size_t start, std::string_view pronoun) {
   if (start > text.size() || !text.substr(start).starts_with(pronoun)) return false;
   const size_t end = start + pronoun.size();
-  return end == text.size() || !(IsWordLetter(text[end]) || text[end] == '\'');
+  return end == text.size() || !(IsReferentLetter(text[end]) || text[end] == '\'');
 }
 
 // Where the pronoun stands: at the word of this number, or else at the word nearest to it that is the pronoun.

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 constexpr uint64_t kSplitSalt = 0x73706c6974, kOrderSalt = 0x64656c6572;
 constexpr uint64_t kValidationShare = 5;  // one in five
 
-std::string Lower(std::string_view text) {
+std::string LowerAscii(std::string_view text) {
   std::string out(text);
   for (char& c : out)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
@@ -29,7 +29,7 @@ std::string_view Trimmed(std::string_view text) {
 
 // "ice_cream", "Abkhaz(a)" -> "ice cream", "abkhaz"
 std::string CleanLemma(std::string_view word) {
-  std::string lemma = Lower(word.substr(0, word.find('(')));
+  std::string lemma = LowerAscii(word.substr(0, word.find('(')));
   std::ranges::replace(lemma, '_', ' ');
   return lemma;
 }
@@ -104,7 +104,7 @@ bool ReadHead(std::string_view head, Synset* synset) {
 // Letters, digits and hyphens stay, everything else separates; "dog's" gives "dog s".
 std::string AsWords(std::string_view sentence) {
   std::string out = " ";
-  for (char c : Lower(sentence)) {
+  for (char c : LowerAscii(sentence)) {
     const bool kept = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || (c & 0x80);
     if (kept)
       out += c;

@@ -14,8 +14,8 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 4> kLabels = {"noun", "verb", "adjective", "adverb"};
-constexpr std::array<std::string_view, 4> kFiles = {"data.noun", "data.verb", "data.adj", "data.adv"};
+constexpr std::array<std::string_view, 4> kPosLabels = {"noun", "verb", "adjective", "adverb"};
+constexpr std::array<std::string_view, 4> kPosFiles = {"data.noun", "data.verb", "data.adj", "data.adv"};
 
 // 0: training, 1: validation, 2: lemmas of both.
 int SideOf(const Synset& synset) {
@@ -28,21 +28,21 @@ class WordnetPos : public Task {
  public:
   std::string_view name() const override { return "wordnet_pos"; }
   std::string_view benchmark() const override { return "wordnet"; }
-  std::span<const std::string_view> labels() const override { return kLabels; }
+  std::span<const std::string_view> labels() const override { return kPosLabels; }
   int numerics_version() const override { return 1; }
-  std::span<const std::string_view> files() const override { return kFiles; }
+  std::span<const std::string_view> files() const override { return kPosFiles; }
 
   bool can_skip_bad_rows() const override { return false; }
   common::Result<TaskExamples> Read(const TaskFiles& files, BadRows) const override {
     TaskExamples examples;
     std::unordered_set<std::string> seen;
-    for (size_t label = 0; label < kFiles.size(); ++label) {
-      const std::string file(kFiles[label]);
+    for (size_t label = 0; label < kPosFiles.size(); ++label) {
+      const std::string file(kPosFiles[label]);
       ALLO_ASSIGN_OR_RETURN(std::vector<Synset> synsets, ReadSynsets(files.at(file), file));
       for (Synset& synset : synsets) Add(std::move(synset), static_cast<int32_t>(label), &seen, &examples);
     }
-    examples.counts["train_left_out_to_balance"] = BalanceLabels(kLabels.size(), &examples.train);
-    examples.counts["valid_left_out_to_balance"] = BalanceLabels(kLabels.size(), &examples.valid);
+    examples.counts["train_left_out_to_balance"] = BalanceLabels(kPosLabels.size(), &examples.train);
+    examples.counts["valid_left_out_to_balance"] = BalanceLabels(kPosLabels.size(), &examples.valid);
     return examples;
   }
 

@@ -16,8 +16,8 @@
 namespace allometry::trainer {
 namespace {
 
-constexpr std::array<std::string_view, 2> kLabels = {"true", "false"};
-constexpr std::array<std::string_view, 2> kFiles = {"data.noun", "data.verb"};
+constexpr std::array<std::string_view, 2> kSenseLabels = {"true", "false"};
+constexpr std::array<std::string_view, 2> kSenseFiles = {"data.noun", "data.verb"};
 constexpr std::array<std::string_view, 2> kOptionalFiles = {"noun.exc", "verb.exc"};
 constexpr int32_t kSame = 0, kDifferent = 1;
 constexpr size_t kPairsPerKind = 3;
@@ -130,17 +130,17 @@ class WordnetWic : public Task {
  public:
   std::string_view name() const override { return "wordnet_wic"; }
   std::string_view benchmark() const override { return "wordnet"; }
-  std::span<const std::string_view> labels() const override { return kLabels; }
+  std::span<const std::string_view> labels() const override { return kSenseLabels; }
   int numerics_version() const override { return 1; }
-  std::span<const std::string_view> files() const override { return kFiles; }
+  std::span<const std::string_view> files() const override { return kSenseFiles; }
   std::span<const std::string_view> optional_files() const override { return kOptionalFiles; }
 
   bool can_skip_bad_rows() const override { return false; }
   common::Result<TaskExamples> Read(const TaskFiles& files, BadRows) const override {
     TaskExamples examples;
     std::unordered_set<std::string> seen;
-    for (size_t i = 0; i < kFiles.size(); ++i) {
-      const std::string data(kFiles[i]), exceptions(kOptionalFiles[i]);
+    for (size_t i = 0; i < kSenseFiles.size(); ++i) {
+      const std::string data(kSenseFiles[i]), exceptions(kOptionalFiles[i]);
       ALLO_ASSIGN_OR_RETURN(std::vector<Synset> synsets, ReadSynsets(files.at(data), data));
       IrregularForms irregular;
       if (files.contains(exceptions)) {
@@ -148,8 +148,8 @@ class WordnetWic : public Task {
       }
       PairMaker(std::move(synsets), std::move(irregular), &examples).Make(&seen);
     }
-    examples.counts["train_left_out_to_balance"] = BalanceLabels(kLabels.size(), &examples.train);
-    examples.counts["valid_left_out_to_balance"] = BalanceLabels(kLabels.size(), &examples.valid);
+    examples.counts["train_left_out_to_balance"] = BalanceLabels(kSenseLabels.size(), &examples.train);
+    examples.counts["valid_left_out_to_balance"] = BalanceLabels(kSenseLabels.size(), &examples.valid);
     return examples;
   }
 };
