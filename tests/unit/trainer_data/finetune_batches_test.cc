@@ -57,10 +57,11 @@ class FinetuneBatchesTest : public DataFixture {
   std::unique_ptr<Dataset> data_;
 };
 
-using Pair = std::pair<IdRow, IdRow>;
+using RowPair = std::pair<IdRow, IdRow>;
 
-std::vector<Pair> ReadRows(const FinetuneBatches& batches, int64_t first, int64_t count, int64_t width, int64_t batch) {
-  std::vector<Pair> rows;
+std::vector<RowPair> ReadRows(const FinetuneBatches& batches, int64_t first, int64_t count, int64_t width,
+                              int64_t batch) {
+  std::vector<RowPair> rows;
   for (int64_t i = first; i < first + count; ++i) {
     IdRow in(width), out(8);
     batches.Fill(i / batch, i % batch, 1, in.data(), out.data());
@@ -74,7 +75,7 @@ TEST_F(FinetuneBatchesTest, AMixedEpochHoldsEveryExampleOnce) {
   const auto batches = FinetuneBatches::Create({pos, wic}, 0, 96, 8, 16, 5, false);
   ASSERT_TRUE(batches.ok()) << batches.error().message;
   EXPECT_EQ(batches->epoch_examples(), pos.task.train().size() + wic.task.train().size());
-  std::multiset<Pair> expected;
+  std::multiset<RowPair> expected;
   for (const TaskShare* share : {&pos, &wic})
     for (int64_t i = 0; i < share->task.train().size(); ++i) {
       std::vector<int32_t> in(96);
@@ -86,7 +87,7 @@ TEST_F(FinetuneBatchesTest, AMixedEpochHoldsEveryExampleOnce) {
     }
   for (int64_t epoch : {0, 1}) {
     const auto rows = ReadRows(*batches, epoch * batches->epoch_examples(), batches->epoch_examples(), 96, 16);
-    EXPECT_EQ(std::multiset<Pair>(rows.begin(), rows.end()), expected);
+    EXPECT_EQ(std::multiset<RowPair>(rows.begin(), rows.end()), expected);
   }
   EXPECT_NE(ReadRows(*batches, 0, 20, 96, 16), ReadRows(*batches, batches->epoch_examples(), 20, 96, 16));
 }

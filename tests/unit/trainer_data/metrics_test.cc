@@ -21,7 +21,7 @@ namespace {
 using common::Json;
 using Labels = std::vector<int32_t>;
 using Values = std::vector<double>;
-using Ids = std::vector<int64_t>;
+using LongIds = std::vector<int64_t>;
 using Texts = std::vector<std::string>;
 
 // ---- By hand
@@ -75,14 +75,14 @@ TEST(Metrics, UnparsedIsAThirdClassForMatthews) {
 
 TEST(Metrics, MultiRcScoresOptionsAndWholeQuestions) {
   const Labels gold = {1, 0, 1, 0, 1}, predicted = {1, 0, 1, 1, -1};
-  const Ids question = {7, 7, 2, 7, 5};  // 7 has one wrong option, 2 is right, 5 unparsed
+  const LongIds question = {7, 7, 2, 7, 5};  // 7 has one wrong option, 2 is right, 5 unparsed
   const std::vector<int8_t> marks = QuestionMarks(gold, predicted, question);
   EXPECT_EQ(marks, (std::vector<int8_t>{0, -1, 1, -1, 0}));
   EXPECT_DOUBLE_EQ(QuestionExactMatch(marks), 1.0 / 3);
   EXPECT_DOUBLE_EQ(BinaryF1(gold, predicted), 4.0 / 6);
-  EXPECT_EQ(QuestionExactMatch(QuestionMarks(Labels{0}, Labels{0}, Ids{-1})), 1) << "one example";
+  EXPECT_EQ(QuestionExactMatch(QuestionMarks(Labels{0}, Labels{0}, LongIds{-1})), 1) << "one example";
   // A question drawn twice weighs twice: 2 and 7, 7.
-  EXPECT_DOUBLE_EQ(QuestionExactMatch(Select(marks, Ids{2, 0, 1, 3, 0, 1, 3})), 1.0 / 3);
+  EXPECT_DOUBLE_EQ(QuestionExactMatch(Select(marks, LongIds{2, 0, 1, 3, 0, 1, 3})), 1.0 / 3);
 }
 
 TEST(Metrics, AverageRanksShareTies) {
@@ -176,14 +176,14 @@ TEST(Metrics, RefusesWhatNoReaderMayHandOver) {
   EXPECT_THROW(BinaryF1(one, one, 2), std::invalid_argument);
   EXPECT_THROW(MacroF1(Labels{3}, one, 3), std::invalid_argument);
   EXPECT_THROW(MatthewsCorrelation(one, Labels{-2}), std::invalid_argument);
-  EXPECT_THROW(QuestionMarks(two, two, Ids{1}), std::invalid_argument);
+  EXPECT_THROW(QuestionMarks(two, two, LongIds{1}), std::invalid_argument);
   EXPECT_THROW(QuestionExactMatch(std::vector<int8_t>{-1}), std::invalid_argument);
   EXPECT_THROW(PearsonCorrelation({}, {}), std::invalid_argument);
   EXPECT_THROW(SpearmanCorrelation(Values{1, 2}, Values{1, std::nan("")}), std::invalid_argument);
   EXPECT_THROW(PearsonCorrelation(Values{1, 2}, Values{1, std::numeric_limits<double>::infinity()}),
                std::invalid_argument);
   EXPECT_THROW(ScoreAnswer("x", {}), std::invalid_argument);
-  EXPECT_THROW(BootstrapErrorOfMean(Values{1, 2}, Ids{1}), std::invalid_argument);
+  EXPECT_THROW(BootstrapErrorOfMean(Values{1, 2}, LongIds{1}), std::invalid_argument);
   EXPECT_THROW(BootstrapErrorOfMean({}, {}), std::invalid_argument);
   EXPECT_THROW(BootstrapErrorOfMean(Values{1, 2}, {}, {.resamples = 1}), std::invalid_argument);
 }
@@ -218,7 +218,7 @@ TEST(Bootstrap, DrawsWholeGroups) {
   // 40 passages of ten questions each that are all right or all wrong are worth 40 examples and not 400.
   const Values passages = RandomBits(40, 0.5);
   Values values;
-  Ids groups;
+  LongIds groups;
   for (int64_t i = 0; i < 400; ++i) {
     groups.push_back(i % 40);
     values.push_back(passages[static_cast<size_t>(i % 40)]);
@@ -240,10 +240,10 @@ TEST(Bootstrap, DrawsWholeGroups) {
 
 TEST(Bootstrap, MeansAgreeWithTheGeneralForm) {
   const Values values = RandomBits(123, 0.7);
-  Ids groups;
+  LongIds groups;
   for (size_t i = 0; i < values.size(); ++i) groups.push_back(static_cast<int64_t>(i * i % 31));
   const auto mean = [&](std::span<const int64_t> drawn) { return MeanOf(Select(values, drawn)); };
-  for (const Ids& ids : {Ids{}, groups})
+  for (const LongIds& ids : {LongIds{}, groups})
     EXPECT_NEAR(*BootstrapErrorOfMean(values, ids, {.seed = 4}), *BootstrapError(123, ids, mean, {.seed = 4}), 1e-13);
 }
 
@@ -255,7 +255,7 @@ TEST(Bootstrap, IsAFunctionOfTheSeed) {
 
 TEST(Bootstrap, FewerThanTwoGroupsGiveNoEstimate) {
   EXPECT_FALSE(BootstrapErrorOfMean(Values{1}, {}).has_value());
-  EXPECT_FALSE(BootstrapErrorOfMean(Values{1, 0, 1}, Ids{8, 8, 8}).has_value());
+  EXPECT_FALSE(BootstrapErrorOfMean(Values{1, 0, 1}, LongIds{8, 8, 8}).has_value());
   EXPECT_EQ(BootstrapErrorOfMean(Values{1, 1}, {}), 0) << "two that agree";
 }
 
@@ -323,7 +323,7 @@ TEST_F(MetricsCases, Questions) {
   for (const Json& c : Cases("questions")) {
     const auto gold = c.at("gold").get<Labels>(), predicted = c.at("predicted").get<Labels>();
     ExpectScore(BinaryF1(gold, predicted), c.at("expected"), "f1a");
-    ExpectScore(QuestionExactMatch(QuestionMarks(gold, predicted, c.at("question").get<Ids>())), c.at("expected"),
+    ExpectScore(QuestionExactMatch(QuestionMarks(gold, predicted, c.at("question").get<LongIds>())), c.at("expected"),
                 "exact_match");
   }
 }
@@ -331,7 +331,7 @@ TEST_F(MetricsCases, Questions) {
 TEST_F(MetricsCases, Bootstraps) {
   for (const Json& c : Cases("bootstraps")) {
     const auto values = c.at("values").get<Values>();
-    const auto groups = c.at("groups").get<Ids>();
+    const auto groups = c.at("groups").get<LongIds>();
     const BootstrapOptions options = {.resamples = c.at("resamples").get<int32_t>(),
                                       .seed = c.at("seed").get<uint64_t>()};
     const auto largest = [&](std::span<const int64_t> drawn) { return std::ranges::max(Select(values, drawn)); };
