@@ -49,7 +49,7 @@ class MutantTest : public ::testing::TestWithParam<Mutant> {};
 TEST_P(MutantTest, IsCaught) {
   TestHooks hooks;
   hooks.*GetParam().hook = true;
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+  for (uint64_t seed = kSeeds; seed > 0; --seed) {  // any order would do; this one finds them all soon
     const Outcome outcome = Simulate(seed, hooks);
     if (outcome.violation.empty()) continue;
     RecordProperty("seed", static_cast<int>(seed));
