@@ -6,7 +6,8 @@
 
 // How many runs of a small model may share a GPU. A model of speed, not a measurement: a step's kernels run for
 // max(FLOPs / peak, bytes / bandwidth), and between them the host needs a fixed time for each launch. Where launches
-// take longer than kernels, the device idles, and other runs can have that time.
+// take longer than kernels, the device idles, and other runs can have that time. It errs towards fewer: bytes are those
+// of arch's estimate, which has attention write its probabilities.
 namespace allometry::coordinator {
 
 inline constexpr int64_t kMostSlotsPerGpu = 16;
