@@ -24,7 +24,7 @@ TEST(GpuShare, IsAsManyAsTheLaunchesLeaveTimeFor) {
 }
 
 TEST(GpuShare, BytesKeepADeviceBusyToo) {
-  GpuStep step = BusyFor(8);
+  GpuStep step = BusyFor(8.1);
   step.bytes = 4 * ReferenceGpu().bytes_per_second;
   EXPECT_EQ(SlotsPerGpu(step), 2);
 }
