@@ -174,6 +174,7 @@ Table WorkersTable(const std::vector<v1::WorkerInfo>& workers) {
                    {"busy", "busy", "", ColumnKind::kInteger},
                    {"memory_bytes", "memory", "bytes", ColumnKind::kQuantity},
                    {"devices", "devices", "", ColumnKind::kText},
+                   {"faults", "out of service", "", ColumnKind::kText},
                    {"trainers", "trainers", "", ColumnKind::kText},
                    {"last_seen", "last seen (UTC)", "", ColumnKind::kText}};
   const auto joined = [](const auto& names) {
@@ -184,7 +185,7 @@ Table WorkersTable(const std::vector<v1::WorkerInfo>& workers) {
   for (const v1::WorkerInfo& worker : workers)
     table.rows.push_back({worker.worker_id(), worker.name(), worker.host(), worker.state(), int64_t{worker.slots()},
                           int64_t{worker.busy()}, OrNone(worker.memory_bytes()), joined(worker.devices()),
-                          joined(worker.trainers()), FormatTime(worker.last_seen_unix_ms())});
+                          joined(worker.faults()), joined(worker.trainers()), FormatTime(worker.last_seen_unix_ms())});
   return table;
 }
 
@@ -198,6 +199,7 @@ Table PlanTable(const v1::PlanResponse& plan, bool existing_known) {
                    {"training_flops", "training", "", ColumnKind::kQuantity},
                    {"memory_bytes", "memory", "bytes", ColumnKind::kQuantity},
                    {"devices", "devices", "", ColumnKind::kText},
+                   {"slots_per_gpu", "a GPU", "", ColumnKind::kInteger},
                    {"steps", "steps", "", ColumnKind::kInteger},
                    {"existing", "state", "", ColumnKind::kText}};
   for (const v1::PlannedCell& cell : plan.cells()) {
@@ -206,7 +208,7 @@ Table PlanTable(const v1::PlanResponse& plan, bool existing_known) {
     table.rows.push_back({cell.cell(), OrNone(costs.parameters()), OrNone(costs.non_embedding_parameters()),
                           OrNone(costs.forward_flops()), OrNone(costs.training_flops()), OrNone(costs.memory_bytes()),
                           cell.devices() == 0 ? TableValue("auto") : TableValue(std::to_string(cell.devices())),
-                          OrNone(costs.steps()),
+                          OrNone(cell.slots_per_gpu()), OrNone(costs.steps()),
                           !existing_known    ? TableValue()
                           : existing.empty() ? TableValue("new")
                                              : TableValue(existing)});

@@ -56,6 +56,7 @@ std::string DevicesIn(const std::string& probe) {
   for (const auto& device : (*report)["devices"]) {
     const std::string name = device.value("device", "");
     devices += (devices.empty() ? "" : ", ") + name + (name == "cpu" ? "" : " " + device.value("name", ""));
+    if (const std::string fault = device.value("fault", ""); !fault.empty()) devices += " (" + fault + ")";
   }
   return devices;
 }

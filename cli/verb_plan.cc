@@ -34,6 +34,7 @@ common::Result<v1::PlanResponse> PlanHere(const SweepInput& input) {
     *planned->mutable_costs() = cell.costs;
     planned->set_run_json(cell.run_json);
     planned->set_devices(cell.devices);
+    planned->set_slots_per_gpu(cell.slots_per_gpu);
     flops += cell.costs.training_flops();
   }
   plan.set_training_flops(flops);

@@ -99,6 +99,9 @@ void Declare(CLI::App& program) {
           "devices of several workers")
       ->capture_default_str();
   verb->add_flag("--no-devices", options->no_devices, "Use no GPU");
+  verb->add_option("--probe-interval", options->worker.probe_interval_s,
+                   "Seconds between looks at GPUs that are out of service (30)")
+      ->check(CLI::Range(1, 86'400));
   AddConnectOptions(verb, &options->connect);
   OnRun(verb, [options] { return Work(*options); });
 }

@@ -22,6 +22,15 @@ foreach(dir ${torch_nvidia_libs})
   list(APPEND torch_nvidia_rpath ${dir})
 endforeach()
 
+# The major version of the CUDA that the wheel was built for: its GPUs need a driver of the same one.
+set(ALLOMETRY_TORCH_CUDA_MAJOR 0)
+if(EXISTS ${ALLOMETRY_TORCH_DIR}/version.py)
+  file(STRINGS ${ALLOMETRY_TORCH_DIR}/version.py torch_cuda REGEX "^cuda.*'[0-9]+\\.")
+  if(torch_cuda MATCHES "'([0-9]+)\\.")
+    set(ALLOMETRY_TORCH_CUDA_MAJOR ${CMAKE_MATCH_1})
+  endif()
+endif()
+
 add_library(torch_cpu_only INTERFACE)
 target_include_directories(torch_cpu_only SYSTEM INTERFACE
   ${ALLOMETRY_TORCH_DIR}/include ${ALLOMETRY_TORCH_DIR}/include/torch/csrc/api/include)

@@ -33,6 +33,7 @@ struct Cell {
   // Ranks, no part of its identity; 0: the fewest of 1, 2, 4, … up to most_devices that fit.
   int64_t devices = 1;
   int64_t most_devices = 1;
+  int64_t slots_per_gpu = 1;  // how many such runs share a GPU: 1, 2, 4, 8 or 16; no part of its identity either
 };
 
 }  // namespace allometry::coordinator

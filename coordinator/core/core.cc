@@ -92,6 +92,10 @@ scheduler::Worker Core::WorkerOf(const store::WorkerRow& row, scheduler::State& 
   worker.slots = static_cast<int>(row.slots);
   worker.memory_bytes = row.memory_bytes;
   worker.kind = DeviceKind(StringsFromJson(row.devices_json));
+  worker.devices = DevicesOf(row);
+  if (const auto before = state_.workers.find(row.worker_id); before != state_.workers.end())
+    for (size_t i = 0; i < std::min(worker.devices.size(), before->second.devices.size()); ++i)
+      worker.devices[i].fault = before->second.devices[i].fault;  // it tells only what changes it
   for (const std::string& name : StringsFromJson(row.trainers_json)) worker.trainers.insert(state.TrainerNumber(name));
   worker.draining = row.state == "draining";
   // Its stream is open still when only a batch has failed.

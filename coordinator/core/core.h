@@ -226,6 +226,8 @@ class Core {
   std::string WorkerName(int64_t worker_id) const;
   std::string WorkerNames(const scheduler::Lease& lease) const;
   std::string ExplainPlaces(const scheduler::Run& run) const;
+  std::string MixedWorkers() const;
+  std::string FaultyDevices() const;
   std::string ExplainText(const v1::CellStatus& cell, const v1::ExplainResponse& response) const;
 
   std::unique_ptr<store::Store> store_;

@@ -79,6 +79,8 @@ std::map<std::string, std::string> TagsFromJson(const std::string& json);
 std::vector<std::string> StringsFromJson(const std::string& json);
 // What the devices of a worker are, all of them: "cpu" without any, empty where they differ.
 std::string DeviceKind(const std::vector<std::string>& devices);
+// The worker's devices with their memory, as far as it is known.
+std::vector<scheduler::Device> DevicesOf(const store::WorkerRow& row);
 scheduler::Kind KindOf(v1::RunKind kind);
 v1::RunKind KindFromName(const std::string& name);
 v1::RunState StateMessage(scheduler::RunState state);

@@ -179,6 +179,7 @@ Result<v1::PlanResponse> Core::Plan(const std::vector<Cell>& cells) {
     *planned->mutable_costs() = cell.costs;
     planned->set_run_json(cell.run_json);
     planned->set_devices(cell.devices);
+    planned->set_slots_per_gpu(cell.slots_per_gpu);
     const int64_t run_id = store_->RunIdOf(cell.identity);
     if (run_id != 0) planned->set_existing(StateMessage(state_.FindRun(run_id)->state));
     if (planned->existing() != v1::RUN_STATE_DONE)
@@ -315,7 +316,12 @@ v1::WorkerInfo Core::WorkerMessage(const store::WorkerRow& row) const {
   info.set_slots(static_cast<int32_t>(row.slots));
   info.set_busy(scheduler::BusySlots(state_, row.worker_id));
   info.set_memory_bytes(row.memory_bytes);
-  for (const std::string& device : StringsFromJson(row.devices_json)) info.add_devices(device);
+  const std::vector<std::string> devices = StringsFromJson(row.devices_json);
+  for (const std::string& device : devices) info.add_devices(device);
+  if (const auto worker = state_.workers.find(row.worker_id); worker != state_.workers.end())
+    for (size_t i = 0; i < std::min(devices.size(), worker->second.devices.size()); ++i)
+      if (const std::string& fault = worker->second.devices[i].fault; !fault.empty())
+        info.add_faults(devices[i] + ": " + fault);
   for (const std::string& trainer : StringsFromJson(row.trainers_json)) info.add_trainers(trainer);
   info.set_last_seen_unix_ms(row.last_seen_unix_ms);
   info.set_version(row.version);

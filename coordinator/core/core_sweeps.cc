@@ -174,8 +174,13 @@ void Core::AddCells(Batch& batch, Submission& submission, size_t count) {
 
 int64_t Core::AddRun(Batch& batch, Submission& submission, const Cell& cell) {
   int64_t run_id = store_->RunIdOf(cell.identity);
-  const scheduler::SetDevices devices{run_id, static_cast<uint16_t>(cell.devices),
-                                      static_cast<uint16_t>(cell.most_devices), cell.costs.replicated_bytes()};
+  const scheduler::SetDevices devices{run_id,
+                                      static_cast<uint16_t>(cell.devices),
+                                      static_cast<uint16_t>(cell.most_devices),
+                                      cell.costs.replicated_bytes(),
+                                      static_cast<uint8_t>(cell.slots_per_gpu),
+                                      cell.costs.gpu_whole_bytes(),
+                                      cell.costs.gpu_divided_bytes()};
   // The sweep that names a run last says on how many devices it is to go on.
   if (run_id != 0) Merge(batch, Step(state_, devices, batch.boot_ms));
   if (run_id == 0 && store_->status().ok()) {
@@ -188,6 +193,9 @@ int64_t Core::AddRun(Batch& batch, Submission& submission, const Cell& cell) {
     run.replicated_bytes = devices.replicated_bytes;
     run.devices = devices.devices;
     run.most_devices = devices.most_devices;
+    run.slots_per_gpu = devices.slots_per_gpu;
+    run.gpu_whole_bytes = devices.gpu_whole_bytes;
+    run.gpu_divided_bytes = devices.gpu_divided_bytes;
     run.trainer = state_.TrainerNumber(cell.trainer);
     store::NewRun row{&run, cell.identity, cell.trainer, cell.run_json, CostsToJson(cell.costs), cell.precision};
     row.created_unix_ms = batch.unix_ms;

@@ -12,7 +12,7 @@ using common::Json;
 using common::Result;
 using scheduler::Outcome;
 
-constexpr int kProtocol = 2;  // 2: attempts of several ranks
+constexpr int kProtocol = 3;  // 2: attempts of several ranks; 3: devices by number, and parts of them
 constexpr size_t kMaxRendezvousBytes = 4'096;
 constexpr int kMaxSlots = 4'096;
 
@@ -36,6 +36,14 @@ Outcome OutcomeOf(v1::FinishRequest::Outcome outcome) {
       return Outcome::kLostInput;
     case v1::FinishRequest::OUTCOME_PEER_LOST:
       return Outcome::kPeerLost;
+    case v1::FinishRequest::OUTCOME_DEVICE_LOST:
+      return Outcome::kDeviceLost;
+    case v1::FinishRequest::OUTCOME_DEVICE_FULL:
+      return Outcome::kDeviceFull;
+    case v1::FinishRequest::OUTCOME_DRIVER_TOO_OLD:
+      return Outcome::kDriverTooOld;
+    case v1::FinishRequest::OUTCOME_COLLECTIVE_TIMEOUT:
+      return Outcome::kCollectiveTimeout;
     default:
       return Outcome::kCrash;
   }
@@ -63,6 +71,8 @@ store::WorkerRow RowOf(const v1::RegisterRequest& request, int64_t worker_id, in
   row.provenance_json = request.provenance_json().empty() ? "{}" : request.provenance_json();
   row.registered_unix_ms = row.last_seen_unix_ms = unix_ms;
   row.directory_uuid = request.directory_uuid();
+  row.device_memory_json =
+      Json(std::vector<int64_t>(request.device_memory_bytes().begin(), request.device_memory_bytes().end())).dump();
   return row;
 }
 
@@ -72,6 +82,8 @@ scheduler::WorkerSynced ReportOf(const v1::SyncRequest& request) {
   report.acknowledged = request.acknowledged();
   report.draining = request.draining();
   report.leaving = request.leaving();
+  for (const v1::DeviceFault& fault : request.faults())
+    report.faults[fault.device()] = OneLine(fault.reason().empty() ? "out of service" : fault.reason());
   for (const v1::HeldLease& held : request.held())
     report.held.push_back({held.attempt_id(), held.generation(), !held.precision().empty() || held.step() > 0,
                            held.resumed_step(), held.step(), held.loss(), held.tokens_per_second(),
@@ -361,6 +373,10 @@ void Core::AddAssignment(scheduler::Lease& lease, size_t rank, v1::SyncResponse*
   assignment->set_generation(lease.generation);
   assignment->set_stop(lease.stop || lease.rank_stopped);
   if (!placement.seen) *assignment->mutable_spec() = SpecOf(lease);
+  if (placement.device >= 0) {
+    assignment->set_device(placement.device);
+    assignment->set_device_parts(placement.parts);
+  }
   if (placement.ordered_in == 0) placement.ordered_in = response->number();
   if (!lease.gang()) return;
   assignment->set_rank(static_cast<int64_t>(rank));

@@ -24,6 +24,11 @@ std::string Blocked(const v1::ExplainResponse& response) {
   return "Blocked: a cell that it needs failed, diverged, or did not keep its outputs.";
 }
 
+std::string GpuNeed(const scheduler::Run& run) {
+  const double bytes = static_cast<double>(run.gpu_whole_bytes + run.gpu_divided_bytes) / scheduler::kUsableShareOfGpu;
+  return bytes > 0 ? " (of a GPU: " + common::FormatQuantity(bytes) + ")" : "";
+}
+
 std::string ParentPending(const v1::ExplainResponse& response) {
   std::string names;
   for (const v1::CellStatus& parent : response.parents())
@@ -49,9 +54,30 @@ std::string Core::ExplainPlaces(const scheduler::Run& run) const {
   const std::string needs = run.devices == 0 ? "up to " + std::to_string(ranks) + " devices (auto)"
                                              : std::to_string(ranks) + " devices of one kind";
   const std::string most = offer.ranks == 0 ? "none" : std::to_string(offer.ranks) + " ('" + offer.kind + "')";
+  const std::string hint = MixedWorkers() + FaultyDevices();
   return "It needs " + needs + ", with " + common::FormatQuantity(bytes) +
          " bytes of memory each, and of workers with " + trainer + " the cluster offers at most " + most +
-         ". Start more workers, or lower `devices` and submit with --update.";
+         ". Start more workers, or lower `devices` and submit with --update." + hint;
+}
+
+// Workers that hold no ranks because their devices differ, and what to do about it.
+std::string Core::MixedWorkers() const {
+  std::string names;
+  for (const auto& [id, worker] : state_.workers)
+    if (worker.connected && worker.kind.empty()) names += (names.empty() ? "" : ", ") + workers_.at(id).name;
+  if (names.empty()) return "";
+  return " Ranks run on one kind of devices, and those of " + names +
+         " are of several: start a worker for each kind there, with CUDA_VISIBLE_DEVICES.";
+}
+
+std::string Core::FaultyDevices() const {
+  std::string faults;
+  for (const auto& [id, worker] : state_.workers)
+    for (size_t i = 0; worker.connected && i < worker.devices.size(); ++i)
+      if (!worker.devices[i].fault.empty())
+        faults += (faults.empty() ? "" : "; ") + workers_.at(id).name + " device " + std::to_string(i) + ": " +
+                  worker.devices[i].fault;
+  return faults.empty() ? "" : " Out of service: " + faults + ".";
 }
 
 std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainResponse& response) const {
@@ -87,12 +113,12 @@ std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainRespo
     case v1::WAIT_REASON_NO_FITTING_WORKER:
       if (run.devices != 1) return ExplainPlaces(run);
       return "No connected worker has trainer '" + state_.trainers[run.trainer] + "' and " +
-             common::FormatQuantity(static_cast<double>(run.memory_bytes)) +
-             " bytes of memory. Start one: `allo worker`.";
+             common::FormatQuantity(static_cast<double>(run.memory_bytes)) + " bytes of memory" + GpuNeed(run) +
+             ". Start one: `allo worker`." + FaultyDevices();
     case v1::WAIT_REASON_BACKOFF: {
       const int64_t left_ms = std::max<int64_t>(0, run.backoff_until_ms - options_.now_boot_ms());
-      return "It crashed (" + cell.error() + ") and is tried again in " + std::to_string((left_ms + 999) / 1000) +
-             " s.";
+      return "Its attempt failed (" + cell.error() + ") and is tried again in " +
+             std::to_string((left_ms + 999) / 1000) + " s.";
     }
     case v1::WAIT_REASON_PAUSED:
       return "Its sweep is paused: `allo resume` lets it go on.";

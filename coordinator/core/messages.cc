@@ -87,6 +87,14 @@ std::string DeviceKind(const std::vector<std::string>& devices) {
   return same ? kind(devices.front()) : "";
 }
 
+std::vector<scheduler::Device> DevicesOf(const store::WorkerRow& row) {
+  std::vector<scheduler::Device> devices(StringsFromJson(row.devices_json).size());
+  const Json memory = Json::parse(row.device_memory_json, nullptr, false);
+  for (size_t i = 0; i < devices.size() && memory.is_array() && i < memory.size(); ++i)
+    if (memory[i].is_number_integer()) devices[i].memory_bytes = memory[i].get<int64_t>();
+  return devices;
+}
+
 scheduler::Kind KindOf(v1::RunKind kind) { return static_cast<scheduler::Kind>(kind); }
 
 v1::RunKind KindFromName(const std::string& name) {
@@ -107,6 +115,13 @@ std::string ContentHash(const v1::SweepSpec& spec, const std::vector<Cell>& cell
   steering.set_activation_checkpointing(spec.activation_checkpointing());
   steering.set_keep_models(spec.keep_models());
   common::Sha256 hash;
+  steering.set_slots_per_gpu(spec.slots_per_gpu());  // as it was asked for: what "auto" comes to is the planner's
+  for (const v1::SizeSpec& size : spec.sizes())
+    if (!size.slots_per_gpu().empty()) {
+      v1::SizeSpec* asked = steering.add_sizes();
+      asked->set_name(size.name());
+      asked->set_slots_per_gpu(size.slots_per_gpu());
+    }
   hash.Update(StableBytes(steering));
   for (const Cell& cell : cells) {
     hash.Update("\n" + cell.name + " " + cell.identity);

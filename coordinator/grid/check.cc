@@ -171,8 +171,15 @@ class FieldChecker {
     }
     if (key == "SizeSpec.devices" || key == "SweepSpec.devices")
       CheckDevices(reflection->GetString(message, &field), path);
+    if (key == "SizeSpec.slots_per_gpu" || key == "SweepSpec.slots_per_gpu")
+      CheckSlotsPerGpu(reflection->GetString(message, &field), path);
     if (const auto range = Ranges().find(key); range != Ranges().end())
       CheckRange(NumberOf(message, field, index), range->second, path);
+  }
+
+  void CheckSlotsPerGpu(const std::string& value, const std::string& path) {
+    if (!ParseSlotsPerGpu(value))
+      problems_->push_back({path, path + " is '" + value + "': use 1, 2, 4, 8, 16 or auto"});
   }
 
   void CheckDevices(const std::string& value, const std::string& path) {
@@ -336,6 +343,13 @@ class SpecChecker {
         Add(path, path + " is " + std::to_string(*devices) + ", and a batch of " + phase + " has " +
                       std::to_string(batch) + " sequences: each device needs at least one");
     };
+    const auto slots = ParseSlotsPerGpu(SlotsPerGpuText(spec_, size));
+    if (*devices > 1 && slots && *slots > 1) {
+      const std::string slots_path =
+          size.slots_per_gpu().empty() ? "slots_per_gpu" : At("sizes", index) + ".slots_per_gpu";
+      Add(slots_path, slots_path + " is " + std::to_string(*slots) + ", and " + path + " is " +
+                          std::to_string(*devices) + ": a run on several devices has each of them to itself");
+    }
     check("pretraining", PretrainingStep(spec_).batch_sequences);
     if (spec_.has_finetuning()) check("finetuning", FinetuningStep(spec_).batch_sequences);
   }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "coordinator/grid/check.h"
+#include "coordinator/grid/gpu_share.h"
 #include "coordinator/grid/identity.h"
 #include "coordinator/grid/known_tasks.h"
 #include "coordinator/grid/runs.h"
@@ -129,7 +130,7 @@ class Expander {
         cell.size = shape.name;
         cell.seed = seed;
         cell.costs = costs;
-        SetDevices(shape, &cell);
+        SetDevices(model, shape, &cell);
         if (!IsBuiltin(spec_)) cell.files = FilesForOwnTrainer(cell.kind);
         cells_.push_back(std::move(cell));
       };
@@ -142,11 +143,31 @@ class Expander {
   }
 
   // Fine-tuning runs where its pretraining did: what the memory asked for, it asks for again.
-  void SetDevices(const GridShape& shape, Cell* cell) const {
+  void SetDevices(const Json& model, const GridShape& shape, Cell* cell) const {
     const bool pretraining = cell->kind == v1::RUN_KIND_PRETRAIN;
     const StepSize step = pretraining ? PretrainingStep(spec_) : FinetuningStep(spec_);
     cell->devices = *ParseDevices(DevicesText(spec_, spec_.sizes(shape.size_index)));
     cell->most_devices = std::min(step.batch_sequences, kMostDevices);
+    const int64_t slots = *ParseSlotsPerGpu(SlotsPerGpuText(spec_, spec_.sizes(shape.size_index)));
+    if (slots > 0)
+      cell->slots_per_gpu = slots;
+    else if (cell->devices == 1 && IsBuiltin(spec_))
+      cell->slots_per_gpu = PlannedSlots(model, shape, step, *cell);
+  }
+
+  int64_t PlannedSlots(const Json& model, const GridShape& shape, const StepSize& step, const Cell& cell) const {
+    const std::string& optimizer =
+        (cell.kind == v1::RUN_KIND_PRETRAIN ? spec_.pretraining().optimizer() : spec_.finetuning().optimizer()).name();
+    const int64_t rows = std::min(step.batch_sequences, kMostRowsOfGpu);
+    return SlotsPerGpu(StepOnGpu(shape.shape, cell.costs.forward_flops(), cell.costs.parameters(),
+                                 MemoryOnGpu(model, shape, step, rows, optimizer), step.batch_sequences, rows));
+  }
+
+  arch::MemoryEstimate MemoryOnGpu(const Json& model, const GridShape& shape, const StepSize& step, int64_t rows,
+                                   const std::string& optimizer) const {
+    const std::string precision = spec_.precision() == "fp32" ? "fp32" : "bf16";
+    return ArchitectureOf(model).EstimateMemory(shape.shape, model.at("options"),
+                                                {step.lengths, rows, precision, optimizer});
   }
 
   Cell Pretrain(const Json& model, int64_t steps, uint64_t seed) {
@@ -205,6 +226,9 @@ class Expander {
     costs.set_training_flops(3 * static_cast<double>(flops.forward) * examples);
     costs.set_memory_bytes(memory.total());
     costs.set_replicated_bytes(memory.process_bytes + memory.weights_bytes);
+    const auto least = MemoryOnGpu(model, shape, step, 1, optimizer);
+    costs.set_gpu_divided_bytes(least.gradients_bytes + least.optimizer_bytes);
+    costs.set_gpu_whole_bytes(least.total() - least.process_bytes - costs.gpu_divided_bytes());
     return costs;
   }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "common/ids.h"
+#include "coordinator/grid/gpu_share.h"
 #include "coordinator/grid/yaml_message.h"
 
 namespace allometry::coordinator {
@@ -177,6 +178,18 @@ std::optional<int64_t> ParseDevices(const std::string& text) {
   if (error != std::errc() || end != text.data() + text.size() || devices < 1 || devices > kMostDevices)
     return std::nullopt;
   return devices;
+}
+
+std::string SlotsPerGpuText(const v1::SweepSpec& spec, const v1::SizeSpec& size) {
+  if (!size.slots_per_gpu().empty()) return size.slots_per_gpu();
+  return spec.slots_per_gpu().empty() ? "auto" : spec.slots_per_gpu();
+}
+
+std::optional<int64_t> ParseSlotsPerGpu(const std::string& text) {
+  if (text == "auto") return 0;
+  for (int64_t slots = 1; slots <= kMostSlotsPerGpu; slots *= 2)
+    if (text == std::to_string(slots)) return slots;
+  return std::nullopt;
 }
 
 std::string LabelOf(const v1::ArchitectureSpec& architecture) {

@@ -39,6 +39,9 @@ int64_t VocabularyOf(const v1::SweepSpec& spec);
 // Devices of a size or, where it does not say, of the sweep: "auto", or a number; nothing where it is neither.
 std::string DevicesText(const v1::SweepSpec& spec, const v1::SizeSpec& size);
 std::optional<int64_t> ParseDevices(const std::string& text);  // 0: auto
+// Runs that share a GPU, in the same way: "auto", 1, 2, 4, 8 or 16.
+std::string SlotsPerGpuText(const v1::SweepSpec& spec, const v1::SizeSpec& size);
+std::optional<int64_t> ParseSlotsPerGpu(const std::string& text);  // 0: auto
 std::string LabelOf(const v1::ArchitectureSpec& architecture);
 // "<label>-<size>-s<seed>", of a pretraining cell.
 std::string CellName(const v1::ArchitectureSpec& architecture, const GridShape& shape, uint64_t seed);

@@ -64,15 +64,67 @@ int64_t MemoryOfRank(const Run& run, int ranks) {
   return run.memory_bytes - divided + (divided + ranks - 1) / ranks;
 }
 
+Room EmptyRoom(const Worker& worker) {
+  Room room{&worker, worker.slots, worker.memory_bytes, {}};
+  for (const Device& device : worker.devices) room.parts.push_back(device.fault.empty() ? kPartsOfDevice : 0);
+  if (!room.parts.empty()) room.slots = static_cast<int>(std::ranges::count(room.parts, kPartsOfDevice));
+  return room;
+}
+
 Rooms EmptyRooms(const State& state) {
   Rooms rooms;
   for (const auto& [id, worker] : state.workers)
-    if (worker.connected && !worker.draining) rooms[id] = {&worker, worker.slots, worker.memory_bytes};
+    if (worker.connected && !worker.draining) rooms[id] = EmptyRoom(worker);
   return rooms;
 }
 
+void Occupy(Room& room, int device, int parts, int64_t memory_bytes) {
+  if (room.parts.empty()) {
+    room.slots--;
+    room.memory_bytes -= memory_bytes;
+    return;
+  }
+  // A lease of before devices had numbers is on one of them.
+  if (device < 0) device = static_cast<int>(std::ranges::find(room.parts, kPartsOfDevice) - room.parts.begin());
+  if (device >= static_cast<int>(room.parts.size())) return;
+  room.parts[static_cast<size_t>(device)] -= parts;
+  room.slots = static_cast<int>(std::ranges::count(room.parts, kPartsOfDevice));
+}
+
+bool FitsDevice(const Run& run, int ranks, const Device& device) {
+  if (device.memory_bytes == 0) return true;
+  const double bytes = static_cast<double>(run.gpu_whole_bytes) + static_cast<double>(run.gpu_divided_bytes) / ranks;
+  return bytes <= kUsableShareOfGpu * static_cast<double>(device.memory_bytes);
+}
+
+int PartsOn(const Run& run, const Device& device) {
+  for (int parts = kPartsOfDevice / std::max<int>(1, run.slots_per_gpu); parts <= kPartsOfDevice; parts *= 2)
+    if (FitsDevice(run, 1, {device.memory_bytes / kPartsOfDevice * parts, ""})) return parts;
+  return 0;
+}
+
+Spot SpotFor(int64_t worker_id, const Room& room, const Run& run) {
+  Spot best{worker_id, -1, 0};
+  if (!room.worker->trainers.contains(run.trainer)) return best;
+  if (room.parts.empty()) return {worker_id, -1, RanksThatFit(room, run, 1) > 0 ? kPartsOfDevice : 0};
+  for (size_t i = 0; i < room.parts.size(); ++i) {
+    const int parts = PartsOn(run, room.worker->devices[i]);
+    if (parts == 0 || room.parts[i] < parts) continue;
+    if (best.device < 0 || room.parts[i] < room.parts[static_cast<size_t>(best.device)])
+      best = {worker_id, static_cast<int>(i), parts};
+  }
+  return best;
+}
+
 int RanksThatFit(const Room& room, const Run& run, int ranks) {
-  if (room.slots <= 0 || !room.worker->trainers.contains(run.trainer)) return 0;
+  if (!room.worker->trainers.contains(run.trainer)) return 0;
+  if (!room.parts.empty()) {
+    int fit = 0;
+    for (size_t i = 0; i < room.parts.size(); ++i)
+      fit += room.parts[i] == kPartsOfDevice && FitsDevice(run, ranks, room.worker->devices[i]);
+    return std::min(fit, ranks);
+  }
+  if (room.slots <= 0) return 0;
   const int64_t each = MemoryOfRank(run, ranks);
   if (room.worker->memory_bytes == 0) return std::min(room.slots, ranks);
   if (each <= 0) return room.memory_bytes >= 0 ? std::min(room.slots, ranks) : 0;

@@ -15,16 +15,39 @@ namespace allometry::scheduler {
 // activations go with the rank's share of the batch. 0 = not known.
 int64_t MemoryOfRank(const Run& run, int ranks);
 
+// How much of a GPU's memory a run's predicted bytes may fill: CUDA's context and the allocator's reserves, which the
+// prediction leaves out, have the rest.
+inline constexpr double kUsableShareOfGpu = 0.5;
+
 // What a worker has left, or has in all.
 struct Room {
   const Worker* worker = nullptr;
-  int slots = 0;
-  int64_t memory_bytes = 0;  // only where the worker's is known
+  int slots = 0;             // for one rank each; of a worker with devices, those of which every part is free
+  int64_t memory_bytes = 0;  // of a machine without devices, only where it is known
+  std::vector<int> parts;    // that are free, of each device; none where it is out of service
 };
 using Rooms = std::map<int64_t, Room>;  // by worker id
 
+// A place for one rank.
+struct Spot {
+  int64_t worker_id = 0;
+  int device = -1;  // as Placement::device
+  int parts = kPartsOfDevice;
+};
+
+Room EmptyRoom(const Worker& worker);
 // Every worker that may get leases, with nothing on it.
 Rooms EmptyRooms(const State& state);
+// Takes a rank's place out of the room. `memory_bytes`: MemoryOfRank.
+void Occupy(Room& room, int device, int parts, int64_t memory_bytes);
+// Whether a GPU holds one of so many ranks of the run, as far as either is known.
+bool FitsDevice(const Run& run, int ranks, const Device& device);
+// The parts of a device that the run takes when it is alone in its attempt: what it asks for, or twice, four times, …
+// that, where it needs so much of the memory. 0: the device is too small.
+int PartsOn(const Run& run, const Device& device);
+// The device of the room with the fewest free parts that are enough for the run, so that whole ones stay whole, and how
+// many it takes; of a room without devices a slot. `parts` 0: nothing fits.
+Spot SpotFor(int64_t worker_id, const Room& room, const Run& run);
 // How many of the run's ranks fit there, of an attempt of `ranks` in all.
 int RanksThatFit(const Room& room, const Run& run, int ranks);
 

@@ -16,6 +16,14 @@ NextTry AfterPreemption(Run& run) {
   return {run.preemptions > kMaxPreemptions ? RunState::kFailed : RunState::kPending, 0};
 }
 
+// The device is out of service where it failed, so that the next try is elsewhere. A pause, for workers that do not
+// know their devices.
+NextTry AfterFaultOfDevice(Run& run) {
+  NextTry next = AfterPreemption(run);
+  if (next.state == RunState::kPending) next.backoff_ms = kFirstBackoffMs;
+  return next;
+}
+
 NextTry AfterOutOfMemory(Run& run, int64_t batch_sequences) {
   const int64_t micro_batch = run.micro_batch > 0 ? run.micro_batch : batch_sequences;
   run.out_of_memory = static_cast<uint8_t>(std::min(255, run.out_of_memory + 1));
@@ -44,8 +52,14 @@ NextTry DecideRetry(Run& run, const Ending& ending, const TestHooks& hooks) {
       return ending.stop_requested ? NextTry{} : AfterPreemption(run);
     case Outcome::kLost:
       return ending.progressed ? AfterPreemption(run) : AfterCrash(run, hooks);
+    case Outcome::kDeviceLost:  // without progress perhaps the run's own doing, on any device
+      return ending.progressed ? AfterFaultOfDevice(run) : AfterCrash(run, hooks);
+    case Outcome::kDeviceFull:
+    case Outcome::kDriverTooOld:
+      return AfterFaultOfDevice(run);
     case Outcome::kCrash:
     case Outcome::kPeerLost:
+    case Outcome::kCollectiveTimeout:
     case Outcome::kLostInput:
       return AfterCrash(run, hooks);
     case Outcome::kLive:

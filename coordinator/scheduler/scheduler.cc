@@ -1,6 +1,7 @@
 #include "coordinator/scheduler/scheduler.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "coordinator/scheduler/dispatch.h"
 #include "coordinator/scheduler/queues.h"
@@ -28,11 +29,12 @@ class Stepper {
 
   void operator()(const SetDevices& e) {
     Run& run = *state_.FindRun(e.run_id);
-    if (run.devices == e.devices && run.most_devices == e.most_devices && run.replicated_bytes == e.replicated_bytes)
-      return;
-    run.devices = e.devices;
-    run.most_devices = e.most_devices;
-    run.replicated_bytes = e.replicated_bytes;
+    auto place = std::tie(run.devices, run.most_devices, run.replicated_bytes, run.slots_per_gpu, run.gpu_whole_bytes,
+                          run.gpu_divided_bytes);
+    const auto asked = std::tie(e.devices, e.most_devices, e.replicated_bytes, e.slots_per_gpu, e.gpu_whole_bytes,
+                                e.gpu_divided_bytes);
+    if (place == asked) return;
+    place = asked;
     actions_.runs.insert(run.id);
   }
 
@@ -102,6 +104,7 @@ class Stepper {
     if (!worker.connected || (e.draining && !worker.draining)) actions_.workers.insert(worker.id);
     worker.connected = !e.leaving;
     worker.draining |= e.draining;
+    TakeFaults(worker, e.faults);
     std::set<std::pair<int64_t, int>> held;
     for (const HeldLease& report : e.held)
       if (Renew(worker, report, e.acknowledged)) held.insert({report.attempt_id, report.rank});
@@ -126,6 +129,7 @@ class Stepper {
     actions_.cancelled = lease.cancelled && done;
     actions_.accepted = !actions_.cancelled;
     if (done && actions_.accepted) run.keeps_outputs = e.keeps_outputs;
+    if (IsFaultOfDevice(e.outcome)) MarkFault(lease.placements[static_cast<size_t>(e.rank)], e.outcome);
     // A rank's own share of the batch is what it may have tried at once.
     const auto ranks = static_cast<int64_t>(lease.placements.size());
     if (EndsTheAttempt(lease, e))
@@ -165,6 +169,26 @@ class Stepper {
   void operator()(const Dispatch&) { GrantLeases(state_, now_ms_, actions_); }
 
  private:
+  void TakeFaults(Worker& worker, const std::map<int, std::string>& faults) {
+    for (size_t i = 0; i < worker.devices.size(); ++i) {
+      const auto fault = faults.find(static_cast<int>(i));
+      const std::string reason = fault == faults.end() ? "" : fault->second;
+      if (worker.devices[i].fault == reason) continue;
+      worker.devices[i].fault = reason;
+      actions_.workers.insert(worker.id);
+    }
+  }
+
+  // Until the worker tells itself what it has taken out of service, so that the run does not come back at once. The
+  // driver is every device's.
+  void MarkFault(const Placement& placement, Outcome outcome) {
+    const auto worker = state_.workers.find(placement.worker_id);
+    if (worker == state_.workers.end()) return;
+    for (size_t i = 0; i < worker->second.devices.size(); ++i)
+      if (outcome == Outcome::kDriverTooOld || static_cast<int>(i) == placement.device)
+        if (Device& device = worker->second.devices[i]; device.fault.empty()) device.fault = OutcomeName(outcome);
+  }
+
   bool Renew(const Worker& worker, const HeldLease& report, uint64_t acknowledged) {
     auto found = state_.leases.find(report.attempt_id);
     if (found == state_.leases.end()) return false;

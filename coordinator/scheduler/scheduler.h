@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -67,6 +68,9 @@ struct SetDevices {
   uint16_t devices = 1;
   uint16_t most_devices = 1;
   int64_t replicated_bytes = 0;
+  uint8_t slots_per_gpu = 1;
+  int64_t gpu_whole_bytes = 0;
+  int64_t gpu_divided_bytes = 0;
 };
 
 struct HeldLease {
@@ -86,6 +90,7 @@ struct WorkerSynced {
   std::vector<HeldLease> held;
   bool draining = false;
   bool leaving = false;
+  std::map<int, std::string> faults = {};  // why devices are out of service, by number; complete
 };
 // One rank has ended.
 struct AttemptFinished {
@@ -150,6 +155,7 @@ double UnpromisedFlops(const State& state, const Sweep& sweep);
 double FlopsOfSteps(const Run& run, int64_t steps);
 // Of a run that is to run from its checkpoint to its end.
 double RestFlops(const Run& run);
+// Ranks that the worker has.
 int BusySlots(const State& state, int64_t worker_id);
 bool IsWanted(const State& state, const Run& run);  // by a sweep that is not cancelled
 // Whether the connected workers could run it if nothing else ran.

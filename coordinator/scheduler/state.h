@@ -25,6 +25,7 @@ struct TestHooks {
   bool lease_cancelled = false;
   bool part_of_a_gang = false;    // a gang begins with the slots that are free
   bool ignore_lost_rank = false;  // a gang goes on when a rank's worker is gone
+  bool overfill_devices = false;  // shares of a GPU are given out whatever is free
 };
 
 inline constexpr int kMaxCrashes = 3;        // tries after the first, with 10, 20, 40 s before them
@@ -34,6 +35,8 @@ inline constexpr int64_t kFirstBackoffMs = 10'000;
 // How long an attempt whose rank saw another one go waits to hear from that one why.
 inline constexpr int64_t kPeerLostWaitMs = 5'000;
 inline constexpr int kMaxDevices = 1'024;
+// In which a GPU is divided among runs that share it.
+inline constexpr int kPartsOfDevice = 16;
 
 enum class Kind : uint8_t { kPrepare = 1, kPretrain = 2, kFinetune = 3 };
 enum class RunState : uint8_t { kPending, kRunning, kDone, kFailed, kDiverged };
@@ -47,11 +50,15 @@ enum class Outcome : uint8_t {
   kDiverged,
   kOutOfMemory,
   kCrash,
-  kLimit,      // time or memory limit of the cell
-  kLostInput,  // an input could not be fetched
-  kLost,       // the lease ran out, or the worker no longer holds it
-  kCancelled,  // no live sweep wanted the run when the attempt ended
-  kPeerLost,   // of a gang: a rank saw another one go, and nobody said why
+  kLimit,              // time or memory limit of the cell
+  kLostInput,          // an input could not be fetched
+  kLost,               // the lease ran out, or the worker no longer holds it
+  kCancelled,          // no live sweep wanted the run when the attempt ended
+  kPeerLost,           // of a gang: a rank saw another one go, and nobody said why
+  kDeviceLost,         // its GPU is broken
+  kDeviceFull,         // its GPU is used by another program
+  kDriverTooOld,       // for the trainer's build
+  kCollectiveTimeout,  // of a gang: another rank is there and says nothing
 };
 // Why a pending run does not run, in the order of v1::WaitReason.
 enum class WaitReason : uint8_t {
@@ -67,6 +74,8 @@ enum class WaitReason : uint8_t {
 };
 
 const char* OutcomeName(Outcome outcome);
+// Whether it is the device that failed, and not the run.
+bool IsFaultOfDevice(Outcome outcome);
 
 struct Run {
   int64_t id = 0;
@@ -74,6 +83,9 @@ struct Run {
   int64_t steps = 0;
   int64_t memory_bytes = 0;      // predicted peak on one device; 0 = not known
   int64_t replicated_bytes = 0;  // the part of it that every rank of a gang needs; the rest is divided among them
+  // The least that a GPU must hold of a rank, at a micro-batch of one sequence: needed whole, and divided among ranks.
+  int64_t gpu_whole_bytes = 0;
+  int64_t gpu_divided_bytes = 0;
   int64_t checkpoint_step = 0;   // of the newest uploaded resume checkpoint
   int64_t backoff_until_ms = 0;  // boot time; 0 = none
   int64_t live_attempt = 0;      // 0 = none
@@ -83,6 +95,7 @@ struct Run {
   uint16_t trainer = 0;          // State::trainers
   uint16_t devices = 1;          // ranks; 0 = the fewest of 1, 2, 4, … that fit
   uint16_t most_devices = 1;     // where that ends: the sequences of a batch
+  uint8_t slots_per_gpu = 1;     // 1, 2, 4, 8, 16: so many runs like this one share a GPU; with one rank only
   uint8_t crashes = 0;
   uint8_t out_of_memory = 0;
   uint8_t preemptions = 0;
@@ -133,9 +146,16 @@ struct Sweep {
   bool finished() const { return counts.cells() > 0 && counts.running == 0 && counts.pending == counts.blocked; }
 };
 
+// A GPU of a worker.
+struct Device {
+  int64_t memory_bytes = 0;  // 0 = not known
+  std::string fault;         // why it is out of service; empty: it is in service
+};
+
 struct Worker {
   int64_t id = 0;
-  int slots = 0;
+  int slots = 0;                // attempts at once where there are no devices
+  std::vector<Device> devices;  // by number
   std::string kind;  // of its devices, "cpu" without any; empty: several kinds, so that it holds no ranks of gangs
   int64_t memory_bytes = 0;  // 0 = not known
   std::set<uint16_t> trainers;
@@ -144,15 +164,17 @@ struct Worker {
   int64_t last_heard_ms = 0;
 };
 
-// One rank of a live attempt: a slot of a worker.
+// One rank of a live attempt: a slot or a device of a worker, or some parts of a device.
 struct Placement {
   int64_t worker_id = 0;
-  int64_t expires_ms = 0;   // boot time
-  bool seen = false;        // the worker has named it as held
-  bool finished = false;    // it has ended, and the attempt has not: not expected to be held any more
-  uint64_t ordered_in = 0;  // number of the first SyncResponse that carried it; 0 = none yet
-  uint64_t told_in = 0;     // number of the first SyncResponse that carried the present rendezvous; 0 = none yet
-  bool told = false;        // the worker has that response: the rendezvous need not be carried again
+  int device = -1;             // of Worker::devices; -1: a slot, where there are none
+  int parts = kPartsOfDevice;  // of the device
+  int64_t expires_ms = 0;      // boot time
+  bool seen = false;           // the worker has named it as held
+  bool finished = false;       // it has ended, and the attempt has not: not expected to be held any more
+  uint64_t ordered_in = 0;     // number of the first SyncResponse that carried it; 0 = none yet
+  uint64_t told_in = 0;        // number of the first SyncResponse that carried the present rendezvous; 0 = none yet
+  bool told = false;           // the worker has that response: the rendezvous need not be carried again
 };
 
 // One live attempt. It lives as long as all of its ranks do.

@@ -35,8 +35,20 @@ const char* OutcomeName(Outcome outcome) {
       return "cancelled";
     case Outcome::kPeerLost:
       return "peer_lost";
+    case Outcome::kDeviceLost:
+      return "device_lost";
+    case Outcome::kDeviceFull:
+      return "device_full";
+    case Outcome::kDriverTooOld:
+      return "driver_too_old";
+    case Outcome::kCollectiveTimeout:
+      return "collective_timeout";
   }
   return "";
+}
+
+bool IsFaultOfDevice(Outcome outcome) {
+  return outcome == Outcome::kDeviceLost || outcome == Outcome::kDeviceFull || outcome == Outcome::kDriverTooOld;
 }
 
 bool Lease::IsOn(int64_t worker_id) const {
@@ -100,8 +112,7 @@ bool HasFittingWorker(const State& state, const Run& run) {
   if (run.devices != 1) return RanksFor(EmptyRooms(state), run) > 0;
   return std::ranges::any_of(state.workers, [&](const auto& entry) {  // as above, for the many, without a map
     const Worker& worker = entry.second;
-    return worker.connected && !worker.draining &&
-           RanksThatFit({&worker, worker.slots, worker.memory_bytes}, run, 1) > 0;
+    return worker.connected && !worker.draining && RanksThatFit(EmptyRoom(worker), run, 1) > 0;
   });
 }
 

@@ -94,7 +94,8 @@ struct WorkerRow {
   std::string devices_json = "[]", trainers_json = "[]", version, provenance_json = "{}";
   int64_t registered_unix_ms = 0;
   int64_t last_seen_unix_ms = 0;
-  std::string directory_uuid;  // of its work directory; empty: unknown
+  std::string directory_uuid;             // of its work directory; empty: unknown
+  std::string device_memory_json = "[]";  // bytes of each device
 };
 
 struct AttemptRow {

@@ -71,11 +71,12 @@ std::vector<WorkerRow> Store::Workers() {
   std::vector<WorkerRow> rows;
   Query q = (*db_)(
       "SELECT worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, devices_json, "
-      "trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid FROM workers "
+      "trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid, "
+      "device_memory_json FROM workers "
       "WHERE state <> 'left' ORDER BY worker_id");
   while (q.Next())
     rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Int(5), q.Int(6), q.Int(7), q.Text(8),
-                    q.Text(9), q.Text(10), q.Text(11), q.Int(12), q.Int(13), q.Text(14)});
+                    q.Text(9), q.Text(10), q.Text(11), q.Int(12), q.Int(13), q.Text(14), q.Text(15)});
   return rows;
 }
 
@@ -84,7 +85,7 @@ void Store::LoadRuns(scheduler::State& state) {
       "SELECT run_id, kind, trainer, training_flops, steps, memory_bytes, state, generation, crashes, out_of_memory, "
       "preemptions, micro_batch, checkpoint_step, keeps_outputs, "
       "(SELECT worker_id FROM attempts a WHERE a.run_id = r.run_id ORDER BY generation DESC LIMIT 1), devices, "
-      "most_devices, replicated_bytes "
+      "most_devices, replicated_bytes, slots_per_gpu, gpu_whole_bytes, gpu_divided_bytes "
       "FROM runs r ORDER BY run_id");
   while (q.Next()) {
     scheduler::Run run;
@@ -106,6 +107,9 @@ void Store::LoadRuns(scheduler::State& state) {
     run.devices = static_cast<uint16_t>(q.Int(15));
     run.most_devices = static_cast<uint16_t>(q.Int(16));
     run.replicated_bytes = q.Int(17);
+    run.slots_per_gpu = static_cast<uint8_t>(q.Int(18));
+    run.gpu_whole_bytes = q.Int(19);
+    run.gpu_divided_bytes = q.Int(20);
     if (run.id != static_cast<int64_t>(state.runs.size()) + 1) throw std::logic_error("run numbers have a gap");
     state.runs.push_back(std::move(run));
   }
@@ -148,8 +152,13 @@ void Store::LoadLeases(scheduler::State& state) {
 }
 
 void Store::LoadPlacements(scheduler::Lease& lease) {
-  Query q = (*db_)("SELECT worker_id, finished FROM placements WHERE attempt_id = ? ORDER BY rank", lease.attempt_id);
-  while (q.Next()) lease.placements.push_back({.worker_id = q.Int(0), .finished = q.Int(1) != 0});
+  Query q = (*db_)("SELECT worker_id, finished, device, parts FROM placements WHERE attempt_id = ? ORDER BY rank",
+                   lease.attempt_id);
+  while (q.Next())
+    lease.placements.push_back({.worker_id = q.Int(0),
+                                .device = static_cast<int>(q.Int(2)),
+                                .parts = static_cast<int>(q.Int(3)),
+                                .finished = q.Int(1) != 0});
   if (lease.placements.empty() && db_->ok())
     throw std::logic_error("attempt " + std::to_string(lease.attempt_id) + " has no placement");
 }
@@ -258,11 +267,12 @@ void Store::InsertRun(const NewRun& n) {
   const scheduler::Run& r = *n.run;
   (*db_)(
       "INSERT INTO runs (run_id, identity, kind, trainer, run_json, costs_json, training_flops, steps, memory_bytes, "
-      "replicated_bytes, devices, most_devices, state, precision_asked, precision, created_unix_ms) "
-      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
+      "replicated_bytes, devices, most_devices, slots_per_gpu, gpu_whole_bytes, gpu_divided_bytes, state, "
+      "precision_asked, precision, created_unix_ms) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
       r.id, n.identity, KindName(r.kind), n.trainer, n.run_json, n.costs_json, r.flops, r.steps, r.memory_bytes,
-      r.replicated_bytes, int64_t{r.devices}, int64_t{r.most_devices}, n.precision_asked,
-      n.precision_asked == "auto" ? "" : n.precision_asked, n.created_unix_ms)
+      r.replicated_bytes, int64_t{r.devices}, int64_t{r.most_devices}, int64_t{r.slots_per_gpu}, r.gpu_whole_bytes,
+      r.gpu_divided_bytes, n.precision_asked, n.precision_asked == "auto" ? "" : n.precision_asked, n.created_unix_ms)
       .Run();
   for (const ParentRow& p : n.parents)
     (*db_)("INSERT INTO run_parents (run_id, parent_id, input_name) VALUES (?, ?, ?)", r.id, p.parent_id, p.input_name)
@@ -276,10 +286,11 @@ void Store::InsertRun(const NewRun& n) {
 void Store::UpdateRun(const scheduler::Run& r) {
   (*db_)(
       "UPDATE runs SET state = ?, generation = ?, crashes = ?, out_of_memory = ?, preemptions = ?, micro_batch = ?, "
-      "checkpoint_step = ?, keeps_outputs = ?, devices = ?, most_devices = ?, replicated_bytes = ? WHERE run_id = ?",
+      "checkpoint_step = ?, keeps_outputs = ?, devices = ?, most_devices = ?, replicated_bytes = ?, slots_per_gpu = ?, "
+      "gpu_whole_bytes = ?, gpu_divided_bytes = ? WHERE run_id = ?",
       RunStateName(r.state), r.generation, int64_t{r.crashes}, int64_t{r.out_of_memory}, int64_t{r.preemptions},
       r.micro_batch, r.checkpoint_step, r.keeps_outputs, int64_t{r.devices}, int64_t{r.most_devices},
-      r.replicated_bytes, r.id)
+      r.replicated_bytes, int64_t{r.slots_per_gpu}, r.gpu_whole_bytes, r.gpu_divided_bytes, r.id)
       .Run();
 }
 
@@ -305,10 +316,12 @@ void Store::InsertAttempt(const scheduler::Lease& l, int64_t unix_ms) {
       "started_unix_ms) VALUES (?, ?, ?, ?, ?, 'live', ?, ?, ?)",
       l.attempt_id, l.run_id, l.generation, l.worker_id(), l.sweep_id, l.first_step, l.last_step, unix_ms)
       .Run();
-  for (size_t rank = 0; rank < l.placements.size(); ++rank)
-    (*db_)("INSERT INTO placements (attempt_id, rank, worker_id) VALUES (?, ?, ?)", l.attempt_id,
-           static_cast<int64_t>(rank), l.placements[rank].worker_id)
+  for (size_t rank = 0; rank < l.placements.size(); ++rank) {
+    const scheduler::Placement& place = l.placements[rank];
+    (*db_)("INSERT INTO placements (attempt_id, rank, worker_id, device, parts) VALUES (?, ?, ?, ?, ?)", l.attempt_id,
+           static_cast<int64_t>(rank), place.worker_id, int64_t{place.device}, int64_t{place.parts})
         .Run();
+  }
 }
 
 void Store::UpdateAttempt(const scheduler::Lease& l) {
@@ -367,16 +380,19 @@ void Store::PutCheckpoint(int64_t run_id, const std::vector<FileRow>& files) {
 void Store::PutWorker(const WorkerRow& r) {
   (*db_)(
       "INSERT INTO workers (worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, "
-      "devices_json, trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid) "
-      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET name = "
+      "devices_json, trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid, "
+      "device_memory_json) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET name = "
       "excluded.name, "
       "state = excluded.state, slots = excluded.slots, threads_per_slot = excluded.threads_per_slot, "
       "memory_bytes = excluded.memory_bytes, devices_json = excluded.devices_json, trainers_json = "
       "excluded.trainers_json, "
       "version = excluded.version, provenance_json = excluded.provenance_json, last_seen_unix_ms = "
-      "excluded.last_seen_unix_ms, directory_uuid = excluded.directory_uuid",
+      "excluded.last_seen_unix_ms, directory_uuid = excluded.directory_uuid, device_memory_json = "
+      "excluded.device_memory_json",
       r.worker_id, r.worker_uuid, r.name, r.host, r.state, r.slots, r.threads_per_slot, r.memory_bytes, r.devices_json,
-      r.trainers_json, r.version, r.provenance_json, r.registered_unix_ms, r.last_seen_unix_ms, r.directory_uuid)
+      r.trainers_json, r.version, r.provenance_json, r.registered_unix_ms, r.last_seen_unix_ms, r.directory_uuid,
+      r.device_memory_json)
       .Run();
 }
 

@@ -118,9 +118,10 @@ class Cluster:
     def kill_coordinator(self):
         self.coordinator.kill()
 
-    def start_worker(self, name, slots=2, trainers=(FAKE_TRAINER,), extra=(), **kwargs):
+    def start_worker(self, name, slots=2, trainers=(FAKE_TRAINER,), extra=(), devices=False, **kwargs):
         arguments = [build_dir() / "allo", "worker", "--coordinator", self.address, "--name", name, "--work",
-                     self.folder / name, "--slots", slots, "--threads", 1, "--no-devices", "--grace", 5]
+                     self.folder / name, "--slots", slots, "--threads", 1, "--grace", 5]
+        arguments += ["--probe-interval", 1] if devices else ["--no-devices"]
         for trainer in trainers:
             arguments += ["--trainer", trainer]
         self.workers[name] = Process([*arguments, *extra], self.folder / f"{name}.log",

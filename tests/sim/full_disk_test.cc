@@ -66,7 +66,7 @@ class FullDiskTest : public CoreFixture {
     v1::RegisterRequest registration;
     registration.set_worker_uuid("u");
     registration.set_protocol_min(1);
-    registration.set_protocol_max(2);
+    registration.set_protocol_max(3);
     registration.set_slots(1);
     registration.add_trainers("builtin");
     const int64_t worker =

@@ -17,7 +17,8 @@ std::string Name(const Run& run) { return "run " + std::to_string(run.id); }
 
 bool IsCrash(const coordinator::store::AttemptRow& attempt) {
   return attempt.outcome == "crash" || attempt.outcome == "peer_lost" || attempt.outcome == "lost_input" ||
-         (attempt.outcome == "lost" && attempt.last_step == attempt.first_step);
+         attempt.outcome == "collective_timeout" ||
+         ((attempt.outcome == "lost" || attempt.outcome == "device_lost") && attempt.last_step == attempt.first_step);
 }
 
 bool IsTerminal(RunState state) { return state != RunState::kPending && state != RunState::kRunning; }
@@ -67,7 +68,40 @@ void Invariants::CheckPlacements(const State& state) {
     if (kinds.size() > 1) world_.Violate(Name(run) + " has ranks on several kinds of devices");
   }
   for (const auto& [id, worker] : state.workers)
-    if (BusySlots(state, id) > worker.slots) world_.Violate("worker " + std::to_string(id) + " has too many ranks");
+    if (worker.devices.empty() && BusySlots(state, id) > worker.slots)
+      world_.Violate("worker " + std::to_string(id) + " has too many ranks");
+  CheckDevices(state);
+}
+
+// The shares of the attempts on one device never exceed 1, nor does what they need of its memory.
+void Invariants::CheckDevices(const State& state) {
+  std::map<std::pair<int64_t, int>, int> parts;
+  for (const auto& [id, lease] : state.leases)
+    for (const Placement& placement : lease.placements) {
+      const auto worker = state.workers.find(placement.worker_id);
+      if (worker == state.workers.end() || worker->second.devices.empty()) continue;
+      const Run& run = *state.FindRun(lease.run_id);
+      if (placement.device < 0 || placement.device >= static_cast<int>(worker->second.devices.size()))
+        world_.Violate(Name(run) + " is on a device that its worker does not have");
+      else if ((parts[{placement.worker_id, placement.device}] += placement.parts) > kPartsOfDevice)
+        world_.Violate("the shares of the attempts on device " + std::to_string(placement.device) + " exceed 1");
+      if (lease.gang() && placement.parts != kPartsOfDevice)
+        world_.Violate(Name(run) + " has a part of a device a rank");
+      const int64_t memory_bytes = worker->second.devices.front().memory_bytes / kPartsOfDevice * placement.parts;
+      if (run.gpu_whole_bytes > memory_bytes / 2) world_.Violate(Name(run) + " has too little of a device's memory");
+    }
+}
+
+// Devices in service on which nothing is.
+int Invariants::FreeDevices(const State& state, const Worker& worker) {
+  std::set<int> used;
+  for (const auto& [id, lease] : state.leases)
+    for (const Placement& placement : lease.placements)
+      if (placement.worker_id == worker.id) used.insert(placement.device);
+  int free = 0;
+  for (size_t i = 0; i < worker.devices.size(); ++i)
+    free += worker.devices[i].fault.empty() && !used.contains(static_cast<int>(i));
+  return free;
 }
 
 void Invariants::CheckRun(Core& core, const Run& run, bool settled) {
@@ -122,7 +156,8 @@ void Invariants::CheckWaiting(const State& state, const Run& run, bool settled) 
     if (WaitReasonOf(state, other) == WaitReason::kReady) most = std::max(most, RanksFor(EmptyRooms(state), other));
   std::map<std::string, int> free;
   for (const auto& [id, worker] : state.workers)
-    if (worker.connected && !worker.draining) free[worker.kind] += worker.slots - BusySlots(state, id);
+    if (worker.connected && !worker.draining)
+      free[worker.kind] += worker.devices.empty() ? worker.slots - BusySlots(state, id) : FreeDevices(state, worker);
   for (const auto& [kind, slots] : free)
     if (slots >= most) world_.Violate(Name(run) + " waits while " + std::to_string(slots) + " slots are free");
 }

@@ -39,6 +39,8 @@ class Invariants {
 
   void CheckLeases(const scheduler::State& state);
   void CheckPlacements(const scheduler::State& state);
+  void CheckDevices(const scheduler::State& state);
+  static int FreeDevices(const scheduler::State& state, const scheduler::Worker& worker);
   void CheckRun(coordinator::Core& core, const scheduler::Run& run, bool settled);
   void CheckAttempts(coordinator::Core& core, const scheduler::Run& run, Seen& seen);
   void CheckNewLease(const scheduler::State& state, const scheduler::Run& run, const Seen& seen);

@@ -29,6 +29,9 @@ Cell NewCell(const std::string& name, v1::RunKind kind, int64_t steps, double fl
 std::vector<Cell> CellsOf(int first, int last) {
   // Of the workers' four CPU slots and two GPUs.
   static constexpr int64_t kDevices[] = {1, 2, 1, 4, 1, 3, 0, 2, 1};
+  static constexpr int64_t kSlotsPerGpu[] = {2, 1, 4, 1, 16, 1, 8, 1, 2};
+  // Half of a device's 16,000 may be filled: an eighth of a device is enough for the first, the second needs half.
+  static constexpr int64_t kGpuBytes[] = {1'000, 3'000, 0};
   static constexpr const char* kFates[] = {"ok", "ok", "poison", "memory", "config", "diverge", "ok", "memory", "ok"};
   std::vector<Cell> cells{NewCell("prepare", v1::RUN_KIND_PREPARE, 5, 0, "ok", {})};
   const std::string data = cells[0].identity;
@@ -38,8 +41,11 @@ std::vector<Cell> CellsOf(int first, int last) {
         NewCell(name, v1::RUN_KIND_PRETRAIN, 10 + 7 * (i % 4), 1e6 * (1 + i * 5 % 9), kFates[i % 9], {{"data", data}}));
     cells.back().devices = kDevices[i % 9];
     cells.back().most_devices = 32;
+    cells.back().slots_per_gpu = kSlotsPerGpu[i % 9];
+    cells.back().costs.set_gpu_whole_bytes(kGpuBytes[i % 3]);
     cells.push_back(
         NewCell(name + "-ft", v1::RUN_KIND_FINETUNE, 5, 1e5, "ok", {{"data", data}, {"model", cells.back().identity}}));
+    cells.back().slots_per_gpu = 4;
   }
   return cells;
 }

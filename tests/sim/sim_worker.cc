@@ -10,6 +10,7 @@ using coordinator::Core;
 constexpr int64_t kRenewMs = 10'000;
 constexpr int64_t kFinishAgainMs = 5'000;
 constexpr int64_t kSafetyMs = 10'000;
+constexpr int64_t kBrokenMs = 40'000;  // until a probe finds a device whole again
 
 }  // namespace
 
@@ -77,10 +78,12 @@ void SimWorker::Register() {
   request.set_name(name_);
   request.set_host("host of " + name_);
   request.set_protocol_min(1);
-  request.set_protocol_max(2);
+  request.set_protocol_max(3);
   request.set_slots(slots_);
-  for (int slot = 0; !device_.empty() && slot < slots_; ++slot)
+  for (int slot = 0; !device_.empty() && slot < slots_; ++slot) {
     request.add_devices("cuda:" + std::to_string(slot) + " " + device_);
+    request.add_device_memory_bytes(kDeviceBytes);
+  }
   request.add_trainers("builtin");
   host_.Send([this, request, process = process_](Core& core) {
     core.Register(request,
@@ -107,6 +110,8 @@ void SimWorker::Sync(bool leaving) {
   request.set_number(++number_);
   request.set_acknowledged(applied_);
   request.set_leaving(leaving);
+  for (const auto& [device, until_ms] : broken_until_ms_)
+    if (until_ms > world_.now_ms()) request.add_faults()->set_device(device);
   for (auto& [id, held] : held_) {
     const auto [attempt, rank] = id;
     v1::HeldLease* lease = request.add_held();
@@ -197,6 +202,10 @@ void SimWorker::Begin(const v1::Assignment& assignment) {
   held.started_ms = world_.now_ms();
   held.step_ms = world_.Between(200, 3'000);
   held.start_step = std::max(run_folders_[assignment.spec().identity()], assignment.spec().checkpoint_step());
+  if (IsBroken(assignment.device())) {  // the coordinator had not heard of it yet: given back
+    held.end_step = held.start_step;
+    return EndTrainer(id, v1::FinishRequest::OUTCOME_STOPPED);
+  }
   DecideFate(held, assignment.spec());
   const int64_t duration_ms = 500 + (held.end_step - held.start_step) * held.step_ms;
   world_.After(duration_ms, [this, id, process = process_, outcome = held.outcome] {
@@ -227,13 +236,22 @@ void SimWorker::DecideFate(Held& held, const v1::RunSpec& spec) {
     held.outcome = v1::FinishRequest::OUTCOME_CRASH;
   }
   if (held.assignment.ranks() > 1) DecideFateOfRank(held);
+  if (held.assignment.has_device()) DecideFateOfDevice(held);
+}
+
+// Some before the first step, some later.
+void SimWorker::DecideFateOfDevice(Held& held) {
+  if (!world_.Fault(0.1)) return;
+  held.end_step = world_.Chance(0.5) ? held.start_step : world_.Between(held.start_step, held.steps);
+  held.outcome = v1::FinishRequest::OUTCOME_DEVICE_LOST;
 }
 
 // Ranks see one another go now and then, whether or not one is gone.
 void SimWorker::DecideFateOfRank(Held& held) {
   if (held.outcome != v1::FinishRequest::OUTCOME_DONE || !world_.Fault(0.1)) return;
   held.end_step = world_.Between(held.start_step, held.steps);
-  held.outcome = v1::FinishRequest::OUTCOME_PEER_LOST;
+  held.outcome =
+      world_.Chance(0.8) ? v1::FinishRequest::OUTCOME_PEER_LOST : v1::FinishRequest::OUTCOME_COLLECTIVE_TIMEOUT;
 }
 
 int64_t SimWorker::StepOf(const Held& held) const {
@@ -244,6 +262,8 @@ void SimWorker::EndTrainer(RankId id, v1::FinishRequest::Outcome outcome) {
   Held& held = held_.at(id);
   const auto [attempt_id, rank] = id;
   held.finishing = true;
+  if (outcome == v1::FinishRequest::OUTCOME_DEVICE_LOST)
+    broken_until_ms_[held.assignment.device()] = world_.now_ms() + kBrokenMs;
   held.end_step = StepOf(held);
   v1::FinishRequest& finish = held.finish;
   Fill(held, &finish);

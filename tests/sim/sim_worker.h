@@ -11,6 +11,8 @@
 
 namespace allometry::sim {
 
+inline constexpr int64_t kDeviceBytes = 16'000;
+
 // A worker by the protocol of worker_service.proto, with trainers that only count steps. Dies, hangs, is cut off,
 // drains.
 class SimWorker {
@@ -58,11 +60,16 @@ class SimWorker {
   void Begin(const v1::Assignment& assignment);
   void DecideFate(Held& held, const v1::RunSpec& spec);
   void DecideFateOfRank(Held& held);
+  void DecideFateOfDevice(Held& held);
   void EndTrainer(RankId id, v1::FinishRequest::Outcome outcome);
   void SendFinish(RankId id);
   void ReportCheckpoint(const Held& held);
   int64_t StepOf(const Held& held) const;
   bool Cut() const { return world_.now_ms() < cut_until_ms_; }
+  bool IsBroken(int device) const {
+    const auto broken = broken_until_ms_.find(device);
+    return !device_.empty() && broken != broken_until_ms_.end() && world_.now_ms() < broken->second;
+  }
   template <typename Message>
   void Fill(const Held& held, Message* message) const;
 
@@ -81,6 +88,7 @@ class SimWorker {
   int64_t safe_since_ms_ = 0;  // when the last acknowledged message was sent
   int64_t cut_until_ms_ = 0;
   bool unaware_ = false;
+  std::map<int, int64_t> broken_until_ms_;  // devices
   std::map<uint64_t, int64_t> sent_ms_;
   std::map<RankId, Held> held_;
   std::set<RankId> forgotten_;

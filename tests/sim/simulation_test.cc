@@ -71,7 +71,8 @@ INSTANTIATE_TEST_SUITE_P(All, MutantTest,
                                            Mutant{"never_expire", &TestHooks::never_expire},
                                            Mutant{"lease_cancelled", &TestHooks::lease_cancelled},
                                            Mutant{"part_of_a_gang", &TestHooks::part_of_a_gang},
-                                           Mutant{"ignore_lost_rank", &TestHooks::ignore_lost_rank}),
+                                           Mutant{"ignore_lost_rank", &TestHooks::ignore_lost_rank},
+                                           Mutant{"overfill_devices", &TestHooks::overfill_devices}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

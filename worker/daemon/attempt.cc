@@ -43,6 +43,14 @@ FinishRequest::Outcome OutcomeOf(ExitClass exit_class) {
       return FinishRequest::OUTCOME_OUT_OF_MEMORY;
     case ExitClass::kPeerLost:
       return FinishRequest::OUTCOME_PEER_LOST;
+    case ExitClass::kDeviceLost:
+      return FinishRequest::OUTCOME_DEVICE_LOST;
+    case ExitClass::kDeviceFull:
+      return FinishRequest::OUTCOME_DEVICE_FULL;
+    case ExitClass::kDriverTooOld:
+      return FinishRequest::OUTCOME_DRIVER_TOO_OLD;
+    case ExitClass::kCollectiveTimeout:
+      return FinishRequest::OUTCOME_COLLECTIVE_TIMEOUT;
     case ExitClass::kCrash:
       return FinishRequest::OUTCOME_CRASH;
     case ExitClass::kLimit:
@@ -53,8 +61,19 @@ FinishRequest::Outcome OutcomeOf(ExitClass exit_class) {
 
 // Whether another attempt may go on from this one's checkpoint.
 bool MayGoOn(FinishRequest::Outcome outcome) {
-  return outcome == FinishRequest::OUTCOME_STOPPED || outcome == FinishRequest::OUTCOME_CRASH ||
-         outcome == FinishRequest::OUTCOME_OUT_OF_MEMORY || outcome == FinishRequest::OUTCOME_PEER_LOST;
+  switch (outcome) {
+    case FinishRequest::OUTCOME_STOPPED:
+    case FinishRequest::OUTCOME_CRASH:
+    case FinishRequest::OUTCOME_OUT_OF_MEMORY:
+    case FinishRequest::OUTCOME_PEER_LOST:
+    case FinishRequest::OUTCOME_DEVICE_LOST:
+    case FinishRequest::OUTCOME_DEVICE_FULL:
+    case FinishRequest::OUTCOME_DRIVER_TOO_OLD:
+    case FinishRequest::OUTCOME_COLLECTIVE_TIMEOUT:
+      return true;
+    default:
+      return false;
+  }
 }
 
 // Text for a proto3 string: what is not UTF-8 would make the whole message unreadable to the other side.
@@ -65,7 +84,7 @@ std::string Utf8(const std::string& text) {
 
 }  // namespace
 
-Attempt::Attempt(Services& services, const v1::Assignment& assignment, int slot, std::string device, bool refuse)
+Attempt::Attempt(Services& services, const v1::Assignment& assignment, Place place, bool refuse)
     : services_(services),
       spec_(assignment.spec()),
       run_id_(assignment.run_id()),
@@ -74,8 +93,7 @@ Attempt::Attempt(Services& services, const v1::Assignment& assignment, int slot,
       rank_(assignment.rank()),
       ranks_(std::max<int64_t>(1, assignment.ranks())),
       one_worker_(assignment.one_worker()),
-      slot_(slot),
-      device_(std::move(device)),
+      place_(std::move(place)),
       refuse_(refuse),
       directory_(services.options.work_directory, run_id_, attempt_id_, rank_),
       tailer_(directory_.events_path()),
@@ -87,7 +105,7 @@ Attempt::Attempt(Services& services, const v1::Assignment& assignment, int slot,
   held_.set_attempt_id(attempt_id_);
   held_.set_generation(generation_);
   held_.set_phase(HeldLease::PHASE_FETCHING);
-  held_.set_device(device_);
+  held_.set_device(place_.device);
   held_.set_rank(rank_);
   thread_ = std::thread([this] { RunThread(); });
 }
@@ -201,7 +219,7 @@ FinishRequest Attempt::Execute() {
   auto id = services_.supervisor.Start(*trainer);
   if (!id) return Ended(FinishRequest::OUTCOME_CRASH, id.error().message);
   common::FaultPoint("worker.trainer_started");
-  spdlog::info("run {} attempt {}: {} started on {}", run_id_, attempt_id_, spec_.cell(), device_);
+  spdlog::info("run {} attempt {}: {} started on {}", run_id_, attempt_id_, spec_.cell(), place_.device);
   next_upload_ms_ = common::BootMillis() + services_.checkpoint_upload_interval_ms;
   SetPhase(HeldLease::PHASE_RUNNING);
   const ProcessEnd end = Supervise(*id);
@@ -212,6 +230,9 @@ FinishRequest Attempt::Execute() {
   if (lease_lost_) message = "the coordinator was out of reach until the lease ended; " + message;
   if (tailer_.dropped_lines() > 0 && exit_class != ExitClass::kDone)
     message += "\n" + std::to_string(tailer_.dropped_lines()) + " event lines dropped: " + tailer_.dropped_reason();
+  if (exit_class == ExitClass::kDeviceLost || exit_class == ExitClass::kDeviceFull ||
+      exit_class == ExitClass::kDriverTooOld)
+    services_.device_failed(place_.slot, exit_class, Utf8(TellingLine(end.stderr_tail)));
   FinishRequest finish = Ended(OutcomeOf(exit_class), message);
   finish.set_exit_code(end.exit_code);
   finish.set_signal(end.signal);
@@ -221,10 +242,11 @@ FinishRequest Attempt::Execute() {
 }
 
 Json Attempt::BaseExecution() const {
-  const int64_t threads = spec_.threads() > 0 ? spec_.threads() : services_.options.threads_per_slot;
+  const auto share = std::max<int64_t>(1, int64_t{services_.options.threads_per_slot} * place_.parts / kParts);
+  const int64_t threads = spec_.threads() > 0 ? spec_.threads() : share;
   Json execution = {{"run_id", std::to_string(run_id_)},
                     {"attempt", attempt_id_},
-                    {"device", device_},
+                    {"device", place_.device},
                     {"threads", threads},
                     {"precision", spec_.precision().empty() ? "auto" : spec_.precision()},
                     {"inputs", Json::object()},
@@ -233,6 +255,7 @@ Json Attempt::BaseExecution() const {
                     {"checkpoint_interval_s", services_.options.checkpoint_interval_s}};
   if (spec_.micro_batch() > 0) execution["micro_batch"] = spec_.micro_batch();
   if (spec_.activation_checkpointing()) execution["activation_checkpointing"] = true;
+  if (place_.parts < kParts) execution["device_share"] = static_cast<double>(place_.parts) / kParts;
   if (ranks_ > 1) {
     execution["rank"] = rank_;
     execution["ranks"] = ranks_;
@@ -540,7 +563,7 @@ void Attempt::SendFinish(FinishRequest finish) {
   finish.set_rank(rank_);
   Json provenance = provenance_;
   provenance["worker"] = HostFacts(services_.options);
-  provenance["worker"]["device"] = device_;
+  provenance["worker"]["device"] = place_.device;
   finish.set_provenance_json(provenance.dump(-1, ' ', false, Json::error_handler_t::replace));
   {
     std::lock_guard lock(mutex_);

@@ -33,9 +33,20 @@ struct Services {
   BlobCache& blobs;
   FileFinder& files;
   std::function<void(bool urgent)> changed;  // something to tell the coordinator
+  // The device of a slot failed, not the run: said before the attempt's end is told. `exit_class`: how.
+  std::function<void(int slot, ExitClass exit_class, const std::string& words)> device_failed;
   std::atomic<int64_t> worker_id{0};
   std::atomic<int64_t> lease_ttl_ms{300'000};
   std::atomic<int64_t> checkpoint_upload_interval_ms{900'000};
+};
+
+inline constexpr int kParts = 16;  // of a device
+
+// Where an attempt runs.
+struct Place {
+  int slot = -1;               // of the worker, a device's number where it has any; -1: none is held
+  int parts = kParts;          // of the device
+  std::string device = "cpu";  // or what the trainer calls it
 };
 
 // One rank of a lease: fetches the inputs, runs the trainer, passes on what it tells, uploads what it leaves, finishes.
@@ -43,8 +54,8 @@ struct Services {
 // after 0 only logs and the end are passed on: rank 0 speaks for all.
 class Attempt {
  public:
-  // `device`: "cpu" or what the trainer calls it; `refuse`: give the lease back as stopped without running anything.
-  Attempt(Services& services, const v1::Assignment& assignment, int slot, std::string device, bool refuse);
+  // `refuse`: give the lease back as stopped without running anything.
+  Attempt(Services& services, const v1::Assignment& assignment, Place place, bool refuse);
   ~Attempt();  // waits for the thread
 
   void RequestStop();                            // checkpoint, finish as stopped
@@ -56,7 +67,7 @@ class Attempt {
   int64_t run_id() const { return run_id_; }
   RankId id() const { return {attempt_id_, rank_}; }
   int64_t generation() const { return generation_; }
-  int slot() const { return slot_; }  // -1: holds none
+  const Place& place() const { return place_; }
 
   // What a message tells of this attempt. `room_bytes` shrinks by what metrics and logs take.
   void Report(uint64_t number, v1::SyncRequest* request, int64_t* room_bytes);
@@ -106,8 +117,7 @@ class Attempt {
   const int64_t run_id_, attempt_id_, generation_;
   const int64_t rank_, ranks_;
   const bool one_worker_;  // all ranks are here
-  const int slot_;
-  const std::string device_;
+  const Place place_;
   const bool refuse_;
   const RunDirectory directory_;
 

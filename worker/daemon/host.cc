@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "common/files.h"
@@ -20,8 +21,14 @@ namespace {
 // `{"device": "cuda:0", "name": "NVIDIA H100"}`, or the device's own name alone under "name".
 Device DeviceOf(const Json& entry) {
   const std::string model = TextOr(entry, "name", "");
-  const std::string name = TextOr(entry, "device", model);
-  return {name, name == model || model.empty() ? name : name + " " + model};
+  Device device;
+  device.name = TextOr(entry, "device", model);
+  device.description = device.name == model || model.empty() ? device.name : device.name + " " + model;
+  device.uuid = TextOr(entry, "uuid", "");
+  device.memory_bytes = IntegerOr(entry, "memory_bytes", 0);
+  if (entry.contains("free_bytes")) device.free_bytes = IntegerOr(entry, "free_bytes", 0);
+  device.fault = TextOr(entry, "fault", "");
+  return device;
 }
 
 }  // namespace
@@ -39,26 +46,45 @@ Json HostFacts(const WorkerOptions& options) {
   return {{"name", options.name},      {"version", common::kVersion},
           {"commit", common::kCommit}, {"compiler", common::kCompiler},
           {"host", HostName()},        {"kernel", std::string(kernel.sysname) + " " + kernel.release},
-          {"cpu", common::CpuModel()},         {"cores", std::thread::hardware_concurrency()}};
+          {"cpu", common::CpuModel()}, {"cores", std::thread::hardware_concurrency()}};
 }
 
-std::vector<Device> ProbeDevices(const WorkerOptions& options, Supervisor& supervisor) {
-  auto builtin = options.trainers.find("builtin");
-  if (!options.use_devices || builtin == options.trainers.end()) return {};
+bool Probe::Start() {
+  const auto builtin = options_.trainers.find("builtin");
+  if (!options_.use_devices || builtin == options_.trainers.end() || running()) return false;
   TrainerSpec spec;
   spec.command = builtin->second;
   spec.command.push_back("--probe");
-  spec.run_directory = options.work_directory;
-  spec.stdout_path = options.work_directory / "probe.json";
-  spec.stderr_path = options.work_directory / "probe.log";
+  spec.run_directory = options_.work_directory;
+  spec.stdout_path = options_.work_directory / "probe.json";
+  spec.stderr_path = options_.work_directory / "probe.log";
   spec.limit_seconds = 120;
-  auto id = supervisor.Start(spec);
+  auto id = supervisor_.Start(spec);
   if (!id) {
     spdlog::warn("cannot ask the built-in trainer for devices: {}", id.error().message);
-    return {};
+    return false;
   }
-  const ProcessEnd end = supervisor.Wait(*id);
-  auto report = common::ReadJsonFile(spec.stdout_path);
+  id_ = *id;
+  return true;
+}
+
+std::optional<std::vector<Device>> Probe::Take() {
+  if (!id_) return std::nullopt;
+  const auto end = supervisor_.TakeEnd(*id_);
+  if (!end) return std::nullopt;
+  id_.reset();
+  return Read(*end);
+}
+
+std::vector<Device> Probe::Wait() {
+  if (!id_) return {};
+  const ProcessEnd end = supervisor_.Wait(*id_);
+  id_.reset();
+  return Read(end);
+}
+
+std::vector<Device> Probe::Read(const ProcessEnd& end) const {
+  auto report = common::ReadJsonFile(options_.work_directory / "probe.json");
   if (end.exit_code != 0 || !report || !report->is_object() || !report->contains("devices")) {
     spdlog::warn("the built-in trainer's --probe gave no devices: {}", DescribeEnd(end, true));
     return {};
@@ -69,6 +95,25 @@ std::vector<Device> ProbeDevices(const WorkerOptions& options, Supervisor& super
     if (!found.name.empty() && found.name != "cpu") devices.push_back(found);
   }
   return devices;
+}
+
+void TakeProbe(const std::vector<Device>& found, const std::vector<bool>& busy, std::vector<Device>* known) {
+  for (size_t i = 0; i < known->size(); ++i) {
+    Device& device = (*known)[i];
+    const auto same = std::ranges::find_if(found, [&](const Device& other) {
+      return device.uuid.empty() ? other.name == device.name : other.uuid == device.uuid;
+    });
+    if (same == found.end()) {
+      if (device.fault.empty() && !found.empty())
+        device.fault = std::string(kDeviceLost) + "the probe no longer finds it";
+      continue;
+    }
+    device.name = same->name;
+    device.free_bytes = same->free_bytes;
+    const bool was_full = device.fault.starts_with(kDeviceFull);
+    const bool has_room = busy[i] || !same->free_bytes || *same->free_bytes >= same->memory_bytes / 10 * 9;
+    if (!was_full || has_room || !same->fault.empty()) device.fault = same->fault;
+  }
 }
 
 }  // namespace allometry::worker

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,10 @@
 
 namespace allometry::worker {
 
+// How a device's fault begins, followed by what was seen.
+inline constexpr char kDeviceLost[] = "device_lost: ", kDeviceFull[] = "device_full: ",
+                      kDriverTooOld[] = "driver_too_old: ";
+
 // What a worker tells of its machine.
 std::string HostName();
 int64_t MemoryBytes();
@@ -17,11 +22,36 @@ int64_t MemoryBytes();
 common::Json HostFacts(const WorkerOptions& options);
 
 struct Device {
-  std::string name;         // as the trainer calls it: "cuda:0"
-  std::string description;  // "cuda:0 NVIDIA H100 80GB"
+  std::string name;                   // as the trainer calls it: "cuda:0"
+  std::string description;            // "cuda:0 NVIDIA H100 80GB"
+  std::string uuid;                   // stays when others disappear and names move up; empty: not known
+  int64_t memory_bytes = 0;           // 0: not known
+  std::optional<int64_t> free_bytes;  // at the time of the probe
+  std::string fault;                  // why it is out of service; empty: it is whole
 };
 
-// The accelerators that `<builtin trainer> --probe` reports; empty when there are none or it cannot be asked.
-std::vector<Device> ProbeDevices(const WorkerOptions& options, Supervisor& supervisor);
+// `<builtin trainer> --probe`, which may take long on a sick machine: started, then asked for. At most two minutes.
+class Probe {
+ public:
+  Probe(const WorkerOptions& options, Supervisor& supervisor) : options_(options), supervisor_(supervisor) {}
+  // False: there is no built-in trainer to ask, devices are not wanted, or it cannot be started.
+  bool Start();
+  bool running() const { return id_.has_value(); }
+  // The accelerators, once it has ended; those of a probe that failed are none.
+  std::optional<std::vector<Device>> Take();
+  std::vector<Device> Wait();
+
+ private:
+  std::vector<Device> Read(const ProcessEnd& end) const;
+
+  const WorkerOptions& options_;
+  Supervisor& supervisor_;
+  std::optional<Supervisor::TrainerId> id_;
+};
+
+// What a probe says of devices that were known before, each by its uuid or else its name: faults that are mended, names
+// that have moved. A device that is not found, or that was full and has less than nine tenths of its memory free while
+// no attempt of ours runs on it (`busy`), stays out of service. New faults do not end what runs.
+void TakeProbe(const std::vector<Device>& found, const std::vector<bool>& busy, std::vector<Device>* known);
 
 }  // namespace allometry::worker

@@ -24,6 +24,7 @@ struct WorkerOptions {
   int64_t grace_s = 30;                           // from SIGTERM to SIGKILL
   int64_t checkpoint_interval_s = 30;             // asked of trainers
   std::string address = "0.0.0.0";                // where trainers listen for the ranks of their gang on other workers
+  int64_t probe_interval_s = 30;                  // between looks at devices that are out of service
   bool use_devices = true;                        // ask the built-in trainer for GPUs; false: CPU only
 };
 

@@ -29,7 +29,7 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr int kProtocol = 2;
+constexpr int kProtocol = 3;
 constexpr int64_t kMessageRoomBytes = 1 << 20;  // metrics and logs of one Sync message
 constexpr int64_t kUrgentPauseMs = 20, kNewsPauseMs = 500;
 constexpr size_t kMaxUnacknowledged = 16;
@@ -91,6 +91,11 @@ class Worker::Impl {
   void GiveUpStoppingIfAlone(Lock& lock);
   void KillLocked();
   int FreeSlots() const;
+  bool HasDevice(const v1::Assignment& assignment) const;
+  bool IsOutOfService(const v1::Assignment& assignment) const;
+  Place PlaceFor(const v1::Assignment& assignment) const;  // slot -1: there is no room now
+  void DeviceFailed(int slot, ExitClass exit_class, const std::string& words);
+  void ProbeFaulty();
   void Leave(Stream* stream, Lock& lock);
 
   WorkerOptions options_;
@@ -102,7 +107,6 @@ class Worker::Impl {
   std::unique_ptr<BlobCache> blobs_;
   std::unique_ptr<FileFinder> files_;
   std::unique_ptr<Services> services_;
-  std::vector<Device> devices_;  // one a slot; empty: CPU slots
   std::atomic<bool> running_{false};
 
   std::mutex mutex_;  // guards what follows; taken before an attempt's own
@@ -110,7 +114,11 @@ class Worker::Impl {
   std::map<RankId, std::shared_ptr<Attempt>> attempts_;
   std::map<RankId, v1::Assignment> waiting_;  // leases held until a slot, and their run's directory, are free
   std::set<RankId> ended_;
-  std::vector<bool> slot_busy_;
+  std::vector<Device> devices_;  // one a slot; empty: CPU slots
+  std::vector<int> free_parts_;  // of each slot
+  std::unique_ptr<Probe> probe_;
+  bool probe_is_stale_ = false;  // a device failed since it was started
+  int64_t next_probe_ms_ = 0;
   SentLedger ledger_;
   uint64_t next_number_ = 1, last_applied_ = 0;
   bool registered_ = false, stream_over_ = false, answered_ = false;
@@ -155,17 +163,23 @@ common::Status Worker::Impl::Start() {
   blobs_ = std::make_unique<BlobCache>(options_.work_directory / "blobs", *client_);
   blobs_->RemoveUnused(kUnusedBlobSeconds);
   files_ = std::make_unique<FileFinder>(options_.data_roots);
-  devices_ = ProbeDevices(options_, *supervisor_);
-  slot_busy_.assign(devices_.empty() ? static_cast<size_t>(options_.slots) : devices_.size(), false);
+  probe_ = std::make_unique<Probe>(options_, *supervisor_);
+  if (probe_->Start()) devices_ = probe_->Wait();
+  for (const Device& device : devices_)
+    if (!device.fault.empty()) spdlog::error("{} is out of service: {}", device.description, device.fault);
+  free_parts_.assign(devices_.empty() ? static_cast<size_t>(options_.slots) : devices_.size(), kParts);
   if (options_.threads_per_slot <= 0)
     options_.threads_per_slot =
-        std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / static_cast<int>(slot_busy_.size()));
+        std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / static_cast<int>(free_parts_.size()));
   auto changed = [this](bool urgent) {
     std::lock_guard guard(mutex_);
     (urgent ? urgent_ : news_) = true;
     if (urgent) wake_.notify_all();
   };
-  services_.reset(new Services{options_, *client_, *supervisor_, *blobs_, *files_, changed});
+  auto device_failed = [this](int slot, ExitClass exit_class, const std::string& words) {
+    DeviceFailed(slot, exit_class, words);
+  };
+  services_.reset(new Services{options_, *client_, *supervisor_, *blobs_, *files_, changed, device_failed});
   idle_since_ms_ = common::BootMillis();
   running_ = true;
   thread_ = std::thread([this] { LinkThread(); });
@@ -229,6 +243,7 @@ void Worker::Impl::LinkThread() {
   while (!attempts_.empty()) Tick(lock, 50);
   lock.unlock();
   services_.reset();
+  probe_.reset();
   supervisor_.reset();
   directory_lock_.reset();
   running_ = false;
@@ -238,6 +253,7 @@ void Worker::Impl::LinkThread() {
 void Worker::Impl::Tick(Lock& lock, int64_t ms) {
   wake_.wait_for(lock, milliseconds(std::clamp<int64_t>(ms, 1, 200)));
   ReapEnded(lock);
+  ProbeFaulty();
   StartWaiting();
   GiveUpStoppingIfAlone(lock);
 }
@@ -249,7 +265,8 @@ void Worker::Impl::ReapEnded(Lock& lock) {
       ++it;
       continue;
     }
-    if (it->second->slot() >= 0) slot_busy_[static_cast<size_t>(it->second->slot())] = false;
+    if (const Place& place = it->second->place(); place.slot >= 0)
+      free_parts_[static_cast<size_t>(place.slot)] += place.parts;
     ended_.insert(it->first);
     if (ended_.size() > kMaxEnded) ended_.erase(ended_.begin());  // ids count up: the oldest
     gone.push_back(std::move(it->second));
@@ -283,10 +300,13 @@ v1::RegisterRequest Worker::Impl::RegisterMessage() const {
   request.set_protocol_max(kProtocol);
   request.set_version(common::kVersion);
   request.set_host(HostName());
-  request.set_slots(static_cast<int32_t>(slot_busy_.size()));
+  request.set_slots(static_cast<int32_t>(free_parts_.size()));
   request.set_threads_per_slot(options_.threads_per_slot);
   request.set_memory_bytes(MemoryBytes());
-  for (const auto& device : devices_) request.add_devices(device.description);
+  for (const auto& device : devices_) {
+    request.add_devices(device.description);
+    request.add_device_memory_bytes(device.memory_bytes);
+  }
   for (const auto& [name, command] : options_.trainers) request.add_trainers(name);
   request.set_provenance_json(HostFacts(options_).dump());
   request.set_directory_uuid(directory_uuid_);
@@ -315,7 +335,7 @@ bool Worker::Impl::Register() {
     services_->checkpoint_upload_interval_ms = answer->checkpoint_upload_interval_ms();
   if (answer->renew_interval_ms() > 0) renew_interval_ms_ = answer->renew_interval_ms();
   spdlog::info("registered with {} as worker {} ({} slots)", options_.coordinator, answer->worker_id(),
-               slot_busy_.size());
+               free_parts_.size());
   return true;
 }
 
@@ -351,6 +371,12 @@ v1::SyncRequest Worker::Impl::NextMessage(bool leaving) {
     held->set_rank(id.rank);
     held->set_generation(assignment.generation());
     held->set_phase(v1::HeldLease::PHASE_FETCHING);
+  }
+  for (size_t i = 0; i < devices_.size(); ++i) {
+    if (devices_[i].fault.empty()) continue;
+    auto* fault = request.add_faults();
+    fault->set_device(static_cast<int32_t>(i));
+    fault->set_reason(devices_[i].fault);
   }
   request.set_draining(draining_ || stopping_);
   request.set_leaving(leaving);
@@ -497,25 +523,86 @@ void Worker::Impl::StartWaiting() {
     for (const auto& attempt : waiting) Refuse(attempt.id);
     return;
   }
-  for (RankId id : Startable(waiting, busy_runs, FreeSlots())) {
-    StartAttempt(waiting_.at(id), /*refuse=*/false);
+  // Where devices have numbers each lease waits for its own.
+  const int most = devices_.empty() ? FreeSlots() : static_cast<int>(waiting.size());
+  for (RankId id : Startable(waiting, busy_runs, most)) {
+    const v1::Assignment& assignment = waiting_.at(id);
+    const bool refuse = IsOutOfService(assignment);
+    if (!refuse && PlaceFor(assignment).slot < 0) continue;
+    StartAttempt(assignment, refuse);
     waiting_.erase(id);
   }
 }
 
-void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {
-  int slot = -1;
-  if (!refuse) {
-    slot = static_cast<int>(std::find(slot_busy_.begin(), slot_busy_.end(), false) - slot_busy_.begin());
-    slot_busy_[static_cast<size_t>(slot)] = true;
+bool Worker::Impl::HasDevice(const v1::Assignment& assignment) const {
+  return assignment.has_device() && assignment.device() >= 0 &&
+         assignment.device() < static_cast<int32_t>(devices_.size());
+}
+
+// The coordinator had not heard of it yet.
+bool Worker::Impl::IsOutOfService(const v1::Assignment& assignment) const {
+  return HasDevice(assignment) && !devices_[static_cast<size_t>(assignment.device())].fault.empty();
+}
+
+Place Worker::Impl::PlaceFor(const v1::Assignment& assignment) const {
+  const int parts = assignment.device_parts() > 0 ? std::min(assignment.device_parts(), kParts) : kParts;
+  for (size_t slot = 0; slot < free_parts_.size(); ++slot) {
+    if (HasDevice(assignment) && static_cast<int32_t>(slot) != assignment.device()) continue;
+    if (free_parts_[slot] < parts || (!devices_.empty() && !devices_[slot].fault.empty())) continue;
+    return {static_cast<int>(slot), parts, devices_.empty() ? "cpu" : devices_[slot].name};
   }
-  const std::string device = devices_.empty() || slot < 0 ? "cpu" : devices_[static_cast<size_t>(slot)].name;
-  attempts_[IdOf(assignment)] = std::make_shared<Attempt>(*services_, assignment, slot, device, refuse);
+  return {};
+}
+
+void Worker::Impl::DeviceFailed(int slot, ExitClass exit_class, const std::string& words) {
+  std::lock_guard guard(mutex_);
+  const char* what = exit_class == ExitClass::kDeviceFull     ? kDeviceFull
+                     : exit_class == ExitClass::kDriverTooOld ? kDriverTooOld
+                                                              : kDeviceLost;
+  for (size_t i = 0; i < devices_.size(); ++i) {
+    const bool meant = static_cast<int>(i) == slot || exit_class == ExitClass::kDriverTooOld;
+    if (!meant || !devices_[i].fault.empty()) continue;
+    devices_[i].fault = what + words;
+    spdlog::error("{} is out of service: {}", devices_[i].description, devices_[i].fault);
+  }
+  probe_is_stale_ = probe_->running();
+  next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
+  urgent_ = true;
+}
+
+// Looks again at devices that are out of service, now and then. Called with the lock held.
+void Worker::Impl::ProbeFaulty() {
+  if (const auto found = probe_->Take(); found && !std::exchange(probe_is_stale_, false)) {
+    const std::vector<Device> before = devices_;
+    std::vector<bool> busy;
+    for (int parts : free_parts_) busy.push_back(parts < kParts);
+    TakeProbe(*found, busy, &devices_);
+    for (size_t i = 0; i < devices_.size(); ++i) {
+      if (devices_[i].fault.empty() == before[i].fault.empty()) continue;
+      urgent_ = true;
+      spdlog::warn("{} is {}", devices_[i].description,
+                   devices_[i].fault.empty() ? "in service again" : "out of service: " + devices_[i].fault);
+    }
+    next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
+  }
+  const bool wanted = std::ranges::any_of(devices_, [](const Device& device) { return !device.fault.empty(); });
+  if (!wanted || WantsToLeave() || probe_->running() || common::BootMillis() < next_probe_ms_) return;
+  next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
+  probe_->Start();
+}
+
+void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {
+  const Place place = refuse ? Place{} : PlaceFor(assignment);
+  if (place.slot >= 0) free_parts_[static_cast<size_t>(place.slot)] -= place.parts;
+  attempts_[IdOf(assignment)] = std::make_shared<Attempt>(*services_, assignment, place, refuse);
   urgent_ = true;
 }
 
 int Worker::Impl::FreeSlots() const {
-  return static_cast<int>(std::count(slot_busy_.begin(), slot_busy_.end(), false));
+  int free = 0;
+  for (size_t i = 0; i < free_parts_.size(); ++i)
+    free += free_parts_[i] == kParts && (devices_.empty() || devices_[i].fault.empty());
+  return free;
 }
 
 Worker::Worker(WorkerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}

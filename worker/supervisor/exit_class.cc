@@ -1,6 +1,7 @@
 #include "worker/supervisor/exit_class.h"
 
 #include <csignal>
+#include <sstream>
 
 namespace allometry::worker {
 namespace {
@@ -19,7 +20,66 @@ std::string WhatHappened(const ProcessEnd& end, bool has_result) {
   return "exit code " + std::to_string(end.exit_code);
 }
 
+struct Sign {
+  const char* text;
+  ExitClass means;
+};
+
+// Texts of cudaGetErrorString (CUDA 13), PyTorch 2.11, NCCL 2.28 and the kernel driver. Not here: "an illegal memory
+// access", "device-side assert" and "invalid argument", which are a program's own mistakes.
+constexpr Sign kSigns[] = {
+    {"driver on your system is too old", ExitClass::kDriverTooOld},
+    {"driver version is insufficient for CUDA runtime version", ExitClass::kDriverTooOld},
+    {"uncorrectable ECC error", ExitClass::kDeviceLost},
+    {"uncorrectable NVLink error", ExitClass::kDeviceLost},
+    {"peer GPU memory over nvlink or a hardware error", ExitClass::kDeviceLost},
+    {"hardware stack error", ExitClass::kDeviceLost},
+    {"unspecified launch failure", ExitClass::kDeviceLost},
+    {"fallen off the bus", ExitClass::kDeviceLost},
+    {"GPU is lost", ExitClass::kDeviceLost},
+    {"Xid (", ExitClass::kDeviceLost},
+    {"CUDA error: unknown error", ExitClass::kDeviceLost},
+    {"no CUDA-capable device is detected", ExitClass::kDeviceLost},
+    {"unhandled cuda error", ExitClass::kDeviceLost},
+    {"device(s) is/are busy or unavailable", ExitClass::kDeviceFull},
+};
+
+const char* Advice(ExitClass exit_class) {
+  switch (exit_class) {
+    case ExitClass::kDeviceLost:
+      return ": the GPU failed, and is out of service until the probe finds it whole. See `dmesg` for its Xid and "
+             "`nvidia-smi -q`; reset or replace it if it does not come back";
+    case ExitClass::kDeviceFull:
+      return ": another program uses the GPU, which is out of service until there is room. `nvidia-smi` names it; end "
+             "it, or hide the GPU from the worker with CUDA_VISIBLE_DEVICES";
+    case ExitClass::kDriverTooOld:
+      return ": the machine's NVIDIA driver is too old for the trainer's CUDA. Update the driver, or start the worker "
+             "with --no-devices or a trainer built for it";
+    case ExitClass::kCollectiveTimeout:
+      return ": another rank was connected and silent for the whole of execution.peer_timeout_s. See the other ranks' "
+             "logs (`allo logs --rank`) and the network between them";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
+
+ExitClass ClassifyText(const std::string& text) {
+  for (const Sign& sign : kSigns)
+    if (text.find(sign.text) != std::string::npos) return sign.means;
+  return ExitClass::kCrash;
+}
+
+std::string TellingLine(const std::string& text) {
+  std::string told, line;
+  for (std::istringstream lines(text); std::getline(lines, line);) {
+    if (line.empty()) continue;
+    told = line;
+    if (ClassifyText(line) != ExitClass::kCrash) break;
+  }
+  return told.substr(0, 200);
+}
 
 const char* ExitClassName(ExitClass exit_class) {
   switch (exit_class) {
@@ -37,6 +97,14 @@ const char* ExitClassName(ExitClass exit_class) {
       return "out of memory";
     case ExitClass::kPeerLost:
       return "peer lost";
+    case ExitClass::kDeviceLost:
+      return "device lost";
+    case ExitClass::kDeviceFull:
+      return "device full";
+    case ExitClass::kDriverTooOld:
+      return "driver too old";
+    case ExitClass::kCollectiveTimeout:
+      return "collective timeout";
     case ExitClass::kCrash:
       return "crash";
     case ExitClass::kLimit:
@@ -61,15 +129,23 @@ ExitClass Classify(const ProcessEnd& end, bool has_result) {
       return ExitClass::kOutOfMemory;
     case 46:
       return ExitClass::kPeerLost;
+    case 47:
+      return ExitClass::kDeviceLost;
+    case 48:
+      return ExitClass::kDeviceFull;
+    case 49:
+      return ExitClass::kDriverTooOld;
+    case 50:
+      return ExitClass::kCollectiveTimeout;
     default:
       break;
   }
   if (end.cause == StopCause::kRequest && DiedOfStopSignal(end)) return ExitClass::kStopped;
-  return ExitClass::kCrash;
+  return ClassifyText(end.stderr_tail);
 }
 
 std::string DescribeEnd(const ProcessEnd& end, bool has_result) {
-  std::string text = WhatHappened(end, has_result);
+  std::string text = WhatHappened(end, has_result) + Advice(Classify(end, has_result));
   if (!end.stderr_tail.empty()) text += "\n" + end.stderr_tail;
   return text;
 }

@@ -32,8 +32,9 @@ constexpr char kHelp[] = R"(allo-trainer: the built-in trainer of Allometry
   allo-trainer --help
 
 Exit codes of --config: 0 done, 40 stopped on request with a checkpoint, 42 configuration error, 43 data error,
-44 diverged, 45 out of memory, 46 another rank was lost; anything else is a crash. The format of run.json and of the events appended to
-$ALLOMETRY_EVENTS is described in docs/trainer-contract.md.
+44 diverged, 45 out of memory, 46 another rank was lost, 47 the device is lost, 48 full of other programs, 49 its driver too old,
+50 another rank says nothing; anything else is a crash. The format of run.json and of the events appended to $ALLOMETRY_EVENTS is
+described in docs/trainer-contract.md.
 )";
 
 std::string Environment(const char* name) {
@@ -57,6 +58,10 @@ Ending RunFile(const char* path) {
 Ending RunGuarded(const char* path) {
   try {
     return RunFile(path);
+  } catch (const DeviceUnusable& e) {
+    return {e.code, e.what()};
+  } catch (const CollectiveTimeout& e) {
+    return {ExitCode::kCollectiveTimeout, e.what()};
   } catch (const PeerLost& e) {
     return {ExitCode::kPeerLost, e.what()};
   } catch (const MeetingCancelled& e) {

@@ -112,7 +112,7 @@ class CoreFixture : public ::testing::Test, public Outbox {
     request.set_host(host);
     request.set_directory_uuid(directory);
     request.set_protocol_min(1);
-    request.set_protocol_max(2);
+    request.set_protocol_max(3);
     request.set_slots(slots);
     request.add_trainers("builtin");
     const auto response = Call<v1::RegisterResponse>(&Core::Register, request);

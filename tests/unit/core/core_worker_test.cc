@@ -279,7 +279,7 @@ TEST_F(CoreWorkerTest, AWorkerThatLeftMayComeBackUnderItsUuidEvenAfterARestart) 
   again.set_worker_uuid(uuids_[worker]);
   again.set_name("w");
   again.set_protocol_min(1);
-  again.set_protocol_max(2);
+  again.set_protocol_max(3);
   again.set_slots(1);
   again.add_trainers("builtin");
   const auto response = Call<v1::RegisterResponse>(&Core::Register, again);
@@ -292,8 +292,8 @@ TEST_F(CoreWorkerTest, AWorkerThatLeftMayComeBackUnderItsUuidEvenAfterARestart) 
 TEST_F(CoreWorkerTest, StrangersAreRefused) {
   v1::RegisterRequest request;
   request.set_worker_uuid("u");
-  request.set_protocol_min(3);
-  request.set_protocol_max(4);
+  request.set_protocol_min(4);
+  request.set_protocol_max(5);
   EXPECT_EQ(Call<v1::RegisterResponse>(&Core::Register, request).error().code, ErrorCode::kFailedPrecondition);
   request.set_protocol_min(1);
   request.set_cluster_id("another cluster");

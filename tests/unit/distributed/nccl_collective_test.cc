@@ -78,6 +78,21 @@ TEST_F(NcclStub, AnErrorOfTheDeviceIsAPeerLost) {
   EXPECT_GE(Aborts() - before, 2);
 }
 
+// The device of this rank may be broken: that is no word on the others.
+TEST_F(NcclStub, AnErrorOfCudasOwnIsThisRanks) {
+  try {
+    OnNccl(2, [&](NcclCollective& c) {
+      if (c.rank() == 0) SetError(1);
+      for (int i = 0; i < 1'000'000; ++i) c.Check(), std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+    FAIL() << "nobody noticed";
+  } catch (const PeerLost& lost) {
+    FAIL() << lost.what();
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("NCCL reports: unhandled cuda error"));
+  }
+}
+
 // A rank that waits in NCCL for one that is gone is woken, though NCCL itself reports nothing.
 TEST_F(NcclStub, ALostPeerEndsACallThatWaits) {
   std::atomic<bool> gone{false};

@@ -128,7 +128,9 @@ int ncclCommGetAsyncError(void*, int* error) {
   return 0;
 }
 
-const char* ncclGetErrorString(int code) { return code == 6 ? "remote process exited" : "stub error"; }
+const char* ncclGetErrorString(int code) {
+  return code == 6 ? "remote process exited" : code == 1 ? "unhandled cuda error" : "stub error";
+}
 
 int ncclAllReduce(const void* source, void* target, size_t count, int type, int, void* communicator, void*) {
   return Reduce(source, target, count, type, -1, static_cast<Rank*>(communicator));

@@ -87,6 +87,7 @@ TEST(TcpMesh, ASilentRankIsLostAfterTheLimit) {
     if (rank == 1) return over.get_future().wait();
     char byte = 0;
     EXPECT_EQ(WhatOf([&] { mesh.Receive(0, 1, {&byte, 1}); }), "rank 1 has said nothing for 1 s");
+    EXPECT_THROW(mesh.Receive(0, 1, {&byte, 1}), CollectiveTimeout) << "and not simply a lost peer: it is there";
     over.set_value();
   });
 }

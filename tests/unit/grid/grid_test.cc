@@ -84,6 +84,41 @@ TEST(Grid, CrossesDepthWidthAndVocabulary) {
   EXPECT_EQ(RunOf(Cells(spec)[1])["model"]["shape"]["vocabulary"], 600) << "the size's own rows";
 }
 
+// A small model is bound by its launches, and a base model is not.
+TEST(Grid, SmallRunsShareAGpu) {
+  auto spec = Spec();
+  v1::SizeSpec* base = spec.add_sizes();
+  base->set_name("base");
+  spec.mutable_pretraining()->set_batch_sequences(128);
+  spec.mutable_pretraining()->set_input_length(512);
+  const auto cells = Cells(spec);
+  EXPECT_EQ(Named(cells, "transformer-nano-s0-ft").slots_per_gpu, 16);
+  EXPECT_LE(Named(cells, "transformer-nano-s0").slots_per_gpu, 2) << "a batch of 128 x 512 keeps even it busy";
+  EXPECT_EQ(Named(Cells(Spec()), "transformer-nano-s0").slots_per_gpu, 16) << "one of 4 x 64 does not";
+  EXPECT_EQ(Named(cells, "transformer-base-s0").slots_per_gpu, 1);
+  EXPECT_EQ(cells[0].slots_per_gpu, 1) << "a preparation";
+  const v1::Costs& costs = Named(cells, "transformer-base-s0").costs;
+  EXPECT_GT(costs.gpu_whole_bytes(), 8 * costs.parameters()) << "bf16 weights and fp32 masters";
+  EXPECT_GT(costs.gpu_divided_bytes(), 2 * costs.parameters()) << "bf16 gradients";
+  EXPECT_LT(costs.gpu_whole_bytes() + costs.gpu_divided_bytes(), costs.memory_bytes()) << "of a whole batch";
+}
+
+TEST(Grid, SharesOfAGpuMayBeAskedFor) {
+  auto spec = Spec();
+  const auto before = Cells(spec);
+  spec.set_slots_per_gpu("2");
+  spec.mutable_sizes(1)->set_slots_per_gpu("8");
+  const auto cells = Cells(spec);
+  for (size_t i = 0; i < cells.size(); ++i) EXPECT_EQ(cells[i].identity, before[i].identity) << cells[i].name;
+  EXPECT_EQ(Named(cells, "lconv-own-s0").slots_per_gpu, 2);
+  EXPECT_EQ(Named(cells, "lconv-nano-s0").slots_per_gpu, 8);
+  EXPECT_EQ(Named(cells, "lconv-nano-s0-ft").slots_per_gpu, 8);
+  spec.clear_slots_per_gpu();
+  spec.mutable_sizes(1)->clear_slots_per_gpu();
+  spec.set_devices("2");
+  EXPECT_EQ(Named(Cells(spec), "lconv-nano-s0").slots_per_gpu, 1) << "ranks have whole devices";
+}
+
 TEST(Grid, DevicesAreNoPartOfAnIdentity) {
   auto spec = Spec();
   const auto before = Cells(spec);

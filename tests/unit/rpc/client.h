@@ -100,7 +100,7 @@ class ToyWorker {
     request.set_name(name);
     request.set_host("here");
     request.set_protocol_min(1);
-    request.set_protocol_max(2);
+    request.set_protocol_max(3);
     request.set_slots(slots);
     request.add_trainers("toy");
     Context context;

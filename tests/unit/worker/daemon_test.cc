@@ -44,6 +44,24 @@ class DaemonTest : public ::testing::Test {
     spec->set_keep_outputs(true);
     return assignment;
   }
+  // What the probe of Options with GPUs prints from now on.
+  void WriteProbe(const Json& devices) {
+    ASSERT_TRUE(common::WriteFileAtomically(scratch_ / "devices.json", Json{{"devices", devices}}.dump()).ok());
+  }
+  WorkerOptions OptionsWithGpus(const std::vector<Json>& devices) {
+    WriteProbe(devices);
+    const auto probe = scratch_ / "probe.sh";
+    std::ofstream(probe) << "#!/bin/sh\ncat '" << (scratch_ / "devices.json").string() << "'\n";
+    std::filesystem::permissions(probe, std::filesystem::perms::owner_all);
+    WorkerOptions options = Options();
+    options.trainers["builtin"] = {probe.string()};
+    return options;
+  }
+  static v1::Assignment OnDevice(v1::Assignment assignment, int device, int parts) {
+    assignment.set_device(device);
+    assignment.set_device_parts(parts);
+    return assignment;
+  }
   // A rank of attempt 1, of run 1 on two devices.
   v1::Assignment Rank(int64_t rank, const Json& run) {
     v1::Assignment assignment = Assignment(1, run);
@@ -407,12 +425,8 @@ TEST_F(DaemonTest, AWrongTokenOrClusterEndsTheWorkerWithAReason) {
 }
 
 TEST_F(DaemonTest, GpusAreSlotsAndTheProbeTellsThem) {
-  const auto probe = scratch_ / "probe.sh";
-  std::ofstream(probe) << "#!/bin/sh\necho '{\"devices\":[{\"device\":\"cpu\",\"name\":\"Some CPU\"},"
-                          "{\"device\":\"cuda:0\",\"name\":\"GPU A\"},{\"device\":\"cuda:1\",\"name\":\"GPU B\"}]}'\n";
-  std::filesystem::permissions(probe, std::filesystem::perms::owner_all);
-  WorkerOptions options = Options();
-  options.trainers["builtin"] = {probe.string()};
+  WorkerOptions options = OptionsWithGpus(
+      {{{"device", "cuda:0"}, {"name", "GPU A"}, {"memory_bytes", 80'000}}, {{"device", "cuda:1"}, {"name", "GPU B"}}});
   for (int64_t id = 1; id <= 2; ++id) server_.Want(Assignment(id, {{"forever", true}, {"pause_s", 0.02}}));
   Begin(options);
   ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 1));
@@ -420,10 +434,84 @@ TEST_F(DaemonTest, GpusAreSlotsAndTheProbeTellsThem) {
   server_.With([](auto& s) {
     ASSERT_EQ(s.registered[0].devices_size(), 2);
     EXPECT_EQ(s.registered[0].devices(1), "cuda:1 GPU B");
+    ASSERT_EQ(s.registered[0].device_memory_bytes_size(), 2);
+    EXPECT_EQ(s.registered[0].device_memory_bytes(0), 80'000);
+    EXPECT_EQ(s.registered[0].device_memory_bytes(1), 0) << "not known";
+    EXPECT_TRUE(s.faults.empty());
     EXPECT_EQ(s.registered[0].slots(), 2);
     EXPECT_EQ(s.held.at(1).device(), "cuda:0");
     EXPECT_EQ(s.held.at(2).device(), "cuda:1");
   });
+}
+
+TEST_F(DaemonTest, AttemptsShareADeviceByParts) {
+  WorkerOptions options =
+      OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU"}}, {{"device", "cuda:1"}, {"name", "GPU"}}});
+  options.threads_per_slot = 8;
+  for (int64_t id = 1; id <= 3; ++id)
+    server_.Want(OnDevice(Assignment(id, {{"forever", true}, {"pause_s", 0.02}}), 1, id == 3 ? 16 : 8));
+  Begin(options);
+  ASSERT_TRUE(Reaches(1, HeldLease::PHASE_RUNNING, 1));
+  ASSERT_TRUE(Reaches(2, HeldLease::PHASE_RUNNING, 1));
+  server_.With([](auto& s) {
+    EXPECT_EQ(s.held.at(1).device(), "cuda:1");
+    EXPECT_EQ(s.held.at(2).device(), "cuda:1");
+    EXPECT_EQ(s.held.at(3).phase(), HeldLease::PHASE_FETCHING) << "held, and waiting for its device";
+  });
+  const auto run_json = common::ReadJsonFile(scratch_ / "work/runs/2/run.json");
+  ASSERT_TRUE(run_json.ok());
+  EXPECT_EQ((*run_json)["execution"]["device_share"], 0.5);
+  EXPECT_EQ((*run_json)["execution"]["threads"], 4) << "threads are shared as the device is";
+  server_.With([](auto& s) {
+    s.desired.erase(1);
+    s.desired.erase(2);
+  });
+  ASSERT_TRUE(Reaches(3, HeldLease::PHASE_RUNNING, 1));
+  EXPECT_FALSE((*common::ReadJsonFile(scratch_ / "work/runs/3/run.json"))["execution"].contains("device_share"));
+}
+
+TEST_F(DaemonTest, ALostDeviceIsOutOfServiceUntilTheProbeFindsItWhole) {
+  const Json broken{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}, {"fault", "device_lost: Xid 79"}};
+  const Json other{{"device", "cuda:1"}, {"name", "GPU"}, {"uuid", "GPU-1"}};
+  Json whole = broken;
+  whole["fault"] = "";
+  WorkerOptions options = OptionsWithGpus({whole, other});
+  options.probe_interval_s = 0;
+  server_.Want(OnDevice(Assignment(1, {{"steps", 4},
+                                       {"checkpoint_every", 2},
+                                       {"exit", 1},
+                                       {"reason", "RuntimeError: CUDA error: unspecified launch failure\nmore"}}),
+                        0, 16));
+  Begin(options);
+  WriteProbe({broken, other});
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DEVICE_LOST);
+  EXPECT_THAT(Last().message(), ::testing::HasSubstr("out of service until the probe finds it whole"));
+  EXPECT_EQ(Last().outputs_size(), 1) << "its checkpoint goes along";
+  ASSERT_TRUE(Eventually([&] {
+    return server_.With([](auto& s) { return s.faults.count(0) && s.faults.at(0) == "device_lost: Xid 79"; });
+  })) << "the probe's word";
+  server_.With([](auto& s) { EXPECT_EQ(s.faults.size(), 1u); });
+
+  server_.Want(OnDevice(Assignment(2, {{"steps", 1}}), 0, 16));
+  ASSERT_TRUE(Finished(2));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_STOPPED) << "given back";
+  server_.Want(OnDevice(Assignment(3, {{"steps", 1}}), 1, 16));
+  ASSERT_TRUE(Finished(3));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DONE) << Last().message();
+
+  WriteProbe({whole, other});
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.empty(); }); }));
+  server_.Want(OnDevice(Assignment(4, {{"steps", 1}}), 0, 16));
+  ASSERT_TRUE(Finished(4));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DONE) << Last().message();
+}
+
+TEST_F(DaemonTest, DevicesThatAreNotWholeAtTheStartAreToldSo) {
+  Begin(OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU"}, {"fault", "driver_too_old: update the driver"}}}));
+  ASSERT_TRUE(Eventually([&] {
+    return server_.With([](auto& s) { return s.faults.count(0) && s.faults.at(0).starts_with("driver_too_old: "); });
+  }));
 }
 
 TEST_F(DaemonTest, ANewAttemptOfARunWaitsForTheOldOnesEnd) {

@@ -1,6 +1,9 @@
 #include "worker/supervisor/exit_class.h"
 
 #include <csignal>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -30,8 +33,54 @@ TEST(ExitClass, FollowsTheContractsTable) {
   EXPECT_EQ(Classify(Exited(44), false), ExitClass::kDiverged);
   EXPECT_EQ(Classify(Exited(45), false), ExitClass::kOutOfMemory);
   EXPECT_EQ(Classify(Exited(46), false), ExitClass::kPeerLost);
-  for (int code : {1, 2, 39, 41, 47, 127, 255}) EXPECT_EQ(Classify(Exited(code), true), ExitClass::kCrash) << code;
+  EXPECT_EQ(Classify(Exited(47), false), ExitClass::kDeviceLost);
+  EXPECT_EQ(Classify(Exited(48), false), ExitClass::kDeviceFull);
+  EXPECT_EQ(Classify(Exited(49), false), ExitClass::kDriverTooOld);
+  EXPECT_EQ(Classify(Exited(50), false), ExitClass::kCollectiveTimeout);
+  for (int code : {1, 2, 39, 41, 51, 127, 255}) EXPECT_EQ(Classify(Exited(code), true), ExitClass::kCrash) << code;
   EXPECT_EQ(Classify(Signalled(SIGSEGV), true), ExitClass::kCrash);
+}
+
+// As PyTorch, CUDA and NCCL write them, with what stands around them.
+TEST(ExitClass, LastWordsOfACrashTellWhatIsTheDevicesFault) {
+  const std::string behind =
+      "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "
+      "incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\n";
+  const std::vector<std::pair<const char*, ExitClass>> cases{
+      {"torch.AcceleratorError: CUDA error: unspecified launch failure", ExitClass::kDeviceLost},
+      {"RuntimeError: CUDA error: uncorrectable ECC error encountered", ExitClass::kDeviceLost},
+      {"terminate called after throwing an instance of 'c10::AcceleratorError'\n  what():  CUDA error: uncorrectable "
+       "NVLink error detected during the execution",
+       ExitClass::kDeviceLost},
+      {"NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus.", ExitClass::kDeviceLost},
+      {"allo-trainer: NCCL reports: unhandled cuda error (run with NCCL_DEBUG=INFO for details)",
+       ExitClass::kDeviceLost},
+      {"RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", ExitClass::kDeviceFull},
+      {"RuntimeError: The NVIDIA driver on your system is too old (found version 12040). Please update your GPU driver",
+       ExitClass::kDriverTooOld},
+      {"CUDA error: CUDA driver version is insufficient for CUDA runtime version", ExitClass::kDriverTooOld},
+      {"RuntimeError: CUDA error: an illegal memory access was encountered", ExitClass::kCrash},
+      {"RuntimeError: CUDA error: device-side assert triggered", ExitClass::kCrash},
+      {"Segmentation fault", ExitClass::kCrash},
+  };
+  for (const auto& [text, expected] : cases) {
+    ProcessEnd end = Exited(1);
+    end.stderr_tail = "step 3\n" + std::string(text) + behind;
+    EXPECT_EQ(Classify(end, false), expected) << text;
+    if (expected != ExitClass::kCrash)
+      EXPECT_NE(std::string(text).find(TellingLine(end.stderr_tail)), std::string::npos);
+    end.exit_code = 43;
+    EXPECT_EQ(Classify(end, false), ExitClass::kDataError) << "a code of the contract says more than a text";
+    end.exit_code = 0;
+    EXPECT_EQ(Classify(end, true), ExitClass::kDone);
+  }
+}
+
+TEST(ExitClass, AFailedDeviceComesWithAdvice) {
+  EXPECT_NE(DescribeEnd(Exited(47), false).find("dmesg"), std::string::npos);
+  EXPECT_NE(DescribeEnd(Exited(48), false).find("nvidia-smi"), std::string::npos);
+  EXPECT_NE(DescribeEnd(Exited(49), false).find("Update the driver"), std::string::npos);
+  EXPECT_NE(DescribeEnd(Exited(50), false).find("peer_timeout_s"), std::string::npos);
 }
 
 TEST(ExitClass, OurOwnSignalIsNoCrashButASignalFromElsewhereIs) {

@@ -75,6 +75,7 @@ class FakeCoordinator : public v1::WorkerService::Service {
   std::map<std::pair<std::string, int64_t>, double> metrics;  // (series, step)
   std::map<std::string, std::string> logs;                    // by stream
   std::vector<int64_t> download_offsets, upload_offsets;
+  std::map<int, std::string> faults;  // newest of devices, by number
   uint64_t newest_number = 0;
   bool left = false, numbers_fell = false;
 
@@ -213,6 +214,8 @@ class FakeCoordinator : public v1::WorkerService::Service {
     left |= request.leaving();
     held.clear();
     for (const auto& lease : request.held()) held[Key(lease.attempt_id(), lease.rank())] = lease;
+    faults.clear();
+    for (const auto& fault : request.faults()) faults[fault.device()] = fault.reason();
     AddReports(request.metrics(), request.logs());
   }
   void AddReports(const google::protobuf::RepeatedPtrField<v1::MetricChunk>& chunks,

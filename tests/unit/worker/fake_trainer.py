@@ -69,7 +69,7 @@ while step < steps or run.get("forever"):
 if execution.get("rank", 0) > 0:
     sys.exit(run.get("exit_of_others", 0))
 if run.get("exit"):
-    print("the reason why", file=sys.stderr)
+    print(run.get("reason", "the reason why"), file=sys.stderr)
     sys.exit(run["exit"])
 os.makedirs("out/model", exist_ok=True)
 with open("out/model/weights", "w") as file:

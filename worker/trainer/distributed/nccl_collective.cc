@@ -12,8 +12,11 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace allometry::trainer {
 namespace {
@@ -26,7 +29,7 @@ struct UniqueId {
   char bytes[128];
 };
 using Communicator = void*;
-constexpr int kSuccess = 0, kInProgress = 7, kSum = 0;
+constexpr int kSuccess = 0, kCudaError = 1, kInProgress = 7, kSum = 0;
 
 int TypeOf(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -91,9 +94,15 @@ const Library& Nccl() {
   return library;
 }
 
+std::exception_ptr ErrorOf(int code, const std::string& where) {
+  const std::string text = where + Nccl().error_string(code);
+  return code == kCudaError ? std::make_exception_ptr(std::runtime_error(text))
+                            : std::make_exception_ptr(PeerLost(text));
+}
+
 void CheckCode(int code, const char* call) {
   if (code != kSuccess && code != kInProgress)
-    throw PeerLost(std::string("NCCL's ") + call + " failed: " + Nccl().error_string(code));
+    std::rethrow_exception(ErrorOf(code, std::string("NCCL's ") + call + " failed: "));
 }
 
 UniqueId IdOf(const std::string& digits) {
@@ -145,6 +154,13 @@ struct NcclCollective::Streams {
     event.block(then);
   }
   c10::Stream current() const { return guard.getStream(device); }
+  // Tells whether all that the calls' stream holds now has ended; nothing where there are no streams.
+  std::function<bool()> Mark() const {
+    if (device.is_cpu()) return nullptr;
+    auto event = std::make_shared<c10::Event>(device.type());
+    event->record(own);
+    return [event] { return event->query(); };
+  }
 
   at::Device device;
   c10::impl::VirtualGuardImpl guard;
@@ -154,8 +170,11 @@ struct NcclCollective::Streams {
 // Owns the communicator, and ends it when something is wrong with it.
 class NcclCollective::Watch {
  public:
-  Watch(Communicator communicator, std::function<std::string()> lost)
-      : communicator_(communicator), lost_(std::move(lost)), thread_([this] { Run(); }) {}
+  Watch(Communicator communicator, std::function<std::string()> lost, int64_t silence_timeout_s)
+      : communicator_(communicator),
+        lost_(std::move(lost)),
+        patience_(std::chrono::seconds(silence_timeout_s)),
+        thread_([this] { Run(); }) {}
   ~Watch() {
     {
       std::lock_guard lock(mutex_);
@@ -167,25 +186,53 @@ class NcclCollective::Watch {
     Abort();
   }
 
-  // Calls f with the communicator, which is not aborted meanwhile; PeerLost if it has been.
+  // Calls f with the communicator, which is not aborted meanwhile; what it was aborted for if it has been.
   template <typename F>
   void With(const char* name, F f) {
     std::lock_guard lock(mutex_);
-    if (!reason_.empty()) throw PeerLost(reason_);
+    if (error_) std::rethrow_exception(error_);
     CheckCode(f(communicator_), name);
+  }
+  // `ended`: whether what has been started until now has ended.
+  void Started(std::function<bool()> ended) {
+    std::lock_guard lock(mutex_);
+    newest_ = std::move(ended);
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   void Run() {
     std::unique_lock lock(mutex_);
-    while (!closed_ && reason_.empty()) {
-      reason_ = lost_ ? lost_() : "";
-      int error = kSuccess;
-      if (reason_.empty() && Nccl().async_error(communicator_, &error) == kSuccess && error != kSuccess &&
-          error != kInProgress)
-        reason_ = std::string("NCCL reports: ") + Nccl().error_string(error);
-      if (!reason_.empty()) Abort();
+    while (!closed_ && !error_) {
+      Look();
+      if (error_) Abort();
       changed_.wait_for(lock, kWatchInterval);
+    }
+  }
+  void Look() {
+    if (const std::string lost = lost_ ? lost_() : ""; !lost.empty()) error_ = std::make_exception_ptr(PeerLost(lost));
+    int code = kSuccess;
+    if (!error_ && Nccl().async_error(communicator_, &code) == kSuccess && code != kSuccess && code != kInProgress)
+      error_ = ErrorOf(code, "NCCL reports: ");
+    if (!error_ && IsSilent())
+      error_ = std::make_exception_ptr(CollectiveTimeout(
+          "an exchange with the other ranks has not ended for " +
+          std::to_string(std::chrono::duration_cast<std::chrono::seconds>(patience_).count()) + " s"));
+  }
+  // One call is watched until it has ended, then the newest.
+  bool IsSilent() {
+    if (watched_ && !HasEnded(watched_)) return Clock::now() - since_ > patience_;
+    watched_ = std::exchange(newest_, nullptr);
+    since_ = Clock::now();
+    return false;
+  }
+  // An error of the device is told where the device is used.
+  static bool HasEnded(const std::function<bool()>& ended) {
+    try {
+      return ended();
+    } catch (const std::exception&) {
+      return true;
     }
   }
   void Abort() {
@@ -196,20 +243,24 @@ class NcclCollective::Watch {
   std::mutex mutex_;
   std::condition_variable changed_;
   Communicator communicator_;          // guarded by mutex_
-  std::string reason_;                 // guarded by mutex_
+  std::exception_ptr error_;           // guarded by mutex_; why the communicator was aborted
+  std::function<bool()> newest_;       // guarded by mutex_; of the newest call that is not watched yet
+  std::function<bool()> watched_;      // the thread's own
+  Clock::time_point since_;            // the thread's own; from when `watched_` was begun with
   bool closed_ = false;                // guarded by mutex_
   std::function<std::string()> lost_;  // called by the thread
+  const Clock::duration patience_;
   std::thread thread_;
 };
 
 NcclCollective::NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,
-                               std::function<std::string()> lost)
+                               std::function<std::string()> lost, int64_t silence_timeout_s)
     : rank_(rank), ranks_(ranks), streams_(std::make_unique<Streams>(device)) {
   const c10::impl::VirtualGuardImpl guard(device.type());
   guard.setDevice(device);
   Communicator communicator = nullptr;
   CheckCode(Nccl().init_rank(&communicator, ranks, IdOf(id), rank), "ncclCommInitRank");
-  watch_ = std::make_unique<Watch>(communicator, std::move(lost));
+  watch_ = std::make_unique<Watch>(communicator, std::move(lost), silence_timeout_s);
 }
 
 NcclCollective::~NcclCollective() = default;
@@ -232,6 +283,7 @@ std::unique_ptr<Collective::Pending> NcclCollective::Start(std::vector<at::Tenso
   };
   streams_->Order(streams_->current(), streams_->own);
   watch_->With(name, [&](Communicator communicator) { return call(communicator, streams_->handle()); });
+  if (auto ended = streams_->Mark()) watch_->Started(std::move(ended));
   return std::make_unique<Result>(*this, std::move(tensors));
 }
 

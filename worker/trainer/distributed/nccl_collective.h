@@ -15,12 +15,14 @@ std::string NewNcclId();
 
 // Calls run on a stream of their own, after what the current stream holds when they are started; Wait makes the current
 // stream wait, and the host not. A thread asks NCCL for errors, and `lost` why a peer is gone (empty: none is), several
-// times a second: both abort the communicator, so that nothing on the device waits for ever, and become PeerLost at the
-// next call. What the device computed meanwhile is worth nothing: call Check before results are believed.
+// times a second, and whether what was started has ended after `silence_timeout_s`: all of these abort the
+// communicator, so that nothing on the device waits for ever, and become PeerLost or CollectiveTimeout at the next
+// call. An error of CUDA's own that NCCL reports is this rank's: std::runtime_error. What the device computed meanwhile
+// is worth nothing: call Check before results are believed.
 class NcclCollective : public Collective {
  public:
   NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,
-                 std::function<std::string()> lost);
+                 std::function<std::string()> lost, int64_t silence_timeout_s = 1800);
   ~NcclCollective() override;
   int rank() const override { return rank_; }
   int size() const override { return ranks_; }

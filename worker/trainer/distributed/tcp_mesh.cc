@@ -373,8 +373,8 @@ void TcpMesh::Exchange(int channel, int to, std::span<const char> sent, int from
     const int ready = ::poll(waiting.data(), waiting.size(), static_cast<int>(options_.silence_timeout_s * 1000));
     if (ready < 0 && errno == EINTR) continue;
     if (ready == 0)
-      Fail(Name(received.empty() ? to : from) + " has said nothing for " + std::to_string(options_.silence_timeout_s) +
-           " s");
+      throw CollectiveTimeout(Name(received.empty() ? to : from) + " has said nothing for " +
+                              std::to_string(options_.silence_timeout_s) + " s");
     if (ready < 0) Fail("waiting for " + Name(from) + ": " + common::ErrnoText());
     if (waiting[0].revents != 0) {
       const ssize_t n = ::send(out, sent.data(), sent.size(), MSG_NOSIGNAL | MSG_DONTWAIT);

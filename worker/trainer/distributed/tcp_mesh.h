@@ -17,6 +17,11 @@ class PeerLost : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A rank whose connection stands said nothing for as long as ranks are waited for: it hangs, and nobody knows why.
+class CollectiveTimeout : public PeerLost {
+  using PeerLost::PeerLost;
+};
+
 // The process was asked to stop before all ranks had met.
 class MeetingCancelled : public std::runtime_error {
   using std::runtime_error::runtime_error;

@@ -11,6 +11,8 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -23,13 +25,53 @@ namespace {
 
 using common::Json;
 
-// The few calls of the CUDA driver that describe a device.
+// The first version of CUDA's driver that LibTorch's runtime works with, as the driver writes it (13000 is 13.0): any
+// of the same major version.
+constexpr int kDriverNeeded = ALLOMETRY_TORCH_CUDA_MAJOR * 1000;
+
+std::string VersionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+std::string DriverTooOld(int version) {
+  return "the NVIDIA driver knows CUDA " + VersionText(version) + ", and this trainer's LibTorch needs " +
+         VersionText(kDriverNeeded) + ": update the driver";
+}
+
+// The few calls of the CUDA driver that describe and try a device.
 class CudaDriver {
  public:
   CudaDriver() : library_(::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {
     usable_ = library_ && Resolve("cuInit", init_) && Resolve("cuDeviceGetCount", count_) &&
               Resolve("cuDeviceGet", get_) && Resolve("cuDeviceGetName", name_) &&
               Resolve("cuDeviceTotalMem_v2", memory_) && Resolve("cuDeviceGetAttribute", attribute_) && init_(0) == 0;
+    tries_ = usable_ && Resolve("cuDriverGetVersion", version_) && Resolve("cuDeviceGetUuid_v2", uuid_) &&
+             Resolve("cuDevicePrimaryCtxRetain", retain_) && Resolve("cuDevicePrimaryCtxRelease_v2", release_) &&
+             Resolve("cuCtxSetCurrent", set_current_) && Resolve("cuMemGetInfo_v2", memory_info_) &&
+             Resolve("cuMemAlloc_v2", allocate_) && Resolve("cuMemsetD8_v2", fill_) &&
+             Resolve("cuCtxSynchronize", synchronize_) && Resolve("cuMemFree_v2", free_) &&
+             Resolve("cuGetErrorString", error_string_);
+  }
+
+  // 0: not known.
+  int Version() const {
+    int version = 0;
+    return tries_ && version_(&version) == kSuccess ? version : 0;
+  }
+
+  GpuHealth Check(int index) const {
+    if (const int version = Version(); version > 0 && version < kDriverNeeded)
+      return {0, "driver_too_old: " + DriverTooOld(version)};
+    if (!tries_) return {};
+    int handle = 0;
+    void* context = nullptr;
+    int code = get_(&handle, index);
+    if (code == kSuccess) code = retain_(&context, handle);
+    if (code != kSuccess) return {0, FaultOf(code)};
+    GpuHealth health = Use(context);
+    set_current_(nullptr);
+    release_(handle);
+    return health;
   }
 
   std::vector<GpuInfo> Devices() const {
@@ -45,6 +87,7 @@ class CudaDriver {
       attribute_(&gpu.compute_major, kComputeMajor, handle);
       attribute_(&gpu.compute_minor, kComputeMinor, handle);
       gpu.name = name;
+      gpu.uuid = UuidOf(handle);
       gpu.memory_bytes = static_cast<int64_t>(bytes);
       gpus.push_back(gpu);
     }
@@ -52,6 +95,44 @@ class CudaDriver {
   }
 
  private:
+  static constexpr int kSuccess = 0, kOutOfMemory = 2, kUnavailable = 46;
+  static constexpr size_t kTriedBytes = 16 << 20;
+
+  std::string UuidOf(int handle) const {
+    unsigned char bytes[16] = {};
+    if (!tries_ || uuid_(bytes, handle) != kSuccess) return "";
+    std::string text = "GPU-";
+    for (size_t i = 0; i < sizeof bytes; ++i) {
+      char two[3];
+      std::snprintf(two, sizeof two, "%02x", bytes[i]);
+      text += two;
+      if (i == 3 || i == 5 || i == 7 || i == 9) text += '-';
+    }
+    return text;
+  }
+
+  GpuHealth Use(void* context) const {
+    size_t free = 0, total = 0;
+    unsigned long long address = 0;
+    int code = set_current_(context);
+    if (code == kSuccess) code = memory_info_(&free, &total);
+    if (code == kSuccess) code = allocate_(&address, kTriedBytes);
+    if (code == kSuccess) {
+      code = fill_(address, 1, kTriedBytes);
+      if (code == kSuccess) code = synchronize_();
+      const int freed = free_(address);
+      if (code == kSuccess) code = freed;
+    }
+    return {static_cast<int64_t>(free), code == kSuccess ? "" : FaultOf(code)};
+  }
+
+  std::string FaultOf(int code) const {
+    const char* text = nullptr;
+    error_string_(code, &text);
+    return std::string(code == kOutOfMemory || code == kUnavailable ? "device_full: " : "device_lost: ") +
+           (text ? text : "CUDA error") + " (" + std::to_string(code) + ")";
+  }
+
   static constexpr int kComputeMajor = 75, kComputeMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
   template <typename Function>
@@ -68,6 +149,18 @@ class CudaDriver {
   int (*name_)(char*, int, int) = nullptr;
   int (*memory_)(size_t*, int) = nullptr;
   int (*attribute_)(int*, int, int) = nullptr;
+  bool tries_ = false;  // what follows is there too
+  int (*version_)(int*) = nullptr;
+  int (*uuid_)(unsigned char*, int) = nullptr;
+  int (*retain_)(void**, int) = nullptr;
+  int (*release_)(int) = nullptr;
+  int (*set_current_)(void*) = nullptr;
+  int (*memory_info_)(size_t*, size_t*) = nullptr;
+  int (*allocate_)(unsigned long long*, size_t) = nullptr;
+  int (*fill_)(unsigned long long, unsigned char, size_t) = nullptr;
+  int (*synchronize_)() = nullptr;
+  int (*free_)(unsigned long long) = nullptr;
+  int (*error_string_)(int, const char**) = nullptr;
 };
 
 std::string HostName() {
@@ -79,9 +172,26 @@ int64_t MemoryBytes() {
   return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
+constexpr int64_t kContextBytes = 600'000'000;  // of CUDA in each process, about
+
+int64_t ShareOf(int64_t memory_bytes, double share) {
+  if (share >= 1) return memory_bytes;
+  return std::max<int64_t>(memory_bytes / 100,
+                           static_cast<int64_t>(share * static_cast<double>(memory_bytes)) - kContextBytes);
+}
+
+const CudaDriver& Driver() {
+  static const CudaDriver driver;
+  return driver;
+}
+
 Json GpuToJson(const GpuInfo& gpu) {
+  const GpuHealth health = CheckGpu(gpu.index);
   return {{"device", "cuda:" + std::to_string(gpu.index)},
           {"name", gpu.name},
+          {"uuid", gpu.uuid},
+          {"free_bytes", health.free_bytes},
+          {"fault", health.fault},
           {"memory_bytes", gpu.memory_bytes},
           {"compute_capability", std::to_string(gpu.compute_major) + "." + std::to_string(gpu.compute_minor)},
           {"precisions", gpu.compute_major >= 8 ? Json{"fp32", "bf16"} : Json{"fp32"}}};
@@ -94,22 +204,30 @@ Json Versions() {
 
 }  // namespace
 
-std::vector<GpuInfo> FindGpus() {
-  static const CudaDriver driver;
-  return driver.Devices();
-}
+std::vector<GpuInfo> FindGpus() { return Driver().Devices(); }
 
-common::Result<at::Device> OpenDevice(const std::string& name) {
+GpuHealth CheckGpu(int index) { return Driver().Check(index); }
+
+common::Result<at::Device> OpenDevice(const std::string& name, double share) {
   if (name == "cpu") return at::Device(at::kCPU);
   const int index = name.size() > 5 ? std::stoi(name.substr(5)) : 0;
   const std::vector<GpuInfo> gpus = FindGpus();
   if (index >= static_cast<int>(gpus.size()))
-    return common::InvalidArgument("execution.device is '" + name + "', but this machine offers " +
-                                   std::to_string(gpus.size()) + " GPUs: use cpu, or see allo-trainer --probe");
+    throw DeviceUnusable(ExitCode::kDeviceLost, "execution.device is '" + name + "', but this machine offers " +
+                                                    std::to_string(gpus.size()) +
+                                                    " GPUs: use cpu, or see allo-trainer --probe");
+  if (const int version = Driver().Version(); version > 0 && version < kDriverNeeded)
+    throw DeviceUnusable(ExitCode::kDriverTooOld, DriverTooOld(version));
+  const int64_t memory_bytes = gpus[static_cast<size_t>(index)].memory_bytes;
+  if (share < 1 && memory_bytes > 0) {
+    const double fraction = static_cast<double>(ShareOf(memory_bytes, share)) / static_cast<double>(memory_bytes);
+    // Read when the library is loaded. What a user has set stays.
+    ::setenv("PYTORCH_CUDA_ALLOC_CONF", ("per_process_memory_fraction:" + std::to_string(fraction)).c_str(), 0);
+  }
   if (!::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL))
     return common::InvalidArgument(std::string("LibTorch's CUDA library cannot be loaded: ") + ::dlerror());
   if (!at::globalContext().hasCUDA())
-    return common::InvalidArgument("LibTorch finds no usable GPU for '" + name + "': is the driver new enough for it?");
+    throw DeviceUnusable(ExitCode::kDeviceLost, "LibTorch finds no usable GPU for '" + name + "': see nvidia-smi");
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
@@ -127,6 +245,14 @@ common::Result<std::string> ResolvePrecision(const std::string& asked, const at:
 
 int64_t DeviceMemoryBytes(const at::Device& device) {
   return device.is_cpu() ? MemoryBytes() : FindGpus().at(static_cast<size_t>(device.index())).memory_bytes;
+}
+
+int64_t ShareBytes(const at::Device& device, double share) { return ShareOf(DeviceMemoryBytes(device), share); }
+
+int64_t FreeMemoryBytes(const at::Device& device) {
+  if (device.is_cuda())
+    return static_cast<int64_t>(c10::getDeviceAllocator(at::kCUDA)->getMemoryInfo(device.index()).first);
+  return static_cast<int64_t>(::sysconf(_SC_AVPHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
 int64_t PeakMemoryBytes(const at::Device& device) {

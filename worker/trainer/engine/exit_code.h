@@ -13,7 +13,11 @@ enum class ExitCode : int {
   kDataError = 43,
   kDiverged = 44,
   kOutOfMemory = 45,
-  kPeerLost = 46,  // another rank of the attempt is gone
+  kPeerLost = 46,           // another rank of the attempt is gone
+  kDeviceLost = 47,         // the GPU is not there, or broken
+  kDeviceFull = 48,         // other programs have its memory
+  kDriverTooOld = 49,       // for LibTorch's CUDA
+  kCollectiveTimeout = 50,  // another rank is there and says nothing
 };
 
 // The end of a run: its code and, unless done, the reason for people.

@@ -43,6 +43,10 @@ MemoryPlan PlanMemory(const TrainingConfig& training, const std::string& precisi
   return plan;
 }
 
+bool FitsAtAll(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits) {
+  return Fits(training, precision, limits, {1, true});
+}
+
 bool NeedsSharding(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits) {
   return !Fits(training, precision, limits, {1, false});
 }

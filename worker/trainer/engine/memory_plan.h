@@ -26,6 +26,9 @@ struct MemoryLimits {
 // activations of one block. At least 1: whether that fits only a try can tell.
 MemoryPlan PlanMemory(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits);
 
+// Whether the least that a run can do with fits: one row at a time, with activation checkpointing.
+bool FitsAtAll(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits);
+
 // Whether the state of a whole model (weights, gradients, optimiser) and one row's activations need more than fits.
 bool NeedsSharding(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits);
 

@@ -54,6 +54,7 @@ Result<Execution> ParseExecution(const Json& value) {
   execution.device = reader.String("device", "cpu");
   execution.threads = reader.Integer("threads", 1, 1, 1024);
   execution.precision = reader.Choice("precision", "auto", {"auto", "fp32", "bf16", "fp64"});
+  execution.device_share = reader.Number("device_share", 1.0, 0.01, 1.0);
   execution.micro_batch = reader.Integer("micro_batch", 0, 0, kMany);
   execution.resume = reader.String("resume", "");
   execution.keep_final = reader.Boolean("keep_final", true);

@@ -76,13 +76,29 @@ Ending WriteResult(const RunContext& context, const std::map<std::string, double
 
 common::Result<std::unique_ptr<TrainingSession>> TrainingSession::Open(const RunContext& context,
                                                                        const TrainingConfig& training) {
-  ALLO_ASSIGN_OR_RETURN(const at::Device device, OpenDevice(context.config.execution.device));
+  ALLO_ASSIGN_OR_RETURN(const at::Device device,
+                        OpenDevice(context.config.execution.device, context.config.execution.device_share));
   ALLO_ASSIGN_OR_RETURN(const std::string precision, ResolvePrecision(context.config.execution.precision, device));
   std::unique_ptr<TrainingSession> session(new TrainingSession(context, training, device, precision));
+  session->RequireRoom();
   ALLO_RETURN_IF_ERROR(session->JoinRanks());
   session->BuildModel();
   ALLO_RETURN_IF_ERROR(session->BuildOptimizer());
   return session;
+}
+
+// What other programs have of a GPU's memory does not come back by waiting, nor by a smaller micro-batch.
+void TrainingSession::RequireRoom() {
+  room_bytes_ = ShareBytes(device_, context_.config.execution.device_share);
+  if (!device_.is_cuda()) return;
+  MemoryLimits limits = Limits();
+  limits.ranks = context_.config.execution.ranks;
+  const bool possible = FitsAtAll(training_, precision_, limits);
+  room_bytes_ = limits.bytes = std::min(room_bytes_, FreeMemoryBytes(device_));
+  if (possible && !FitsAtAll(training_, precision_, limits))
+    throw DeviceUnusable(ExitCode::kDeviceFull, "of " + context_.config.execution.device + "'s memory only " +
+                                                    std::to_string(room_bytes_) +
+                                                    " bytes are free: other programs use it");
 }
 
 // Rank 0's word goes into the file that the other ranks wait for, and as an event to the worker, which brings it there.
@@ -115,7 +131,7 @@ MemoryLimits TrainingSession::Limits() const {
   limits.on_gpu = device_.is_cuda();
   limits.rows = group_ ? group_->RowsOf(training_.batch_sequences).count : training_.batch_sequences;
   limits.most_rows = limits.on_gpu ? kMostRowsOfGpu : limits.rows;
-  limits.bytes = DeviceMemoryBytes(device_) / (limits.on_gpu ? 1 : ranks);
+  limits.bytes = room_bytes_ / (limits.on_gpu ? 1 : ranks);
   return limits;
 }
 

@@ -25,7 +25,7 @@ class TrainingSession {
  public:
   // Opens the device, waits for the other ranks, and builds the model and its optimiser. `training` and `context` must
   // outlive the session. kInvalidArgument says what the machine or the optimiser cannot do. PeerLost and
-  // MeetingCancelled come from ranks.
+  // MeetingCancelled come from ranks, DeviceUnusable from the device.
   static common::Result<std::unique_ptr<TrainingSession>> Open(const RunContext& context,
                                                                const TrainingConfig& training);
 
@@ -52,6 +52,7 @@ class TrainingSession {
 
  private:
   TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device, std::string precision);
+  void RequireRoom();
   common::Status JoinRanks();
   common::Status BuildOptimizer();
   void BuildModel();
@@ -65,6 +66,7 @@ class TrainingSession {
   const TrainingConfig& training_;
   at::Device device_;
   std::string precision_;
+  int64_t room_bytes_ = 0;  // of the device's memory, that this run may plan with
   std::unique_ptr<RankGroup> group_;
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<ModelState> state_;
