@@ -1,15 +1,15 @@
 #include "worker/trainer/distributed/nccl_collective.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/Event.h>
-#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -18,7 +18,10 @@
 namespace allometry::trainer {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr auto kWatchInterval = std::chrono::milliseconds(200);
+constexpr auto kAskInterval = std::chrono::microseconds(50);
 
 // ---- NCCL's C interface (nccl.h 2.x), as far as it is used: numbers and types are part of its binary interface.
 
@@ -27,6 +30,15 @@ struct UniqueId {
 };
 using Communicator = void*;
 constexpr int kSuccess = 0, kInProgress = 7, kSum = 0;
+
+// ncclConfig_t as of 2.14: later ones have more members, and take defaults for those that `version` did not know yet.
+struct Config {
+  size_t size = sizeof(Config);
+  unsigned magic = 0xcafebeef;
+  unsigned version = 21400;
+  int blocking = INT_MIN;  // INT_MIN: undefined
+  int unknown = INT_MIN;   // where the structure would be padded
+};
 
 int TypeOf(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -46,7 +58,7 @@ constexpr int kBytes = 1;  // ncclUint8
 
 struct Library {
   int (*get_unique_id)(UniqueId*);
-  int (*init_rank)(Communicator*, int ranks, UniqueId, int rank);
+  int (*init_rank)(Communicator*, int ranks, UniqueId, int rank, Config*);
   int (*abort)(Communicator);
   int (*async_error)(Communicator, int*);
   const char* (*error_string)(int);
@@ -72,7 +84,7 @@ Library Load() {
   if (!handle) throw PeerLost("ranks on GPUs need NCCL, which cannot be loaded: " + std::string(::dlerror()));
   Library library{};
   Resolve(handle, "ncclGetUniqueId", library.get_unique_id);
-  Resolve(handle, "ncclCommInitRank", library.init_rank);
+  Resolve(handle, "ncclCommInitRankConfig", library.init_rank);
   Resolve(handle, "ncclCommAbort", library.abort);
   Resolve(handle, "ncclCommGetAsyncError", library.async_error);
   Resolve(handle, "ncclGetErrorString", library.error_string);
@@ -91,9 +103,10 @@ const Library& Nccl() {
   return library;
 }
 
+bool IsFailure(int code) { return code != kSuccess && code != kInProgress; }
+
 void CheckCode(int code, const char* call) {
-  if (code != kSuccess && code != kInProgress)
-    throw PeerLost(std::string("NCCL's ") + call + " failed: " + Nccl().error_string(code));
+  if (IsFailure(code)) throw PeerLost(std::string("NCCL's ") + call + " failed: " + Nccl().error_string(code));
 }
 
 UniqueId IdOf(const std::string& digits) {
@@ -108,11 +121,11 @@ UniqueId IdOf(const std::string& digits) {
 template <typename F>
 int Grouped(const Bounds& bounds, F call) {
   int code = Nccl().group_start();
-  for (size_t part = 0; part + 1 < bounds.size() && code == kSuccess; ++part)
+  for (size_t part = 0; part + 1 < bounds.size() && !IsFailure(code); ++part)
     if (bounds[part + 1] > bounds[part])
       code = call(static_cast<int>(part), bounds[part], static_cast<size_t>(bounds[part + 1] - bounds[part]));
   const int end = Nccl().group_end();
-  return code == kSuccess ? end : code;
+  return IsFailure(code) ? code : end;
 }
 
 char* DataOf(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
@@ -131,40 +144,31 @@ std::string NewNcclId() {
   return digits;
 }
 
-// The stream of the calls, beside the one that computes. A device without streams has neither (tests on CPUs).
-struct NcclCollective::Streams {
-  explicit Streams(const at::Device& d) : device(d), guard(d.type()), own(guard.getStream(d)) {
-    if (!device.is_cpu()) own = guard.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
-  }
-  void* handle() const { return device.is_cpu() ? nullptr : own.native_handle(); }
-  // One stream waits for what another holds now.
-  void Order(const c10::Stream& first, const c10::Stream& then) const {
-    if (device.is_cpu()) return;
-    c10::Event event(device.type());
-    event.record(first);
-    event.block(then);
-  }
-  c10::Stream current() const { return guard.getStream(device); }
-
-  at::Device device;
-  c10::impl::VirtualGuardImpl guard;
-  c10::Stream own;
-};
-
 // Owns the communicator, and ends it when something is wrong with it.
 class NcclCollective::Watch {
  public:
-  Watch(Communicator communicator, std::function<std::string()> lost)
-      : communicator_(communicator), lost_(std::move(lost)), thread_([this] { Run(); }) {}
+  Watch(std::function<std::string()> lost, std::chrono::milliseconds patience)
+      : lost_(std::move(lost)), patience_(patience) {}
   ~Watch() {
     {
       std::lock_guard lock(mutex_);
       closed_ = true;
     }
     changed_.notify_all();
-    thread_.join();
-    std::lock_guard lock(mutex_);
+    if (thread_.joinable()) thread_.join();
     Abort();
+  }
+
+  // Makes the communicator, and begins to watch it.
+  void Meet(const std::string& id, int rank, int ranks) {
+    {
+      std::lock_guard lock(mutex_);
+      Config config;
+      config.blocking = 0;
+      CheckCode(Nccl().init_rank(&communicator_, ranks, IdOf(id), rank, &config), "ncclCommInitRankConfig");
+      Settle("ncclCommInitRankConfig");
+    }
+    thread_ = std::thread([this] { Run(); });
   }
 
   // Calls f with the communicator, which is not aborted meanwhile; PeerLost if it has been.
@@ -173,17 +177,42 @@ class NcclCollective::Watch {
     std::lock_guard lock(mutex_);
     if (!reason_.empty()) throw PeerLost(reason_);
     CheckCode(f(communicator_), name);
+    Settle(name);
   }
 
  private:
+  int Code() const {
+    int code = kSuccess;
+    const int asked = Nccl().async_error(communicator_, &code);
+    return IsFailure(asked) ? asked : code;
+  }
+  // What is wrong; empty if nothing is.
+  std::string Trouble(int code) const {
+    if (IsFailure(code)) return std::string("NCCL reports: ") + Nccl().error_string(code);
+    return lost_ ? lost_() : "";
+  }
+  // Waits until NCCL has done what it was called for: before, it takes no other call, and nothing is on the stream.
+  void Settle(const char* name) {
+    const auto deadline = Clock::now() + patience_;
+    for (int code = Code(); code != kSuccess; code = Code()) {
+      reason_ = Trouble(code);
+      if (reason_.empty() && Clock::now() >= deadline) reason_ = TooLong(name);
+      if (!reason_.empty()) {
+        Abort();
+        throw PeerLost(reason_);
+      }
+      std::this_thread::sleep_for(kAskInterval);
+    }
+  }
+  std::string TooLong(const char* name) const {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(patience_).count();
+    return std::string("NCCL's ") + name + " has not come to its end within " + std::to_string(seconds) +
+           " s: another rank does not take part in it";
+  }
   void Run() {
     std::unique_lock lock(mutex_);
     while (!closed_ && reason_.empty()) {
-      reason_ = lost_ ? lost_() : "";
-      int error = kSuccess;
-      if (reason_.empty() && Nccl().async_error(communicator_, &error) == kSuccess && error != kSuccess &&
-          error != kInProgress)
-        reason_ = std::string("NCCL reports: ") + Nccl().error_string(error);
+      reason_ = Trouble(Code());
       if (!reason_.empty()) Abort();
       changed_.wait_for(lock, kWatchInterval);
     }
@@ -195,21 +224,19 @@ class NcclCollective::Watch {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  Communicator communicator_;          // guarded by mutex_
-  std::string reason_;                 // guarded by mutex_
-  bool closed_ = false;                // guarded by mutex_
-  std::function<std::string()> lost_;  // called by the thread
+  Communicator communicator_ = nullptr;  // guarded by mutex_
+  std::string reason_;                   // guarded by mutex_
+  bool closed_ = false;                  // guarded by mutex_
+  std::function<std::string()> lost_;    // called with mutex_ held
+  const std::chrono::milliseconds patience_;
   std::thread thread_;
 };
 
 NcclCollective::NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,
-                               std::function<std::string()> lost)
-    : rank_(rank), ranks_(ranks), streams_(std::make_unique<Streams>(device)) {
-  const c10::impl::VirtualGuardImpl guard(device.type());
-  guard.setDevice(device);
-  Communicator communicator = nullptr;
-  CheckCode(Nccl().init_rank(&communicator, ranks, IdOf(id), rank), "ncclCommInitRank");
-  watch_ = std::make_unique<Watch>(communicator, std::move(lost));
+                               std::function<std::string()> lost, std::chrono::milliseconds patience)
+    : rank_(rank), ranks_(ranks), stream_(device), watch_(std::make_unique<Watch>(std::move(lost), patience)) {
+  c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+  watch_->Meet(id, rank, ranks);
 }
 
 NcclCollective::~NcclCollective() = default;
@@ -224,14 +251,14 @@ std::unique_ptr<Collective::Pending> NcclCollective::Start(std::vector<at::Tenso
     Result(NcclCollective& owner, std::vector<at::Tensor> held) : collective(owner), tensors(std::move(held)) {}
     void Wait() override {
       collective.Check();
-      collective.streams_->Order(collective.streams_->own, collective.streams_->current());
+      collective.stream_.LeadCurrent();
       tensors.clear();
     }
     NcclCollective& collective;
     std::vector<at::Tensor> tensors;  // kept until the current stream waits for them
   };
-  streams_->Order(streams_->current(), streams_->own);
-  watch_->With(name, [&](Communicator communicator) { return call(communicator, streams_->handle()); });
+  stream_.FollowCurrent();
+  watch_->With(name, [&](Communicator communicator) { return call(communicator, stream_.handle()); });
   return std::make_unique<Result>(*this, std::move(tensors));
 }
 
@@ -279,7 +306,7 @@ std::unique_ptr<Collective::Pending> NcclCollective::StartAllToAll(at::Tensor se
     return Grouped(EvenBounds(ranks_, ranks_), [&](int peer, int64_t, size_t) {
       const size_t at = static_cast<size_t>(peer) * bytes;
       const int code = Nccl().send(DataOf(sent) + at, bytes, kBytes, peer, communicator, stream);
-      return code == kSuccess ? Nccl().receive(DataOf(received) + at, bytes, kBytes, peer, communicator, stream) : code;
+      return IsFailure(code) ? code : Nccl().receive(DataOf(received) + at, bytes, kBytes, peer, communicator, stream);
     });
   });
 }

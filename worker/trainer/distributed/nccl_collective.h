@@ -1,10 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "worker/trainer/distributed/collective.h"
+#include "worker/trainer/engine/side_stream.h"
 
 namespace allometry::trainer {
 
@@ -17,10 +19,14 @@ std::string NewNcclId();
 // stream wait, and the host not. A thread asks NCCL for errors, and `lost` why a peer is gone (empty: none is), several
 // times a second: both abort the communicator, so that nothing on the device waits for ever, and become PeerLost at the
 // next call. What the device computed meanwhile is worth nothing: call Check before results are believed.
+//
+// No call of NCCL's blocks the host: whatever NCCL has still to do with the other ranks, above all to meet them, is
+// asked after until it is done, a peer is lost or `patience` is over, which is PeerLost too.
 class NcclCollective : public Collective {
  public:
+  // Returns when all ranks have met.
   NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,
-                 std::function<std::string()> lost);
+                 std::function<std::string()> lost, std::chrono::milliseconds patience);
   ~NcclCollective() override;
   int rank() const override { return rank_; }
   int size() const override { return ranks_; }
@@ -34,13 +40,12 @@ class NcclCollective : public Collective {
 
  private:
   class Watch;
-  struct Streams;
   using Call = std::function<int(void* communicator, void* stream)>;
   std::unique_ptr<Pending> Start(std::vector<at::Tensor> tensors, const char* name, const Call& call);
 
   const int rank_, ranks_;
   int64_t bytes_sent_ = 0;  // as the least that is possible
-  std::unique_ptr<Streams> streams_;
+  SideStream stream_;
   std::unique_ptr<Watch> watch_;
 };
 

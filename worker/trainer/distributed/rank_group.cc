@@ -46,8 +46,9 @@ Tensors RoomFor(const std::string& description) {
 
 RankGroup::RankGroup(const MeshOptions& options, const at::Device& device) : mesh_(WithId(options, device), 2) {
   if (device.is_cuda())
-    collective_ = std::make_unique<NcclCollective>(mesh_.extra().at("nccl_id").get<std::string>(), rank(), size(),
-                                                   device, [this] { return mesh_.LostPeer(kTensors); });
+    collective_ = std::make_unique<NcclCollective>(
+        mesh_.extra().at("nccl_id").get<std::string>(), rank(), size(), device,
+        [this] { return mesh_.LostPeer(kTensors); }, std::chrono::seconds(options.silence_timeout_s));
   else
     collective_ = std::make_unique<TcpCollective>(mesh_, kTensors);
 }
