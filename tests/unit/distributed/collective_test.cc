@@ -37,7 +37,7 @@ INSTANTIATE_TEST_SUITE_P(Ranks, OnEveryNumberOfRanks, ::testing::Values(1, 2, 3,
 TEST_P(OnEveryNumberOfRanks, AllReduceIsTheSum) {
   InGroup(GetParam(), [&](RankGroup& group) {
     for (const auto type : {at::kFloat, at::kDouble, at::kLong})
-      for (int64_t size : {0, 1, 2, 5, 1000, 100'003}) {
+      for (int64_t size : {0, 1, 2, 5, 1000, 100'003, 400'001}) {
         const at::Tensor tensor = Values(size, group.rank(), type);
         group.tensors().AllReduce(tensor);
         EXPECT_TRUE(at::equal(tensor, SumOfAll(size, group.size(), type))) << size;
@@ -58,7 +58,7 @@ TEST_P(OnEveryNumberOfRanks, AllReduceGivesAllTheSameBitsEveryTime) {
 
 TEST_P(OnEveryNumberOfRanks, PartsAreSummedAndGathered) {
   InGroup(GetParam(), [&](RankGroup& group) {
-    for (int64_t size : {0, 3, 9, 1001}) {
+    for (int64_t size : {0, 3, 9, 1001, 400'001}) {  // the last in several pieces
       const Bounds bounds = UnevenBounds(size, group.size());
       const at::Tensor tensor = Values(size, group.rank(), at::kFloat);
       group.tensors().ReduceScatter(tensor, bounds);

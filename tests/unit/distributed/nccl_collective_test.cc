@@ -13,7 +13,10 @@
 namespace allometry::trainer {
 namespace {
 
+using std::chrono::milliseconds;
 using ::testing::HasSubstr;
+
+constexpr milliseconds kLong(600'000);
 
 // The stub stands in for NCCL's library; tensors are on the CPU, which has no streams.
 class NcclStub : public ::testing::Test {
@@ -31,7 +34,7 @@ class NcclStub : public ::testing::Test {
               const std::function<std::string()>& lost = nullptr) {
     const std::string id = NewNcclId();
     OnRanks(ranks, [&](int rank) {
-      NcclCollective collective(id, rank, ranks, at::kCPU, lost);
+      NcclCollective collective(id, rank, ranks, at::kCPU, lost, kLong);
       f(collective);
       collective.AllReduce(at::zeros({1}));  // nobody leaves before all have done
     });
@@ -111,6 +114,27 @@ TEST_F(NcclStub, ALostPeerEndsACallThatWaits) {
   } catch (const PeerLost& lost) {
     EXPECT_THAT(lost.what(), HasSubstr("rank 1 is gone"));
   }
+}
+
+// One of two ranks never comes to the meeting: whoever waits for it is told so, after its patience or when the other
+// one is seen to be gone, and leaves no communicator behind.
+TEST_F(NcclStub, ARankThatNeverComesIsAPeerLost) {
+  const int before = Aborts();
+  try {
+    const NcclCollective collective(NewNcclId(), 0, 2, at::kCPU, nullptr, milliseconds(50));
+    FAIL() << "nobody came";
+  } catch (const PeerLost& lost) {
+    EXPECT_THAT(lost.what(), HasSubstr("ncclCommInitRankConfig has not come to its end"));
+  }
+  EXPECT_EQ(Aborts() - before, 1);
+  try {
+    const NcclCollective collective(
+        NewNcclId(), 0, 2, at::kCPU, [] { return "rank 1 is gone"; }, kLong);
+    FAIL() << "nobody came";
+  } catch (const PeerLost& lost) {
+    EXPECT_THAT(lost.what(), HasSubstr("rank 1 is gone"));
+  }
+  EXPECT_EQ(Aborts() - before, 2);
 }
 
 }  // namespace

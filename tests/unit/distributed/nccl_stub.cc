@@ -1,5 +1,7 @@
 // NCCL's C interface over the memory of one process, whose threads are the ranks: what NcclCollective calls, and how it
-// takes errors, is tested with it where there is no GPU. Calls block until all ranks have made them.
+// takes errors, is tested with it where there is no GPU. Communicators do not block, as NcclCollective asks for: a call
+// leaves something in progress, and another one before that is done is refused, as NCCL refuses it. (What NCCL would
+// put on a stream is done inside the call, which waits for the other ranks.)
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -19,6 +21,7 @@ struct Id {
 // All ranks of one communicator.
 struct World {
   int ranks = 0;
+  std::atomic<int> joined = 0;
   std::mutex mutex;
   std::condition_variable changed;
   int arrived = 0;
@@ -31,6 +34,15 @@ struct World {
 struct Rank {
   World* world;
   int rank;
+  std::atomic<int> busy = 0;  // answers "in progress" to come
+};
+
+constexpr int kInvalidArgument = 4, kInProgress = 7, kAnswersInProgress = 3;
+
+struct Config {
+  size_t size;
+  unsigned magic, version;
+  int blocking;
 };
 
 std::mutex worlds_mutex;
@@ -47,8 +59,8 @@ struct Letter {
 };
 thread_local std::vector<Letter> outbox;
 
-// Waits for all ranks; false if the communicator was aborted before all had come. (A rank that leaves afterwards aborts it
-// too, perhaps before the others have woken.)
+// Waits for all ranks; false if the communicator was aborted before all had come. (A rank that leaves afterwards aborts
+// it too, perhaps before the others have woken.)
 bool Meet(World& world) {
   std::unique_lock lock(world.mutex);
   const int64_t round = world.round;
@@ -71,8 +83,16 @@ void AddAll(const World& world, std::vector<char>& sum, size_t count) {
     for (size_t i = 0; i < count; ++i) to[i] += static_cast<const T*>(source)[i];
 }
 
+bool IsReady(const Rank& rank) { return rank.busy == 0 && rank.world->joined == rank.world->ranks; }
+
+int Begin(Rank& rank) {
+  rank.busy = kAnswersInProgress;
+  return kInProgress;
+}
+
 int Reduce(const void* source, void* target, size_t count, int type, int root, Rank* rank) {
   World& world = *rank->world;
+  if (!IsReady(*rank)) return kInvalidArgument;
   world.sources[static_cast<size_t>(rank->rank)] = source;
   if (!Meet(world)) return 6;
   std::vector<char> sum(count * SizeOf(type), 0);
@@ -81,7 +101,7 @@ int Reduce(const void* source, void* target, size_t count, int type, int root, R
   if (type == 8) AddAll<double>(world, sum, count);
   if (!Meet(world)) return 6;  // nobody writes before all have read
   if (root < 0 || root == rank->rank) std::memcpy(target, sum.data(), sum.size());
-  return 0;
+  return group_depth > 0 ? 0 : Begin(*rank);
 }
 
 }  // namespace
@@ -98,7 +118,9 @@ int ncclGetUniqueId(Id* id) {
   return 0;
 }
 
-int ncclCommInitRank(void** communicator, int ranks, Id id, int rank) {
+int ncclCommInitRankConfig(void** communicator, int ranks, Id id, int rank, const Config* config) {
+  if (config->size < sizeof(Config) || config->magic != 0xcafebeef || config->version < 21400 || config->blocking != 0)
+    return kInvalidArgument;
   World* world = nullptr;
   {
     std::lock_guard lock(worlds_mutex);
@@ -111,7 +133,8 @@ int ncclCommInitRank(void** communicator, int ranks, Id id, int rank) {
     world = known;
   }
   *communicator = new Rank{world, rank};
-  return Meet(*world) ? 0 : 6;
+  ++world->joined;
+  return kInProgress;
 }
 
 int ncclCommAbort(void* communicator) {
@@ -123,8 +146,10 @@ int ncclCommAbort(void* communicator) {
   return 0;
 }
 
-int ncclCommGetAsyncError(void*, int* error) {
-  *error = async_error;
+int ncclCommGetAsyncError(void* communicator, int* error) {
+  auto& rank = *static_cast<Rank*>(communicator);
+  *error = async_error != 0 ? async_error.load() : IsReady(rank) ? 0 : kInProgress;
+  if (rank.busy > 0) --rank.busy;
   return 0;
 }
 
@@ -143,10 +168,12 @@ int ncclReduce(const void* source, void* target, size_t count, int type, int, in
 int ncclBroadcast(const void* source, void* target, size_t count, int type, int root, void* communicator, void*) {
   auto* rank = static_cast<Rank*>(communicator);
   World& world = *rank->world;
+  if (!IsReady(*rank)) return kInvalidArgument;
   world.sources[static_cast<size_t>(rank->rank)] = source;
   if (!Meet(world)) return 6;
   if (rank->rank != root) std::memcpy(target, world.sources[static_cast<size_t>(root)], count * SizeOf(type));
-  return Meet(world) ? 0 : 6;
+  if (!Meet(world)) return 6;
+  return group_depth > 0 ? 0 : Begin(*rank);
 }
 
 int ncclSend(const void* source, size_t count, int type, int peer, void* communicator, void*) {
@@ -169,6 +196,7 @@ int ncclGroupEnd() {
   const std::vector<Letter> letters = std::move(outbox);
   outbox.clear();
   World& world = *letters[0].rank->world;
+  if (!IsReady(*letters[0].rank)) return kInvalidArgument;
   {
     std::lock_guard lock(world.mutex);
     for (const Letter& letter : letters)
@@ -177,6 +205,6 @@ int ncclGroupEnd() {
   if (!Meet(world)) return 6;
   for (const Letter& letter : letters)
     if (letter.received) std::memcpy(letter.received, world.letters.at({letter.peer, letter.rank->rank}), letter.bytes);
-  return Meet(world) ? 0 : 6;
+  return Meet(world) ? Begin(*letters[0].rank) : 6;
 }
 }

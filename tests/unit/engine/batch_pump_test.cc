@@ -6,6 +6,8 @@
 #include <atomic>
 #include <stdexcept>
 
+#include "worker/trainer/engine/device_batches.h"
+
 namespace allometry::trainer {
 namespace {
 
@@ -47,6 +49,26 @@ TEST(BatchPumpTest, CanBeAbandoned) {
     BatchPump pump(BatchOf, 1, 1'000'000, 2);
     if (i % 2) pump.Next();
   }
+}
+
+TEST(DeviceBatchesTest, OnACpuRowsAreTheHostsOwnInOrder) {
+  std::vector<at::Tensor> made;  // by the pump's thread, which is through when its last batch is there
+  BatchPump pump(
+      [&](int64_t step) {
+        made.push_back(at::full({3, 2}, step, at::kLong));
+        return HostBatch{made.back(), at::zeros({3, 1}, at::kLong), step};
+      },
+      1, 3, 3);
+  DeviceBatches batches(pump, 3, at::kCPU, nullptr);
+  std::vector<DeviceBatch> taken;
+  for (int64_t step = 1; step <= 3; ++step) {
+    taken.push_back(batches.Next());
+    batches.Prefetch();
+    EXPECT_EQ(taken.back().target_tokens, step);
+    EXPECT_EQ(taken.back().rows, 3);
+    EXPECT_EQ(taken.back().own.count, 3);
+  }
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(taken[i].inputs_bs.data_ptr(), made[i].data_ptr());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <numeric>
 #include <optional>
 #include <sstream>
 
@@ -426,6 +427,30 @@ TEST_F(TrainingLoopTest, ADamagedCheckpointCostsStepsButNotTheResult) {
   EXPECT_THAT(log_, HasSubstr("checkpoint skipped"));
   EXPECT_EQ(resumed.summary.resumed_step, std::stoi(folders[0].filename().string().substr(5)));
   ExpectEqualWeights(straight, resumed);
+}
+
+// Written while the next step computes, and draws its random features: a checkpoint holds what its own step left.
+TEST_F(TrainingLoopTest, ACheckpointOfEveryStepHoldsThatStep) {
+  for (const char* optimizer : {"adafactor", "adamw"}) {
+    TrainingConfig config = PerformerConfig(1);
+    config.dropout = 0.1;
+    config.optimization.optimizer.name = optimizer;
+    const std::string name = std::string("often-") + optimizer;
+    const Attempt straight = Train(config, std::string("straight-") + optimizer, CopyWork());
+    Execution often;
+    often.checkpoint_interval_s = 0;
+    ExpectEqualWeights(straight, Train(config, name, CopyWork(), often));
+    std::vector<int64_t> told;
+    for (const Json& event : Events(name))
+      if (event["event"] == "checkpoint") told.push_back(event["step"]);
+    std::vector<int64_t> every(static_cast<size_t>(config.steps));
+    std::iota(every.begin(), every.end(), 1);
+    EXPECT_EQ(told, every);
+    ASSERT_GT(std::filesystem::remove_all(folder_ / name / "checkpoint/step-30"), 0u);
+    const Attempt resumed = Train(config, name, CopyWork());
+    EXPECT_EQ(resumed.summary.resumed_step, config.steps - 1);
+    ExpectEqualWeights(straight, resumed);
+  }
 }
 
 TEST_F(TrainingLoopTest, ALossThatIsNotFiniteEndsTheRun) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 #include <vector>
 
 #include "common/fault_point.h"
@@ -74,14 +75,14 @@ CheckpointStore::CheckpointStore(fs::path directory, std::string run_sha256, Log
     if (entry.path().filename().string().rfind(kUnfinishedPrefix, 0) == 0) fs::remove_all(entry.path(), ec);
 }
 
-Result<fs::path> CheckpointStore::Save(const Checkpoint& checkpoint) {
+Result<fs::path> CheckpointStore::Save(Checkpoint checkpoint, const std::function<void()>& all_read) {
   const std::string name = "step-" + std::to_string(checkpoint.step);
   const fs::path folder = directory_ / name, unfinished = directory_ / (kUnfinishedPrefix + name);
   std::error_code ec;
   fs::remove_all(unfinished, ec);
   ALLO_RETURN_IF_ERROR(common::MakeDirectories(unfinished));
   ALLO_ASSIGN_OR_RETURN(const std::string sha256,
-                        WriteSafetensors(unfinished / kTensorsName, {checkpoint.tensors, {}}));
+                        WriteSafetensors(unfinished / kTensorsName, {std::move(checkpoint.tensors), {}}, all_read));
   const Json state{{"format_version", kFormatVersion},
                    {"run_sha256", run_sha256_},
                    {"step", checkpoint.step},

@@ -33,8 +33,9 @@ class CheckpointStore {
   // removed.
   CheckpointStore(std::filesystem::path directory, std::string run_sha256, Log log);
 
-  // Returns the folder's path. Afterwards only this checkpoint and the next older one are left.
-  common::Result<std::filesystem::path> Save(const Checkpoint& checkpoint);
+  // Returns the folder's path. Afterwards only this checkpoint and the next older one are left. `all_read`: called when
+  // the tensors are needed no longer (WriteSafetensors).
+  common::Result<std::filesystem::path> Save(Checkpoint checkpoint, const std::function<void()>& all_read = nullptr);
 
   // The valid checkpoint with the highest step among the store's own and `resume` (a folder, or empty), which wins a
   // draw. What is torn, corrupt or another run's is skipped and the reason logged.

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/files.h"
@@ -120,9 +121,10 @@ struct Piece {
   at::Tensor tensor;
 };
 
-std::vector<Piece> PiecesOf(const TensorFile& content) {
+std::vector<Piece> PiecesOf(std::map<std::string, at::Tensor> tensors) {
   std::vector<Piece> pieces;
-  for (const auto& [name, tensor] : content.tensors) pieces.push_back({name, tensor.detach().cpu().contiguous()});
+  for (auto& [name, tensor] : tensors)
+    pieces.push_back({name, std::exchange(tensor, at::Tensor()).detach().cpu().contiguous()});
   std::stable_sort(pieces.begin(), pieces.end(),
                    [](const Piece& a, const Piece& b) { return a.tensor.element_size() > b.tensor.element_size(); });
   return pieces;
@@ -167,6 +169,8 @@ class HashedFile {
       if (ok_) bytes.remove_prefix(static_cast<size_t>(n));
     }
   }
+
+  bool ok() const { return ok_; }
 
   common::Result<std::string> Commit() {
     if (ok_) Note(::fsync(fd_) == 0 && ::rename(temporary_.c_str(), path_.c_str()) == 0);
@@ -221,18 +225,22 @@ common::Result<TensorFile> ReadSafetensors(const std::filesystem::path& path) {
   return file;
 }
 
-common::Result<std::string> WriteSafetensors(const std::filesystem::path& path, const TensorFile& content) {
+common::Result<std::string> WriteSafetensors(const std::filesystem::path& path, TensorFile content,
+                                             const std::function<void()>& all_read) {
   for (const auto& [name, tensor] : content.tensors)
     if (!NameOfType(tensor.scalar_type()))
       return common::InvalidArgument("tensor '" + name + "' has a type that safetensors cannot hold");
-  const std::vector<Piece> pieces = PiecesOf(content);
+  std::vector<Piece> pieces = PiecesOf(std::move(content.tensors));
   const std::string header = HeaderOf(pieces, content.metadata);
   const uint64_t header_bytes = header.size();
   HashedFile file(path);
   file.Write({reinterpret_cast<const char*>(&header_bytes), 8});
   file.Write(header);
-  for (const Piece& piece : pieces)
+  for (Piece& piece : pieces) {
     file.Write({static_cast<const char*>(piece.tensor.const_data_ptr()), piece.tensor.nbytes()});
+    piece.tensor = at::Tensor();
+  }
+  if (all_read && file.ok()) all_read();
   return file.Commit();
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -23,6 +24,9 @@ common::Result<TensorFile> ReadSafetensors(const std::filesystem::path& path);
 
 // Writes temporary + fsync + rename + fsync of the directory, so that no reader ever sees half a file. Returns the
 // SHA-256 of the file's bytes. Larger element types come first, then names in order: equal content gives equal bytes.
-common::Result<std::string> WriteSafetensors(const std::filesystem::path& path, const TensorFile& content);
+// Each tensor is let go when its bytes have been handed to the system, and after the last one `all_read` is called: if
+// they cannot all be handed over, never.
+common::Result<std::string> WriteSafetensors(const std::filesystem::path& path, TensorFile content,
+                                             const std::function<void()>& all_read = nullptr);
 
 }  // namespace allometry::trainer

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -12,6 +13,8 @@
 
 namespace allometry::trainer {
 namespace {
+
+constexpr int64_t kPieceBytes = 256 << 10;  // twice of it, and the socket's copy, fit a core's cache
 
 std::span<char> AsBytes(const at::Tensor& t) { return {static_cast<char*>(t.data_ptr()), t.nbytes()}; }
 
@@ -25,6 +28,12 @@ void AddTo(const at::Tensor& sum, const at::Tensor& more) {
   T* to = sum.mutable_data_ptr<T>();
   const T* from = more.const_data_ptr<T>();
   for (int64_t i = 0; i < sum.numel(); ++i) to[i] += from[i];
+}
+
+// Elements first ... first + count - 1, as far as there are any.
+at::Tensor Piece(const at::Tensor& flat, int64_t first, int64_t count) {
+  first = std::min(first, flat.numel());
+  return flat.narrow(0, first, std::min(count, flat.numel() - first));
 }
 
 // Not LibTorch's addition: that would wake a second team of threads beside the one that computes.
@@ -115,15 +124,20 @@ TcpCollective::TcpCollective(TcpMesh& mesh, int channel)
 TcpCollective::~TcpCollective() = default;
 
 // Part p travels once around the ring, from rank p + 1 to rank p, and is added to on the way: rank r has p's sum of
-// ranks p + 1 ... r when it sends it on.
+// ranks p + 1 ... r when it sends it on. It goes in pieces, the n-th of each rank at the same time: what has just come
+// is added while the cache still holds it.
 void TcpCollective::RingReduce(const at::Tensor& flat, const Bounds& bounds) {
+  const int64_t piece = kPieceBytes / static_cast<int64_t>(flat.element_size());
+  const at::Tensor room = at::empty({piece}, flat.options());
   const int n = size(), next = (rank() + 1) % n, previous = (rank() + n - 1) % n;
   for (int step = 1; step < n; ++step) {
     const at::Tensor out = PartOf(flat, bounds, (rank() - step + n) % n);
     const at::Tensor own = PartOf(flat, bounds, (rank() - step - 1 + 2 * n) % n);
-    const at::Tensor in = at::empty_like(own);
-    mesh_.Exchange(channel_, next, AsBytes(out), previous, AsBytes(in));
-    Add(own, in);
+    for (int64_t at = 0; at < std::max(out.numel(), own.numel()); at += piece) {
+      const at::Tensor sum = Piece(own, at, piece), in = Piece(room, 0, sum.numel());
+      mesh_.Exchange(channel_, next, AsBytes(Piece(out, at, piece)), previous, AsBytes(in));
+      Add(sum, in);
+    }
   }
 }
 

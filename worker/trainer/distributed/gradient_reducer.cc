@@ -55,10 +55,7 @@ void GradientReducer::Ready(size_t i, const at::Tensor& gradient) {
   const Place place = places_[i];
   Bucket& bucket = buckets_[place.bucket];
   TORCH_CHECK(!filled_[i], "gradient ", i, " is ready twice in one step");
-  if (bucket.missing == bucket.slots.size()) {
-    if (!bucket.flat.defined()) bucket.flat = at::empty({bucket.size}, like_[i].options());
-    bucket.flat.zero_();  // for the tensors that get no gradient
-  }
+  MakeRoom(bucket);
   bucket.flat.narrow(0, bucket.slots[place.slot].offset, like_[i].numel()).view(like_[i].sizes()).copy_(gradient);
   bucket.flat.narrow(0, bucket.marks[place.slot], 1).fill_(1);
   filled_[i] = true;
@@ -71,19 +68,26 @@ void GradientReducer::LaunchFull() {
   while (next_ < buckets_.size() && buckets_[next_].missing == 0) Launch(buckets_[next_++]);
 }
 
+void GradientReducer::MakeRoom(Bucket& bucket) const {
+  if (!bucket.flat.defined()) bucket.flat = at::empty({bucket.size}, like_[bucket.slots[0].tensor].options());
+}
+
+// What has no gradient counts as zero; the rest has been written over in this step.
 void GradientReducer::Launch(Bucket& bucket) {
-  if (!bucket.flat.defined()) bucket.flat = at::zeros({bucket.size}, like_[bucket.slots[0].tensor].options());
+  MakeRoom(bucket);
+  for (size_t s = 0; s < bucket.slots.size() && bucket.missing > 0; ++s) {
+    const Slot& slot = bucket.slots[s];
+    if (filled_[slot.tensor]) continue;
+    bucket.flat.narrow(0, slot.offset, like_[slot.tensor].numel()).zero_();
+    bucket.flat.narrow(0, bucket.marks[s], 1).zero_();
+  }
   bucket.pending =
       sharded() ? collective_.StartReduceScatter(bucket.flat, bucket.bounds) : collective_.StartAllReduce(bucket.flat);
 }
 
 std::vector<at::Tensor> GradientReducer::Finish() {
   at::NoGradGuard no_grad;
-  for (; next_ < buckets_.size(); ++next_) {
-    Bucket& bucket = buckets_[next_];
-    if (bucket.missing == bucket.slots.size() && bucket.flat.defined()) bucket.flat.zero_();
-    Launch(bucket);
-  }
+  while (next_ < buckets_.size()) Launch(buckets_[next_++]);
   std::vector<at::Tensor> sums(like_.size());
   // A GPU is asked only when this rank's own gradients have changed: which tensors have one is a fact of the model.
   const bool ask = like_.empty() || like_[0].is_cpu() || seen_filled_ != filled_;

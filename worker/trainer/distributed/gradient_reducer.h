@@ -63,6 +63,7 @@ class GradientReducer {
 
   void MakeBuckets();
   void LayOut(Bucket& bucket);
+  void MakeRoom(Bucket& bucket) const;
   void Launch(Bucket& bucket);
   void LaunchFull();
   void ReadMarks(const Bucket& bucket, const at::Tensor& kept, int64_t first);

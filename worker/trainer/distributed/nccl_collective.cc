@@ -1,15 +1,15 @@
 #include "worker/trainer/distributed/nccl_collective.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/Event.h>
-#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -21,7 +21,10 @@
 namespace allometry::trainer {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr auto kWatchInterval = std::chrono::milliseconds(200);
+constexpr auto kAskInterval = std::chrono::microseconds(50);
 
 // ---- NCCL's C interface (nccl.h 2.x), as far as it is used: numbers and types are part of its binary interface.
 
@@ -30,6 +33,15 @@ struct UniqueId {
 };
 using Communicator = void*;
 constexpr int kSuccess = 0, kCudaError = 1, kInProgress = 7, kSum = 0;
+
+// ncclConfig_t as of 2.14: later ones have more members, and take defaults for those that `version` did not know yet.
+struct Config {
+  size_t size = sizeof(Config);
+  unsigned magic = 0xcafebeef;
+  unsigned version = 21400;
+  int blocking = INT_MIN;  // INT_MIN: undefined
+  int unknown = INT_MIN;   // where the structure would be padded
+};
 
 int TypeOf(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -49,7 +61,7 @@ constexpr int kBytes = 1;  // ncclUint8
 
 struct Library {
   int (*get_unique_id)(UniqueId*);
-  int (*init_rank)(Communicator*, int ranks, UniqueId, int rank);
+  int (*init_rank)(Communicator*, int ranks, UniqueId, int rank, Config*);
   int (*abort)(Communicator);
   int (*async_error)(Communicator, int*);
   const char* (*error_string)(int);
@@ -75,7 +87,7 @@ Library Load() {
   if (!handle) throw PeerLost("ranks on GPUs need NCCL, which cannot be loaded: " + std::string(::dlerror()));
   Library library{};
   Resolve(handle, "ncclGetUniqueId", library.get_unique_id);
-  Resolve(handle, "ncclCommInitRank", library.init_rank);
+  Resolve(handle, "ncclCommInitRankConfig", library.init_rank);
   Resolve(handle, "ncclCommAbort", library.abort);
   Resolve(handle, "ncclCommGetAsyncError", library.async_error);
   Resolve(handle, "ncclGetErrorString", library.error_string);
@@ -94,6 +106,8 @@ const Library& Nccl() {
   return library;
 }
 
+bool IsFailure(int code) { return code != kSuccess && code != kInProgress; }
+
 std::exception_ptr ErrorOf(int code, const std::string& where) {
   const std::string text = where + Nccl().error_string(code);
   return code == kCudaError ? std::make_exception_ptr(std::runtime_error(text))
@@ -101,8 +115,7 @@ std::exception_ptr ErrorOf(int code, const std::string& where) {
 }
 
 void CheckCode(int code, const char* call) {
-  if (code != kSuccess && code != kInProgress)
-    std::rethrow_exception(ErrorOf(code, std::string("NCCL's ") + call + " failed: "));
+  if (IsFailure(code)) std::rethrow_exception(ErrorOf(code, std::string("NCCL's ") + call + " failed: "));
 }
 
 UniqueId IdOf(const std::string& digits) {
@@ -117,11 +130,11 @@ UniqueId IdOf(const std::string& digits) {
 template <typename F>
 int Grouped(const Bounds& bounds, F call) {
   int code = Nccl().group_start();
-  for (size_t part = 0; part + 1 < bounds.size() && code == kSuccess; ++part)
+  for (size_t part = 0; part + 1 < bounds.size() && !IsFailure(code); ++part)
     if (bounds[part + 1] > bounds[part])
       code = call(static_cast<int>(part), bounds[part], static_cast<size_t>(bounds[part + 1] - bounds[part]));
   const int end = Nccl().group_end();
-  return code == kSuccess ? end : code;
+  return IsFailure(code) ? code : end;
 }
 
 char* DataOf(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
@@ -140,50 +153,31 @@ std::string NewNcclId() {
   return digits;
 }
 
-// The stream of the calls, beside the one that computes. A device without streams has neither (tests on CPUs).
-struct NcclCollective::Streams {
-  explicit Streams(const at::Device& d) : device(d), guard(d.type()), own(guard.getStream(d)) {
-    if (!device.is_cpu()) own = guard.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
-  }
-  void* handle() const { return device.is_cpu() ? nullptr : own.native_handle(); }
-  // One stream waits for what another holds now.
-  void Order(const c10::Stream& first, const c10::Stream& then) const {
-    if (device.is_cpu()) return;
-    c10::Event event(device.type());
-    event.record(first);
-    event.block(then);
-  }
-  c10::Stream current() const { return guard.getStream(device); }
-  // Tells whether all that the calls' stream holds now has ended; nothing where there are no streams.
-  std::function<bool()> Mark() const {
-    if (device.is_cpu()) return nullptr;
-    auto event = std::make_shared<c10::Event>(device.type());
-    event->record(own);
-    return [event] { return event->query(); };
-  }
-
-  at::Device device;
-  c10::impl::VirtualGuardImpl guard;
-  c10::Stream own;
-};
-
 // Owns the communicator, and ends it when something is wrong with it.
 class NcclCollective::Watch {
  public:
-  Watch(Communicator communicator, std::function<std::string()> lost, int64_t silence_timeout_s)
-      : communicator_(communicator),
-        lost_(std::move(lost)),
-        patience_(std::chrono::seconds(silence_timeout_s)),
-        thread_([this] { Run(); }) {}
+  Watch(std::function<std::string()> lost, std::chrono::milliseconds patience)
+      : lost_(std::move(lost)), patience_(patience) {}
   ~Watch() {
     {
       std::lock_guard lock(mutex_);
       closed_ = true;
     }
     changed_.notify_all();
-    thread_.join();
-    std::lock_guard lock(mutex_);
+    if (thread_.joinable()) thread_.join();
     Abort();
+  }
+
+  // Makes the communicator, and begins to watch it.
+  void Meet(const std::string& id, int rank, int ranks) {
+    {
+      std::lock_guard lock(mutex_);
+      Config config;
+      config.blocking = 0;
+      CheckCode(Nccl().init_rank(&communicator_, ranks, IdOf(id), rank, &config), "ncclCommInitRankConfig");
+      Settle("ncclCommInitRankConfig");
+    }
+    thread_ = std::thread([this] { Run(); });
   }
 
   // Calls f with the communicator, which is not aborted meanwhile; what it was aborted for if it has been.
@@ -192,6 +186,7 @@ class NcclCollective::Watch {
     std::lock_guard lock(mutex_);
     if (error_) std::rethrow_exception(error_);
     CheckCode(f(communicator_), name);
+    Settle(name);
   }
   // `ended`: whether what has been started until now has ended.
   void Started(std::function<bool()> ended) {
@@ -200,25 +195,44 @@ class NcclCollective::Watch {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
+  int Code() const {
+    int code = kSuccess;
+    const int asked = Nccl().async_error(communicator_, &code);
+    return IsFailure(asked) ? asked : code;
+  }
+  // What is wrong; null if nothing is.
+  std::exception_ptr Trouble(int code) const {
+    if (IsFailure(code)) return ErrorOf(code, "NCCL reports: ");
+    const std::string lost = lost_ ? lost_() : "";
+    return lost.empty() ? nullptr : std::make_exception_ptr(PeerLost(lost));
+  }
+  // Waits until NCCL has done what it was called for: before, it takes no other call, and nothing is on the stream.
+  void Settle(const char* name) {
+    const auto deadline = Clock::now() + patience_;
+    for (int code = Code(); code != kSuccess; code = Code()) {
+      error_ = Trouble(code);
+      if (!error_ && Clock::now() >= deadline) error_ = TooLong(std::string("NCCL's ") + name);
+      if (error_) {
+        Abort();
+        std::rethrow_exception(error_);
+      }
+      std::this_thread::sleep_for(kAskInterval);
+    }
+  }
+  std::exception_ptr TooLong(const std::string& what) const {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(patience_).count();
+    return std::make_exception_ptr(CollectiveTimeout(what + " has not come to its end within " +
+                                                     std::to_string(seconds) +
+                                                     " s: another rank does not take part in it"));
+  }
   void Run() {
     std::unique_lock lock(mutex_);
     while (!closed_ && !error_) {
-      Look();
+      error_ = Trouble(Code());
+      if (!error_ && IsSilent()) error_ = TooLong("an exchange with the other ranks");
       if (error_) Abort();
       changed_.wait_for(lock, kWatchInterval);
     }
-  }
-  void Look() {
-    if (const std::string lost = lost_ ? lost_() : ""; !lost.empty()) error_ = std::make_exception_ptr(PeerLost(lost));
-    int code = kSuccess;
-    if (!error_ && Nccl().async_error(communicator_, &code) == kSuccess && code != kSuccess && code != kInProgress)
-      error_ = ErrorOf(code, "NCCL reports: ");
-    if (!error_ && IsSilent())
-      error_ = std::make_exception_ptr(CollectiveTimeout(
-          "an exchange with the other ranks has not ended for " +
-          std::to_string(std::chrono::duration_cast<std::chrono::seconds>(patience_).count()) + " s"));
   }
   // One call is watched until it has ended, then the newest.
   bool IsSilent() {
@@ -242,25 +256,22 @@ class NcclCollective::Watch {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  Communicator communicator_;          // guarded by mutex_
-  std::exception_ptr error_;           // guarded by mutex_; why the communicator was aborted
-  std::function<bool()> newest_;       // guarded by mutex_; of the newest call that is not watched yet
-  std::function<bool()> watched_;      // the thread's own
-  Clock::time_point since_;            // the thread's own; from when `watched_` was begun with
-  bool closed_ = false;                // guarded by mutex_
-  std::function<std::string()> lost_;  // called by the thread
-  const Clock::duration patience_;
+  Communicator communicator_ = nullptr;  // guarded by mutex_
+  std::exception_ptr error_;             // guarded by mutex_; why the communicator was aborted
+  std::function<bool()> newest_;         // guarded by mutex_; of the newest call that is not watched yet
+  std::function<bool()> watched_;        // the thread's own
+  Clock::time_point since_;              // the thread's own; from when `watched_` was begun with
+  bool closed_ = false;                  // guarded by mutex_
+  std::function<std::string()> lost_;    // called with mutex_ held
+  const std::chrono::milliseconds patience_;
   std::thread thread_;
 };
 
 NcclCollective::NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,
-                               std::function<std::string()> lost, int64_t silence_timeout_s)
-    : rank_(rank), ranks_(ranks), streams_(std::make_unique<Streams>(device)) {
-  const c10::impl::VirtualGuardImpl guard(device.type());
-  guard.setDevice(device);
-  Communicator communicator = nullptr;
-  CheckCode(Nccl().init_rank(&communicator, ranks, IdOf(id), rank), "ncclCommInitRank");
-  watch_ = std::make_unique<Watch>(communicator, std::move(lost), silence_timeout_s);
+                               std::function<std::string()> lost, std::chrono::milliseconds patience)
+    : rank_(rank), ranks_(ranks), stream_(device), watch_(std::make_unique<Watch>(std::move(lost), patience)) {
+  c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+  watch_->Meet(id, rank, ranks);
 }
 
 NcclCollective::~NcclCollective() = default;
@@ -275,15 +286,16 @@ std::unique_ptr<Collective::Pending> NcclCollective::Start(std::vector<at::Tenso
     Result(NcclCollective& owner, std::vector<at::Tensor> held) : collective(owner), tensors(std::move(held)) {}
     void Wait() override {
       collective.Check();
-      collective.streams_->Order(collective.streams_->own, collective.streams_->current());
+      collective.stream_.LeadCurrent();
       tensors.clear();
     }
     NcclCollective& collective;
     std::vector<at::Tensor> tensors;  // kept until the current stream waits for them
   };
-  streams_->Order(streams_->current(), streams_->own);
-  watch_->With(name, [&](Communicator communicator) { return call(communicator, streams_->handle()); });
-  if (auto ended = streams_->Mark()) watch_->Started(std::move(ended));
+  stream_.FollowCurrent();
+  watch_->With(name, [&](Communicator communicator) { return call(communicator, stream_.handle()); });
+  if (stream_.handle())
+    watch_->Started([mark = std::make_shared<c10::Event>(stream_.Mark())] { return mark->query(); });
   return std::make_unique<Result>(*this, std::move(tensors));
 }
 
@@ -331,7 +343,7 @@ std::unique_ptr<Collective::Pending> NcclCollective::StartAllToAll(at::Tensor se
     return Grouped(EvenBounds(ranks_, ranks_), [&](int peer, int64_t, size_t) {
       const size_t at = static_cast<size_t>(peer) * bytes;
       const int code = Nccl().send(DataOf(sent) + at, bytes, kBytes, peer, communicator, stream);
-      return code == kSuccess ? Nccl().receive(DataOf(received) + at, bytes, kBytes, peer, communicator, stream) : code;
+      return IsFailure(code) ? code : Nccl().receive(DataOf(received) + at, bytes, kBytes, peer, communicator, stream);
     });
   });
 }

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "worker/trainer/distributed/collective.h"
+#include "worker/trainer/engine/side_stream.h"
 
 namespace allometry::trainer {
 
@@ -15,14 +17,18 @@ std::string NewNcclId();
 
 // Calls run on a stream of their own, after what the current stream holds when they are started; Wait makes the current
 // stream wait, and the host not. A thread asks NCCL for errors, and `lost` why a peer is gone (empty: none is), several
-// times a second, and whether what was started has ended after `silence_timeout_s`: all of these abort the
-// communicator, so that nothing on the device waits for ever, and become PeerLost or CollectiveTimeout at the next
-// call. An error of CUDA's own that NCCL reports is this rank's: std::runtime_error. What the device computed meanwhile
-// is worth nothing: call Check before results are believed.
+// times a second, and whether what was started has ended after `patience`: all of these abort the communicator, so that
+// nothing on the device waits for ever, and become PeerLost or CollectiveTimeout at the next call. An error of CUDA's own
+// that NCCL reports is this rank's: std::runtime_error. What the device computed meanwhile is worth nothing: call Check
+// before results are believed.
+//
+// No call of NCCL's blocks the host: whatever NCCL has still to do with the other ranks, above all to meet them, is
+// asked after until it is done, a peer is lost or `patience` is over, which is a CollectiveTimeout too.
 class NcclCollective : public Collective {
  public:
+  // Returns when all ranks have met.
   NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,
-                 std::function<std::string()> lost, int64_t silence_timeout_s = 1800);
+                 std::function<std::string()> lost, std::chrono::milliseconds patience);
   ~NcclCollective() override;
   int rank() const override { return rank_; }
   int size() const override { return ranks_; }
@@ -36,13 +42,12 @@ class NcclCollective : public Collective {
 
  private:
   class Watch;
-  struct Streams;
   using Call = std::function<int(void* communicator, void* stream)>;
   std::unique_ptr<Pending> Start(std::vector<at::Tensor> tensors, const char* name, const Call& call);
 
   const int rank_, ranks_;
   int64_t bytes_sent_ = 0;  // as the least that is possible
-  std::unique_ptr<Streams> streams_;
+  SideStream stream_;
   std::unique_ptr<Watch> watch_;
 };
 

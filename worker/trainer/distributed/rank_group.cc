@@ -48,7 +48,7 @@ RankGroup::RankGroup(const MeshOptions& options, const at::Device& device) : mes
   if (device.is_cuda())
     collective_ = std::make_unique<NcclCollective>(
         mesh_.extra().at("nccl_id").get<std::string>(), rank(), size(), device,
-        [this] { return mesh_.LostPeer(kTensors); }, options.silence_timeout_s);
+        [this] { return mesh_.LostPeer(kTensors); }, std::chrono::seconds(options.silence_timeout_s));
   else
     collective_ = std::make_unique<TcpCollective>(mesh_, kTensors);
 }

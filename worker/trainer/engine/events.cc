@@ -65,6 +65,7 @@ common::Status EventWriter::Write(const common::Json& event) {
   const std::string line = event.dump(-1, ' ', false, common::Json::error_handler_t::replace) + "\n";
   if (line.size() > kMaxLineBytes)
     return common::ResourceExhausted("an event of " + std::to_string(line.size()) + " bytes: at most 1 MiB is allowed");
+  std::lock_guard lock(mutex_);
   return WriteLine(fd_, line);
 }
 

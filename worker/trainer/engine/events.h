@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <string>
 
 #include "common/json.h"
@@ -10,8 +11,8 @@
 namespace allometry::trainer {
 
 // Appends the contract's events to a file, one whole line a write. A last line that an earlier attempt left without its
-// newline is ended first, so that it cannot swallow the next one. Not thread-safe. A write that fails leaves no part of
-// its line behind.
+// newline is ended first, so that it cannot swallow the next one. Write and Metric are thread-safe. A write that fails
+// leaves no part of its line behind.
 class EventWriter {
  public:
   // An empty path: events go nowhere (a run by hand).
@@ -25,6 +26,7 @@ class EventWriter {
 
  private:
   explicit EventWriter(int fd) : fd_(fd) {}
+  std::mutex mutex_;  // a line is written whole, and cut back whole
   int fd_ = -1;
 };
 

@@ -190,7 +190,7 @@ void ModelState::PublishWeights() {
 std::map<std::string, at::Tensor> ModelState::Weights() const {
   std::map<std::string, at::Tensor> weights;
   for (size_t i = 0; i < masters_.size(); ++i) weights[masters_[i].name] = divided_[i] ? WholeOf(i) : masters_[i].value;
-  for (const TrainedTensor& tensor : buffers_) weights[tensor.name] = tensor.value;
+  for (const TrainedTensor& tensor : buffers_) weights[tensor.name] = tensor.value.detach().clone();
   return weights;
 }
 

@@ -57,8 +57,9 @@ class ModelState {
   // Rounds the masters into the model's copies; needed after each change of the masters.
   void PublishWeights();
 
-  // Masters and persistent buffers by name, whole: all ranks must call this together where some are divided. The others
-  // share the model's memory.
+  // Masters and persistent buffers by name, whole: all ranks must call this together where some are divided. The other
+  // masters share the model's memory, which an optimiser's step changes and nothing else does; buffers, which a model
+  // may draw again at the beginning of a step, are copies.
   std::map<std::string, at::Tensor> Weights() const;
   // From whole tensors. kDataLoss names the first tensor that is missing or has another shape.
   common::Status LoadWeights(const std::map<std::string, at::Tensor>& weights);

@@ -282,6 +282,7 @@ Json TrainingSession::Report() const {
               {"selected_step", summary_.selected_step},
               {"target_tokens", summary_.target_tokens},
               {"data_wait_seconds", summary_.data_wait_seconds},
+              {"checkpoint_seconds", summary_.checkpoint_seconds},
               {"micro_batch", summary_.micro_batch},
               {"activation_checkpointing", plan_.recompute}};
   if (!group_) return report;

@@ -62,7 +62,9 @@ TrainingLoop::TrainingLoop(LoopParts parts, LoopWork work)
                    : parts_.execution.micro_batch > 0 ? parts_.execution.micro_batch
                                                       : parts_.config.batch_sequences),
       log_every_(LogEvery(parts_.execution.log_every, parts_.config.steps)),
-      evaluate_every_(parts_.config.evaluate_every_steps) {
+      evaluate_every_(parts_.config.evaluate_every_steps),
+      writer_(parts_.checkpoints, parts_.device,
+              [this](int64_t step, const std::filesystem::path& folder) { return TellCheckpoint(step, folder); }) {
   if (work_.select_best && evaluate_every_ == 0) evaluate_every_ = std::max<int64_t>(1, parts_.config.steps / 10);
 }
 
@@ -73,21 +75,23 @@ Ending TrainingLoop::Run() {
   progress_step_ = step_;
   parts_.state.model().train();
   if (!IsOver()) {
-    BatchPump pump(work_.make_batch, step_ + 1, parts_.config.steps, kBatchesAhead);
+    BatchPump pump(PinnedFor(parts_.device, work_.make_batch), step_ + 1, parts_.config.steps, kBatchesAhead);
+    DeviceBatches batches(pump, parts_.config.steps - step_, parts_.device, parts_.group);
     agreed_ = Agree();
     while (!IsOver()) {
       if (agreed_.stop || (!parts_.group && StopRequested())) return Stop();
       const auto start = Clock::now();
-      const double waited = pump.wait_seconds();
-      TakeStep(pump.Next());
+      const double waited = pump.wait_seconds(), stood_still = summary_.checkpoint_seconds;
+      TakeStep(batches);
       summary_.data_wait_seconds += pump.wait_seconds() - waited;
       auto ending = ReadLosses(/*always=*/false);
-      summary_.device_seconds += SecondsSince(start);
+      summary_.device_seconds += SecondsSince(start) - (summary_.checkpoint_seconds - stood_still);
       if (!ending) ending = AfterStep();
       if (ending) return *ending;
     }
   }
   if (auto ending = EvaluateNow(/*last=*/true)) return *ending;
+  if (auto ending = FinishCheckpoint()) return *ending;
   parts_.state.MakeWholeForGood();
   if (auto ending = SelectWeights()) return *ending;
   return work_.finish ? FinishWork() : Ending{};
@@ -107,15 +111,11 @@ Ending TrainingLoop::FinishWork() {
 }
 
 TrainingLoop::Agreement TrainingLoop::Agree() {
-  const bool due = is_first() && SecondsSince(last_checkpoint_) >= parts_.execution.checkpoint_interval_s;
+  const bool due = is_first() && CheckpointIsDue();
   if (!parts_.group) return {StopRequested(), due};
   parts_.group->tensors().Check();
   const std::vector<double> votes = parts_.group->Sum({StopRequested() ? 1.0 : 0.0, due ? 1.0 : 0.0});
   return {votes[0] > 0, votes[1] > 0};
-}
-
-RankGroup::Rows TrainingLoop::OwnRows(int64_t rows) const {
-  return parts_.group ? parts_.group->RowsOf(rows) : RankGroup::Rows{0, rows};
 }
 
 // Rank 0 reads the checkpoint and tells the others.
@@ -195,15 +195,18 @@ std::optional<Ending> TrainingLoop::WriteStart() {
   return std::nullopt;
 }
 
-void TrainingLoop::TakeStep(const HostBatch& batch) {
+void TrainingLoop::TakeStep(DeviceBatches& batches) {
+  const DeviceBatch batch = batches.Next();
   const OptimizationConfig& optimization = parts_.config.optimization;
   ++step_;
   parts_.state.model().BeginStep(step_);
   AccumulateWithinMemory(batch);
+  batches.Prefetch();
   const std::vector<at::Tensor> gradients = parts_.state.Gradients();
   const double clip = optimization.clip_norm;
   if (clip > 0 || IsLogStep()) gradient_norm_ = GradientNormOfAll(gradients);
   if (clip > 0 && gradient_norm_ > clip) ScaleGradients(gradients, clip / gradient_norm_);
+  HoldForCheckpoint();
   parts_.optimizer.Step(gradients, optimization.schedule.RateAt(step_));
   parts_.state.ClearGradients();
   parts_.state.PublishWeights();
@@ -223,7 +226,7 @@ double TrainingLoop::GradientNormOfAll(const std::vector<at::Tensor>& gradients)
 
 // A step that memory does not hold is taken again with half the micro-batch, which draws and adds up the same. Ranks
 // cannot: what one of them has sent is sent, so the attempt ends and the next one has half.
-void TrainingLoop::AccumulateWithinMemory(const HostBatch& batch) {
+void TrainingLoop::AccumulateWithinMemory(const DeviceBatch& batch) {
   for (;;) {
     try {
       AccumulateGradients(batch);
@@ -242,22 +245,18 @@ void TrainingLoop::AccumulateWithinMemory(const HostBatch& batch) {
 
 // Each micro-batch's loss is divided by the global batch's number of unpadded targets, and its auxiliary terms by the
 // number of sequences, so that their gradients add up to those of the global means.
-void TrainingLoop::AccumulateGradients(const HostBatch& batch) {
-  const int64_t rows = batch.inputs_bs.size(0);
+void TrainingLoop::AccumulateGradients(const DeviceBatch& batch) {
   const double tokens = static_cast<double>(std::max<int64_t>(batch.target_tokens, 1));
-  const double sequences = static_cast<double>(rows);
-  const RankGroup::Rows own = OwnRows(rows);
-  const auto on_device = [&](const at::Tensor& rows_of_all) {
-    return rows_of_all.narrow(0, own.first, own.count).to(parts_.device, /*non_blocking=*/true);
-  };
-  const at::Tensor inputs = on_device(batch.inputs_bs), targets = on_device(batch.targets_bt);
+  const double sequences = static_cast<double>(batch.rows);
   at::Tensor mean_loss;
   SideTerms side;
+  const RankGroup::Rows own = batch.own;
   for (int64_t row = 0; row < own.count; row += micro_batch_) {
     const int64_t count = std::min(micro_batch_, own.count - row);
     if (row + count == own.count) parts_.state.BeginLastPass();
     BeginRows(parts_.config.seed, step_, own.first + row, count);
-    Loss loss = parts_.state.model().ComputeLoss({inputs.narrow(0, row, count), targets.narrow(0, row, count)});
+    Loss loss = parts_.state.model().ComputeLoss(
+        {batch.inputs_bs.narrow(0, row, count), batch.targets_bt.narrow(0, row, count)});
     const at::Tensor share = loss.nll_sum / tokens;
     at::Tensor total = loss.objective_sum.defined() ? loss.objective_sum / tokens : share;
     if (const at::Tensor& auxiliary = loss.side.auxiliary; auxiliary.defined()) {
@@ -318,6 +317,8 @@ std::optional<Ending> TrainingLoop::AfterStep() {
   if (auto ending = WriteProgress(step_ == parts_.config.steps)) return ending;
   if (IsEvaluationStep())
     if (auto ending = EvaluateNow(/*last=*/false)) return ending;
+  if (writer_.has_ended())
+    if (auto ending = FinishCheckpoint()) return ending;
   agreed_ = Agree();
   if (agreed_.checkpoint) return SaveCheckpoint();
   return std::nullopt;
@@ -402,27 +403,63 @@ std::optional<Evaluation> TrainingLoop::EvaluateWhole(bool last) {
   return EvaluationFromJson(heard);
 }
 
+// The period is counted from when the last one stood, so that none waits for the one before it; without a period every
+// step has one.
+bool TrainingLoop::CheckpointIsDue() const {
+  const double period = parts_.execution.checkpoint_interval_s;
+  return period == 0 || (!writer_.busy() && SecondsSince(last_checkpoint_) >= period);
+}
+
 std::optional<Ending> TrainingLoop::SaveCheckpoint() {
   if (auto ending = ReadLosses(/*always=*/true)) return ending;
+  if (auto ending = FinishCheckpoint()) return ending;
+  const auto start = Clock::now();
   const std::map<std::string, at::Tensor> optimizer_state = parts_.optimizer.State(), weights = parts_.state.Weights();
   last_checkpoint_step_ = step_;
   if (!is_first()) return std::nullopt;
   Checkpoint checkpoint{step_, Prefixed("weights/", weights), StateToJson()};
   checkpoint.tensors.merge(Prefixed("optimizer/", optimizer_state));
   checkpoint.tensors.merge(Prefixed("best/", best_weights_));
-  auto folder = parts_.checkpoints.Save(checkpoint);
-  last_checkpoint_ = Clock::now();
-  if (!folder) return CrashOf(folder.error());
-  const std::filesystem::path path = std::filesystem::relative(*folder, parts_.run_directory);
-  auto written = parts_.events.Write({{"event", "checkpoint"}, {"step", step_}, {"path", path.string()}});
-  if (!written) return CrashOf(written.error());
+  auto started = writer_.Start(std::move(checkpoint));
+  summary_.checkpoint_seconds += SecondsSince(start);
+  if (!started) return CrashOf(started.error());
+  if (GathersState()) HoldForCheckpoint();
   return std::nullopt;
+}
+
+// Whether rank 0 makes a second copy for a checkpoint, of what is divided among the ranks: one that must be gone before
+// the next step needs the memory.
+bool TrainingLoop::GathersState() const {
+  bool gathers = parts_.sharded;
+  for (size_t i = 0; i < parts_.state.masters().size(); ++i) gathers |= parts_.state.IsDivided(i);
+  return gathers;
+}
+
+std::optional<Ending> TrainingLoop::FinishCheckpoint() {
+  const auto start = Clock::now();
+  const common::Status finished = writer_.Finish();
+  last_checkpoint_ = Clock::now();
+  summary_.checkpoint_seconds += SecondsSince(start);
+  if (!finished) return CrashOf(finished.error());
+  return std::nullopt;
+}
+
+void TrainingLoop::HoldForCheckpoint() {
+  const auto start = Clock::now();
+  writer_.HoldTraining();
+  summary_.checkpoint_seconds += SecondsSince(start);
+}
+
+common::Status TrainingLoop::TellCheckpoint(int64_t step, const std::filesystem::path& folder) const {
+  const std::filesystem::path path = std::filesystem::relative(folder, parts_.run_directory);
+  return parts_.events.Write({{"event", "checkpoint"}, {"step", step}, {"path", path.string()}});
 }
 
 // Before the first step there is nothing to keep, and a checkpoint that stands already is not written again.
 Ending TrainingLoop::Stop() {
   if (step_ > 0 && last_checkpoint_step_ != step_)
     if (auto ending = SaveCheckpoint()) return *ending;
+  if (auto ending = FinishCheckpoint()) return *ending;
   WriteProgress(/*always=*/true);
   return {ExitCode::kStopped, "stopped on request after step " + std::to_string(step_)};
 }

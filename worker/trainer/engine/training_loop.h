@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "worker/trainer/checkpoint/checkpoint_store.h"
+#include "worker/trainer/checkpoint/checkpoint_writer.h"
 #include "worker/trainer/distributed/rank_group.h"
-#include "worker/trainer/engine/batch_pump.h"
+#include "worker/trainer/engine/device_batches.h"
 #include "worker/trainer/engine/divergence.h"
 #include "worker/trainer/engine/events.h"
 #include "worker/trainer/engine/exit_code.h"
@@ -60,6 +60,7 @@ struct LoopParts {
 struct TrainingSummary {
   double device_seconds = 0;  // spent in steps, over all attempts whose work survived
   double data_wait_seconds = 0;
+  double checkpoint_seconds = 0;  // that training stood still for checkpoints, in this attempt
   int64_t resumed_step = 0;
   int64_t steps = 0;  // that were made: fewer than configured after an early stop
   int64_t target_tokens = 0;
@@ -75,6 +76,9 @@ struct TrainingSummary {
 // Several ranks divide each batch's rows, add up their gradients, and all do the same with the sums, so that their
 // weights stay bit-equal. Losses, stops and times for checkpoints are agreed on. Rank 0 alone reads and writes
 // checkpoints; any number of ranks may go on from one. PeerLost comes out of every function.
+//
+// Checkpoints are written while training goes on (CheckpointWriter): the one of a stop and those before the end of the
+// run stand when Run returns, one that is under way at an error when the loop is destroyed.
 class TrainingLoop {
  public:
   TrainingLoop(LoopParts parts, LoopWork work);
@@ -93,7 +97,6 @@ class TrainingLoop {
   };
   Agreement Agree();
   bool is_first() const { return !parts_.group || parts_.group->is_first(); }
-  RankGroup::Rows OwnRows(int64_t rows) const;
   double GradientNormOfAll(const std::vector<at::Tensor>& gradients) const;
   std::optional<Evaluation> Evaluate(bool last);
   std::optional<Evaluation> EvaluateWhole(bool last);
@@ -102,9 +105,9 @@ class TrainingLoop {
   std::optional<Checkpoint> LoadCheckpoint();
   std::optional<Ending> Resume();
   std::optional<Ending> WriteStart();
-  void TakeStep(const HostBatch& batch);
-  void AccumulateGradients(const HostBatch& batch);
-  void AccumulateWithinMemory(const HostBatch& batch);
+  void TakeStep(DeviceBatches& batches);
+  void AccumulateGradients(const DeviceBatch& batch);
+  void AccumulateWithinMemory(const DeviceBatch& batch);
   std::optional<Ending> AfterStep();
   // Reads what the steps since the last reading left on the device, if anything depends on it or `always`.
   std::optional<Ending> ReadLosses(bool always);
@@ -112,7 +115,14 @@ class TrainingLoop {
   std::optional<Ending> WriteMetrics();
   std::optional<Ending> WriteProgress(bool always);
   std::optional<Ending> EvaluateNow(bool last);
+  bool CheckpointIsDue() const;
   std::optional<Ending> SaveCheckpoint();
+  // Waits until the checkpoint that is being written stands, and takes its error; the period to the next begins.
+  std::optional<Ending> FinishCheckpoint();
+  // Before an optimiser's step.
+  void HoldForCheckpoint();
+  bool GathersState() const;
+  common::Status TellCheckpoint(int64_t step, const std::filesystem::path& folder) const;
   Ending Stop();
   std::optional<Ending> SelectWeights();
   void RestoreCheckpoint(const Checkpoint& checkpoint);
@@ -148,6 +158,7 @@ class TrainingLoop {
   std::map<std::string, at::Tensor> best_weights_;  // select_best only
   Clock::time_point last_checkpoint_, last_progress_;
   int64_t last_checkpoint_step_ = -1, progress_step_ = 0;
+  CheckpointWriter writer_;  // last: its end is waited for before anything that it uses goes
 };
 
 }  // namespace allometry::trainer

@@ -1,0 +1,32 @@
+#include "worker/trainer/engine/side_stream.h"
+
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+namespace allometry::trainer {
+namespace {
+
+c10::Stream NewStream(const at::Device& device) {
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  return device.is_cpu() ? guard.getStream(device) : guard.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
+}
+
+}  // namespace
+
+SideStream::SideStream(const at::Device& device) : device_(device), own_(NewStream(device)) {}
+
+c10::Stream SideStream::Current() const { return c10::impl::VirtualGuardImpl(device_.type()).getStream(device_); }
+
+void SideStream::Order(const c10::Stream& first, const c10::Stream& then) const {
+  if (device_.is_cpu()) return;
+  c10::Event event(device_.type());
+  event.record(first);
+  event.block(then);
+}
+
+c10::Event SideStream::Mark() const {
+  c10::Event event(device_.type());
+  if (!device_.is_cpu()) event.record(own_);
+  return event;
+}
+
+}  // namespace allometry::trainer

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <c10/core/Device.h>
+#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
+
+namespace allometry::trainer {
+
+// A stream beside the one that computes, for what goes on meanwhile: copies, exchanges between ranks. On a device
+// without streams (a CPU) all is done in the order of the calls, and these do nothing. One thread at a time.
+class SideStream {
+ public:
+  explicit SideStream(const at::Device& device);
+
+  // What is put on this stream from now on begins after what the current stream holds now.
+  void FollowCurrent() const { Order(Current(), own_); }
+  // What is put on the current stream from now on begins after what this stream holds now. The host waits for neither.
+  void LeadCurrent() const { Order(own_, Current()); }
+  // A mark behind what this stream holds now; on a device without streams one that has passed.
+  c10::Event Mark() const;
+
+  const c10::Stream& stream() const { return own_; }
+  c10::Stream Current() const;
+  // CUDA's own stream, for its C interfaces; null on a device without streams.
+  void* handle() const { return device_.is_cpu() ? nullptr : own_.native_handle(); }
+
+ private:
+  void Order(const c10::Stream& first, const c10::Stream& then) const;
+
+  at::Device device_;
+  c10::Stream own_;
+};
+
+}  // namespace allometry::trainer
