@@ -79,9 +79,9 @@ TEST(EvolvedLayers, DualAttentionIsTheSumOfTwo) {
   StackContext context;
   context.memory_bsd = at::randn({2, 4, kWidth}, at::kDouble);
   context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
-  context.wide_bias_hqk = PositionBias(at::randn({kRelativeBuckets, 4}, at::kDouble), 5, /*causal=*/true);
+  context.wide_positions.bias_hqk = PositionBias(at::randn({kRelativeBuckets, 4}, at::kDouble), 5, /*causal=*/true);
   StackContext of_self = context;
-  of_self.bias_hqk = context.wide_bias_hqk;
+  of_self.positions.bias_hqk = context.wide_positions.bias_hqk;
   const at::Tensor x = at::randn({2, 5, kWidth}, at::kDouble);
   const at::Tensor expected = self->forward(x, of_self) + cross->forward(x, context) - x;
   EXPECT_LE((dual->forward(x, context) - expected).abs().max().item<double>(), 1e-12);

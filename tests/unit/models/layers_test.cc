@@ -84,7 +84,8 @@ void ExpectSublayerGradients(const std::function<std::shared_ptr<Sublayer>(doubl
       inputs.push_back(x);
       const Function f = [&] {
         StackContext own = context;
-        if (!own.memory_bsd.defined() && !own.bias_hqk.defined()) own.bias_hqk = layer->PositionBias(5, true);
+        if (const at::Tensor table = layer->PositionTable(); table.defined() && !own.positions.bias_hqk.defined())
+          own.positions.bias_hqk = PositionBias(table, 5, /*causal=*/true);
         return Weighted(layer->forward(x, own));
       };
       if (aten) {
@@ -145,17 +146,17 @@ TEST(LayerGradients, DualAttention) {
   StackContext context;
   context.memory_bsd = Leaf({2, 4, 12});
   context.memory_mask_bs = PaddingMask(Ids({3, 4, 5, 6, 3, 4, 0, 0}, 2), at::kDouble);
-  context.wide_bias_hqk = Leaf({3, 5, 5});
+  context.wide_positions.bias_hqk = Leaf({3, 5, 5});
   ExpectSublayerGradients([](double p) { return std::make_shared<DualAttentionSublayer>(kShape, 3, p); }, context,
-                          {context.memory_bsd, context.wide_bias_hqk}, "dual");
+                          {context.memory_bsd, context.wide_positions.bias_hqk}, "dual");
 }
 
 TEST(LayerGradients, GruSublayers) {
   StackContext context;
   context.mask_bs = PaddingMask(Ids({3, 4, 5, 6, 7, 3, 4, 5, 0, 0}, 2), at::kDouble);
-  context.bias_hqk = Leaf({2, 5, 5});
+  context.positions.bias_hqk = Leaf({2, 5, 5});
   ExpectSublayerGradients([](double) { return std::make_shared<GruAttentionSublayer>(kShape, false); }, context,
-                          {context.bias_hqk}, "gated self");
+                          {context.positions.bias_hqk}, "gated self");
   ExpectSublayerGradients([](double) { return std::make_shared<GruFeedForwardSublayer>(12, 20); }, {}, {},
                           "gated relu");
   StackContext decoder;
@@ -203,9 +204,9 @@ TEST(LayerGradients, PoolingAttention) {
     StackContext context;
     context.keep_bs1 = (ids != 0).to(at::kDouble).unsqueeze(-1);
     context.mask_bs = PaddingMask(ids, at::kDouble);
-    context.bias_hqk = Leaf({2, pool == PoolWhat::kQuery ? 3 : 6, 6});
+    context.positions.bias_hqk = Leaf({2, pool == PoolWhat::kQuery ? 3 : 6, 6});
     std::vector<at::Tensor> inputs = layer.parameters();
-    inputs.push_back(context.bias_hqk);
+    inputs.push_back(context.positions.bias_hqk);
     inputs.push_back(Leaf({2, 6, 12}));
     ExpectGradients([&] { return Weighted(layer.forward(inputs.back(), context)); }, inputs, "pooling");
   }

@@ -61,12 +61,16 @@ struct AttentionBackwardArgs {
   void* workspace = nullptr;  // AttentionWorkspaceBytes(in.shape), aligned to 16; one call at a time works in it
 };
 
-// Why the kernels do not take these inputs, or null if they do. The other tensors must be aligned likewise.
-inline const char* AttentionRefusal(const AttentionInputs& in) {
-  const AttentionShape& shape = in.shape;
+// Why the kernels do not take attention of a shape, or null if they do.
+inline const char* AttentionShapeRefusal(const AttentionShape& shape) {
   if (shape.batch < 1 || shape.heads < 1 || shape.queries < 1 || shape.keys < 1) return "an empty tensor";
   if (shape.batch > 65535 || shape.heads > 65535) return "more than 65535 examples or heads";
   if (shape.depth < 8 || shape.depth > 128 || shape.depth % 8 != 0) return "a depth that is no multiple of 8 up to 128";
+  return nullptr;
+}
+// The same of inputs. The other tensors must be aligned likewise.
+inline const char* AttentionRefusal(const AttentionInputs& in) {
+  if (const char* refusal = AttentionShapeRefusal(in.shape)) return refusal;
   if (in.dropout.seed && in.dropout.rate >= 65536) return "a dropout of everything";
   for (const HeadRows<const Bf16>& rows : {in.q, in.k, in.v})
     if (reinterpret_cast<uintptr_t>(rows.data) % 16 != 0 || rows.strides.batch % 8 != 0 || rows.strides.head % 8 != 0 ||

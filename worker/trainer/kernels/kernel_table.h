@@ -11,6 +11,7 @@
 #include "worker/trainer/kernels/linear_attention.h"
 #include "worker/trainer/kernels/norm.h"
 #include "worker/trainer/kernels/optimizers.h"
+#include "worker/trainer/kernels/row_random.h"
 #include "worker/trainer/kernels/softmax.h"
 #include "worker/trainer/kernels/types.h"
 
@@ -76,12 +77,15 @@ struct KernelTable {
   void (*quotient_forward)(Stream, DataType, const QuotientForwardArgs&) = nullptr;
   void (*quotient_backward)(Stream, DataType, const QuotientBackwardArgs&) = nullptr;
 
+  void (*random_mask)(Stream, DataType, const RandomMaskArgs&) = nullptr;
+  void (*random_uniform)(Stream, const RandomUniformArgs&) = nullptr;
+
   void (*attention_forward)(Stream, const AttentionForwardArgs&) = nullptr;
   void (*attention_backward)(Stream, const AttentionBackwardArgs&) = nullptr;
 };
 
 // Of the table's layout and of what its functions mean.
-inline constexpr int kKernelTableVersion = 1;
+inline constexpr int kKernelTableVersion = 2;
 inline constexpr char kKernelLibraryFile[] = "liballometry-kernels.so";
 inline constexpr char kKernelLibrarySymbol[] = "AllometryKernels";
 
@@ -99,6 +103,7 @@ void AddGateKernels(KernelTable& table);
 void AddLinearAttentionKernels(KernelTable& table);
 void AddNormKernels(KernelTable& table);
 void AddOptimizerKernels(KernelTable& table);
+void AddRowRandomKernels(KernelTable& table);
 void AddSoftmaxKernels(KernelTable& table);
 KernelTable MakeKernelTable();
 

@@ -50,6 +50,7 @@ KernelTable MakeKernelTable() {
   AddLinearAttentionKernels(table);
   AddNormKernels(table);
   AddOptimizerKernels(table);
+  AddRowRandomKernels(table);
   AddSoftmaxKernels(table);
   return table;
 }

@@ -12,6 +12,7 @@ class Attention : public torch::nn::Module {
   void Initialise(at::Generator generator);
 
   int64_t heads() const { return heads_; }
+  int64_t depth() const { return d_kv_; }
   const at::Tensor& q() const { return **q_; }
   const at::Tensor& k() const { return **k_; }
   const at::Tensor& v() const { return **v_; }
@@ -26,7 +27,7 @@ class Attention : public torch::nn::Module {
 
 // x + attention(norm x), over itself or over the encoder's output. One autograd node with a backward pass of its own:
 // it keeps the probabilities, sums the bias's gradient over the batch and adds the residual's gradient inside the
-// norm's.
+// norm's. Where a GPU's kernels take it (device_attention.h) there are neither probabilities nor a bias.
 class AttentionSublayer : public Sublayer {
  public:
   AttentionSublayer(const arch::Shape& shape, bool is_cross, bool with_table, double dropout);
@@ -34,8 +35,7 @@ class AttentionSublayer : public Sublayer {
   at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) override;
   // Self-attention keeps the keys and values of all positions so far, cross-attention those of the memory.
   at::Tensor Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) override;
-  at::Tensor PositionBias(int64_t length, bool causal) override;
-  at::Tensor StepBias(int64_t position) override;
+  at::Tensor PositionTable() const override { return attention_->has_table() ? attention_->table() : at::Tensor(); }
 
  protected:
   double dropout_;

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/trainer/layers/device_ops.h"
+#include "worker/trainer/layers/row_random.h"
+
 namespace allometry::trainer::ops::device {
 namespace {
 
@@ -41,6 +44,16 @@ AttentionInputs InputsOf(const AttentionCall& call) {
 
 }  // namespace
 
+const kernels::KernelTable* AttentionKernels(const at::Tensor& x_btd, int64_t heads, int64_t depth) {
+  if (x_btd.scalar_type() != at::kBFloat16) return nullptr;
+  const kernels::AttentionShape shape{.batch = static_cast<int>(x_btd.size(0)),
+                                      .heads = static_cast<int>(heads),
+                                      .queries = static_cast<int>(x_btd.size(1)),
+                                      .keys = 1,
+                                      .depth = static_cast<int>(depth)};
+  return kernels::AttentionShapeRefusal(shape) == nullptr ? KernelsOf(x_btd) : nullptr;
+}
+
 bool TakesAttention(const AttentionCall& call) {
   for (const at::Tensor& rows : {call.q_rows, call.k_rows, call.v_rows})
     if (rows.scalar_type() != at::kBFloat16 || rows.stride(1) != 1) return false;
@@ -50,6 +63,8 @@ bool TakesAttention(const AttentionCall& call) {
 }
 
 AttentionResult AttentionForward(const kernels::KernelTable& table, const AttentionCall& call) {
+  TORCH_CHECK(TakesAttention(call), "attention of ", call.q_rows.sizes(), " ", call.q_rows.scalar_type(),
+              " rows is not for the kernels: ask TakesAttention first");
   const int64_t queries = call.q_rows.size(0) / call.batch;
   const AttentionResult result{at::empty(call.q_rows.sizes(), call.q_rows.options()),
                                at::empty({call.batch, call.heads, queries}, call.q_rows.options().dtype(at::kFloat))};
@@ -80,6 +95,40 @@ AttentionRowGradients AttentionBackward(const kernels::KernelTable& table, const
                                       .dtable = Floats(out.dtable),
                                       .workspace = Memory(workspace)});
   });
+  return out;
+}
+
+AttentionCall KernelAttention::With(const Tensors& given) const {
+  AttentionCall whole = call;
+  whole.q_rows = given.q_rows;
+  whole.k_rows = given.k_rows;
+  whole.v_rows = given.v_rows;
+  whole.table = given.table;
+  return whole;
+}
+
+AttentionResult KernelAttention::Forward(const Tensors& given) const {
+  return AttentionForward(*functions, With(given));
+}
+
+AttentionRowGradients KernelAttention::Backward(const Tensors& given, const AttentionResult& result,
+                                                const at::Tensor& dout_rows, bool want_table) const {
+  return AttentionBackward(*functions, With(given), result, dout_rows, want_table);
+}
+
+KernelAttentionPtr TakeKernels(const at::Tensor& x_btd, HeadSizes sizes, const Positions& positions,
+                               const at::Tensor& mask_bk, double dropout) {
+  const kernels::KernelTable* table = AttentionKernels(x_btd, sizes.heads, sizes.depth);
+  if (!table || positions.bias_hqk.defined()) return {};
+  auto out = c10::make_intrusive<KernelAttention>();
+  out->functions = table;
+  out->call = {.batch = x_btd.size(0), .heads = sizes.heads, .causal = positions.causal, .dropout = dropout};
+  if (mask_bk.defined()) out->call.mask_bk = mask_bk.contiguous();
+  if (dropout == 0) return out;
+  const RowDraw draw = NextRowDraw(x_btd.size(0));
+  out->call.seed = at::full({1}, static_cast<int64_t>(draw.key), x_btd.options().dtype(at::kLong).requires_grad(false));
+  out->call.layer = static_cast<int64_t>(draw.number);
+  out->call.first_example = draw.first;
   return out;
 }
 

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 namespace allometry::trainer::ops::device {
 namespace {
 
@@ -13,6 +15,9 @@ using kernels::Run;
 at::Tensor NewFloats(at::IntArrayRef sizes, const at::Tensor& like) {
   return at::empty(sizes, like.options().dtype(at::kFloat));
 }
+
+// Of a GRU's gates [r, 2 d], whose first half is the update's.
+at::Tensor ResetOf(const at::Tensor& gates_rc) { return gates_rc.slice(1, gates_rc.size(1) / 2); }
 
 }  // namespace
 
@@ -103,7 +108,36 @@ RowLosses CrossEntropyWithZLoss(const KernelTable& table, at::Tensor& logits_nv,
   return out;
 }
 
-at::Tensor GateForward(const KernelTable& table, Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc) {
+RowLosses MixtureCrossEntropy(const KernelTable& table, const at::Tensor& logits_rv, const at::Tensor& log_prior_nk,
+                              const at::Tensor& targets_n, double z, const at::Tensor& dlog_prior_nk) {
+  const int64_t n = log_prior_nk.size(0);
+  const RowLosses out{NewFloats({n}, logits_rv), NewFloats({n}, logits_rv)};
+  Run(table, table.mixture, logits_rv,
+      {.logits = Memory(logits_rv),
+       .log_prior = Floats(log_prior_nk),
+       .targets = targets_n.const_data_ptr<int64_t>(),
+       .nll = Floats(out.nll_n),
+       .z_loss = Floats(out.z_loss_n),
+       .dlog_prior = Floats(dlog_prior_nk),
+       .n = n,
+       .k = log_prior_nk.size(1),
+       .v = logits_rv.size(1),
+       .z = static_cast<float>(z),
+       .gradient = true});
+  return out;
+}
+
+void ReluForward(const KernelTable& table, at::Tensor& x, const at::Tensor& mask) {
+  Run(table, table.relu_forward, x, {.x = Memory(x), .mask = Memory(mask), .y = Memory(x), .n = x.numel()});
+}
+
+void ReluBackward(const KernelTable& table, at::Tensor& dy, const at::Tensor& y, const at::Tensor& mask) {
+  Run(table, table.relu_backward, dy,
+      {.dy = Memory(dy), .y = Memory(y), .mask = Memory(mask), .dx = Memory(dy), .n = dy.numel()});
+}
+
+at::Tensor GateForward(const KernelTable& table, Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc,
+                       const at::Tensor& mask_rc) {
   TORCH_CHECK(v_rc.stride(0) == u_rc.stride(0) && u_rc.stride(1) == 1 && v_rc.stride(1) == 1,
               "u and v differ in layout");
   const at::Tensor out = at::empty(u_rc.sizes(), u_rc.options());
@@ -111,6 +145,7 @@ at::Tensor GateForward(const KernelTable& table, Activation act, const at::Tenso
       {.activation = act,
        .u = Memory(u_rc),
        .v = Memory(v_rc),
+       .mask = Memory(mask_rc),
        .out = Memory(out),
        .rows = u_rc.size(0),
        .columns = u_rc.size(1),
@@ -119,19 +154,188 @@ at::Tensor GateForward(const KernelTable& table, Activation act, const at::Tenso
 }
 
 void GateBackward(const KernelTable& table, Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc,
-                  const at::Tensor& dout_rc, at::Tensor du_rc, at::Tensor dv_rc) {
+                  const at::Tensor& dout_rc, at::Tensor du_rc, at::Tensor dv_rc, const at::Tensor& mask_rc) {
   for (const at::Tensor& t : {v_rc, du_rc, dv_rc})
     TORCH_CHECK(t.stride(0) == u_rc.stride(0) && t.stride(1) == 1, "u, v and their gradients differ in layout");
   Run(table, table.gate_backward, u_rc,
       {.activation = act,
        .u = Memory(u_rc),
        .v = Memory(v_rc),
+       .mask = Memory(mask_rc),
        .dout = Memory(dout_rc),
        .du = Memory(du_rc),
        .dv = Memory(dv_rc),
        .rows = u_rc.size(0),
        .columns = u_rc.size(1),
        .stride = u_rc.stride(0)});
+}
+
+at::Tensor GruReset(const KernelTable& table, const at::Tensor& x_rd, const at::Tensor& gates_rc) {
+  const at::Tensor y = at::empty_like(x_rd);
+  Run(table, table.gru_reset_forward, x_rd,
+      {.x = Memory(x_rd),
+       .reset = Memory(ResetOf(gates_rc)),
+       .y = Memory(y),
+       .rows = x_rd.size(0),
+       .d = x_rd.size(1),
+       .stride = gates_rc.stride(0)});
+  return y;
+}
+
+at::Tensor GruMix(const KernelTable& table, const at::Tensor& x_rd, const at::Tensor& gates_rc,
+                  const at::Tensor& candidate_rd) {
+  const at::Tensor y = at::empty_like(x_rd);
+  Run(table, table.gru_mix_forward, x_rd,
+      {.x = Memory(x_rd),
+       .update = Memory(gates_rc),
+       .candidate = Memory(candidate_rd),
+       .y = Memory(y),
+       .rows = x_rd.size(0),
+       .d = x_rd.size(1),
+       .stride = gates_rc.stride(0)});
+  return y;
+}
+
+GruMixGradients GruMixBackward(const KernelTable& table, const at::Tensor& x_rd, const at::Tensor& gates_rc,
+                               const at::Tensor& candidate_rd, const at::Tensor& dy_rd, const at::Tensor& dgates_rc) {
+  const GruMixGradients out{at::empty_like(x_rd), at::empty_like(candidate_rd)};
+  Run(table, table.gru_mix_backward, x_rd,
+      {.x = Memory(x_rd),
+       .update = Memory(gates_rc),
+       .candidate = Memory(candidate_rd),
+       .dy = Memory(dy_rd),
+       .dx = Memory(out.dx_rd),
+       .dupdate = Memory(dgates_rc),
+       .dcandidate = Memory(out.dcandidate_rd),
+       .rows = x_rd.size(0),
+       .d = x_rd.size(1),
+       .stride = gates_rc.stride(0)});
+  return out;
+}
+
+void GruResetBackward(const KernelTable& table, const at::Tensor& x_rd, const at::Tensor& gates_rc,
+                      const at::Tensor& dy_rd, const at::Tensor& dx_rd, const at::Tensor& dgates_rc) {
+  Run(table, table.gru_reset_backward, x_rd,
+      {.x = Memory(x_rd),
+       .reset = Memory(ResetOf(gates_rc)),
+       .dy = Memory(dy_rd),
+       .dx_before = Memory(dx_rd),
+       .dx = Memory(dx_rd),
+       .dreset = Memory(ResetOf(dgates_rc)),
+       .rows = x_rd.size(0),
+       .d = x_rd.size(1),
+       .stride = gates_rc.stride(0)});
+}
+
+Routes Route(const KernelTable& table, const at::Tensor& expert_bt, const at::Tensor& token_bt, int64_t experts,
+             int64_t capacity, int64_t width) {
+  const int64_t batch = expert_bt.size(0), length = expert_bt.size(1);
+  const auto integers = expert_bt.options();
+  const Routes out{at::empty({batch * length}, integers), at::empty({experts * batch * width}, integers),
+                   at::empty({batch, experts}, integers)};
+  kernels::OnStreamOf(table, expert_bt, [&](kernels::Stream stream) {
+    table.route(stream, {.expert = expert_bt.const_data_ptr<int64_t>(),
+                         .token = static_cast<const uint8_t*>(Memory(token_bt)),
+                         .slot_of_token = out.slot_of_token.data_ptr<int64_t>(),
+                         .token_of_slot = out.token_of_slot.data_ptr<int64_t>(),
+                         .sent = out.sent_be.data_ptr<int64_t>(),
+                         .batch = batch,
+                         .length = length,
+                         .experts = experts,
+                         .capacity = capacity,
+                         .width = width});
+  });
+  return out;
+}
+
+at::Tensor GatherRows(const KernelTable& table, const at::Tensor& x_rd, const at::Tensor& index, const RowScale& scale,
+                      const at::Tensor& before_rd) {
+  const at::Tensor out = at::empty({index.size(0), x_rd.size(1)}, x_rd.options());
+  Run(table, table.gather_rows, x_rd,
+      {.x = Memory(x_rd),
+       .index = index.const_data_ptr<int64_t>(),
+       .by_destination = Floats(scale.by_destination),
+       .by_source = Floats(scale.by_source),
+       .before = Memory(before_rd),
+       .out = Memory(out),
+       .rows = index.size(0),
+       .d = x_rd.size(1)});
+  return out;
+}
+
+at::Tensor RowDots(const KernelTable& table, const at::Tensor& a_rd, const at::Tensor& b_rd, const at::Tensor& index) {
+  const at::Tensor dots = NewFloats({index.size(0)}, a_rd);
+  Run(table, table.row_dots, a_rd,
+      {.a = Memory(a_rd),
+       .b = Memory(b_rd),
+       .index = index.const_data_ptr<int64_t>(),
+       .dots = Floats(dots),
+       .rows = index.size(0),
+       .d = a_rd.size(1)});
+  return dots;
+}
+
+at::Tensor Features(const KernelTable& table, kernels::FeatureSide side, const at::Tensor& projections,
+                    const at::Tensor& x) {
+  const at::Tensor features = at::empty_like(projections);
+  const int64_t m = projections.size(-1);
+  Run(table, table.features_forward, projections,
+      {.side = side,
+       .projections = Memory(projections),
+       .x = Memory(x),
+       .features = Memory(features),
+       .rows = projections.numel() / m,
+       .m = m,
+       .e = x.defined() ? x.size(-1) : 0});
+  return features;
+}
+
+FeatureGradients FeaturesBackward(const KernelTable& table, kernels::FeatureSide side, const at::Tensor& projections,
+                                  const at::Tensor& x, const at::Tensor& dfeatures) {
+  FeatureGradients out{at::empty_like(projections), {}};
+  if (x.defined()) out.dx = at::empty_like(x);
+  const int64_t m = projections.size(-1);
+  Run(table, table.features_backward, projections,
+      {.side = side,
+       .projections = Memory(projections),
+       .x = Memory(x),
+       .dfeatures = Memory(dfeatures),
+       .dprojections = Memory(out.dprojections),
+       .dx_square = Memory(out.dx),
+       .rows = projections.numel() / m,
+       .m = m,
+       .e = x.defined() ? x.size(-1) : 0});
+  return out;
+}
+
+at::Tensor CarriedSums(const KernelTable& table, const at::Tensor& sums, bool backward) {
+  const at::Tensor out = at::empty_like(sums);
+  const int64_t n = sums.size(0), chunks = sums.size(1);
+  Run(table, table.carried_sums, sums,
+      {.x = Memory(sums),
+       .out = Memory(out),
+       .n = n,
+       .chunks = chunks,
+       .size = sums.numel() / (n * chunks),
+       .backward = backward});
+  return out;
+}
+
+at::Tensor Quotient(const KernelTable& table, const at::Tensor& sums) {
+  std::vector<int64_t> sizes = sums.sizes().vec();
+  const int64_t d = --sizes.back();
+  const at::Tensor y = at::empty(sizes, sums.options());
+  Run(table, table.quotient_forward, sums,
+      {.sums = Memory(sums), .y = Memory(y), .rows = sums.numel() / (d + 1), .d = d});
+  return y;
+}
+
+at::Tensor QuotientBackward(const KernelTable& table, const at::Tensor& sums, const at::Tensor& dy) {
+  const at::Tensor dsums = at::empty_like(sums);
+  const int64_t d = dy.size(-1);
+  Run(table, table.quotient_backward, sums,
+      {.sums = Memory(sums), .dy = Memory(dy), .dsums = Memory(dsums), .rows = sums.numel() / (d + 1), .d = d});
+  return dsums;
 }
 
 at::Tensor Convolve(const KernelTable& table, const at::Tensor& x_btc, const at::Tensor& kernel_wc, int64_t first,

@@ -88,14 +88,14 @@ void DualAttentionSublayer::Initialise(at::Generator generator) {
 at::Tensor DualAttentionSublayer::forward(const at::Tensor& x_btd, const StackContext& context) {
   const double p = is_training() ? dropout_ : 0;
   StackContext wide = context;
-  wide.bias_hqk = context.wide_bias_hqk;
+  wide.positions = context.wide_positions;
   const at::Tensor h = norm_->forward(x_btd);
   return x_btd + Drop(SelfAttend(*self_, h, wide, p) + CrossAttend(*cross_, h, context, p), dropout_, is_training());
 }
 
 at::Tensor DualAttentionSublayer::Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) {
   StackContext wide = context;
-  wide.bias_hqk = context.wide_bias_hqk;
+  wide.positions = context.wide_positions;
   cache.parts.resize(2);
   const at::Tensor h = norm_->forward(x_b1d);
   return x_b1d +

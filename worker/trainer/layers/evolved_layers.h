@@ -44,7 +44,7 @@ class EncoderConvolutionSublayer : public Sublayer {
 };
 
 // x + self-attention(h) + cross-attention(h), h = norm x. Self-attention has `wide_heads` heads and the context's
-// wide_bias_hqk.
+// wide_positions.
 class DualAttentionSublayer : public Sublayer {
  public:
   DualAttentionSublayer(const arch::Shape& shape, int64_t wide_heads, double dropout);

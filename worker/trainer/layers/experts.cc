@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "worker/trainer/layers/device_ops.h"
 #include "worker/trainer/layers/ops.h"
 
 namespace allometry::trainer {
@@ -16,16 +17,16 @@ constexpr double kBalanceWeight = 1e-2;  // of the load-balancing loss
 
 // Of each sequence e * sum over experts of (share of its tokens sent there) * (mean probability), summed over sequences
 // (equations 4 to 6 of the paper, one sequence at a time). 1 per sequence where both are even.
-at::Tensor BalanceLoss(const at::Tensor& p_bte, const at::Tensor& sent_bte, const at::Tensor& token_bt) {
+at::Tensor BalanceLoss(const at::Tensor& p_bte, const at::Tensor& sent_be, const at::Tensor& token_bt) {
   const at::Tensor tokens_b1 = token_bt.sum(1, /*keepdim=*/true).clamp_min(1);
-  const at::Tensor share_be = sent_bte.sum(1).to(p_bte.scalar_type()) / tokens_b1;
+  const at::Tensor share_be = sent_be.to(p_bte.scalar_type()) / tokens_b1;
   const at::Tensor mean_be = (p_bte * token_bt.unsqueeze(-1)).sum(1) / tokens_b1;
   return (share_be * mean_be).sum() * static_cast<double>(p_bte.size(2));
 }
 
-void AddSideTerms(const at::Tensor& p_bte, const at::Tensor& sent_bte, const at::Tensor& token_bt,
+void AddSideTerms(const at::Tensor& p_bte, const at::Tensor& sent_be, const at::Tensor& token_bt,
                   const at::Tensor& served_bt, SideTerms& side) {
-  side.AddAuxiliary(BalanceLoss(p_bte, sent_bte, token_bt) * kBalanceWeight);
+  side.AddAuxiliary(BalanceLoss(p_bte, sent_be, token_bt) * kBalanceWeight);
   side.AddMean("dropped_fraction", token_bt.logical_and(served_bt.logical_not()).sum(), token_bt.sum());
 }
 
@@ -57,13 +58,57 @@ struct ExpertExchange : torch::autograd::Function<ExpertExchange> {
   }
 };
 
+const kernels::KernelTable& RowKernels(const at::Tensor& t) {
+  const kernels::KernelTable* table = ops::device::KernelsOf(t);
+  TORCH_CHECK(table, "experts that were dispatched by kernels have none for their backward pass");
+  return *table;
+}
+
+// Rows of tokens to their slots, zeros where a slot is empty; the gradients go the other way.
+struct DispatchFunction : torch::autograd::Function<DispatchFunction> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_rd,
+                            const at::Tensor& token_of_slot, const at::Tensor& slot_of_token) {
+    context->save_for_backward({slot_of_token});
+    return ops::device::GatherRows(RowKernels(x_rd), x_rd, token_of_slot, {}, {});
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const at::Tensor dy = gradients[0].contiguous();
+    return {ops::device::GatherRows(RowKernels(dy), dy, context->get_saved_variables()[0], {}, {}), at::Tensor(),
+            at::Tensor()};
+  }
+};
+
+// x, or 0 without it, + gate of the token times the row of its slot.
+struct CombineFunction : torch::autograd::Function<CombineFunction> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const MaybeTensor& x_rd,
+                            const at::Tensor& slots_sd, const at::Tensor& gate_r, const at::Tensor& token_of_slot,
+                            const at::Tensor& slot_of_token) {
+    context->save_for_backward({slots_sd, gate_r, token_of_slot, slot_of_token});
+    context->saved_data["x"] = x_rd.has_value();
+    return ops::device::GatherRows(RowKernels(slots_sd), slots_sd, slot_of_token, {.by_destination = gate_r},
+                                   TensorOf(x_rd));
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const torch::autograd::variable_list s = context->get_saved_variables();
+    const at::Tensor &slots = s[0], &gate = s[1], &token_of_slot = s[2], &slot_of_token = s[3];
+    const at::Tensor dy = gradients[0].contiguous();
+    const kernels::KernelTable& table = RowKernels(dy);
+    return {context->saved_data["x"].toBool() ? dy : at::Tensor(),
+            ops::device::GatherRows(table, dy, token_of_slot, {.by_source = gate}, {}),
+            ops::device::RowDots(table, dy, slots, slot_of_token), at::Tensor(), at::Tensor()};
+  }
+};
+
 }  // namespace
 
 // Where each token goes. Slots are ordered by expert, sequence, place; `width` of them for each sequence and expert.
 struct ExpertsSublayer::Routing {
   at::Tensor gate_bt;  // the expert's probability, 0 where no expert serves the position; sum type, with gradient
-  at::Tensor slot_r;   // `slots` where no expert serves the position
+  at::Tensor slot_r;   // `slots` where no expert serves the position; by kernels -1
   int64_t width = 0, slots = 0;
+  at::Tensor token_of_slot;  // by kernels alone: -1 where a slot is empty
 };
 
 ExpertsSublayer::ExpertsSublayer(const Sizes& sizes, double dropout) : sizes_(sizes), dropout_(dropout) {
@@ -99,6 +144,19 @@ ExpertsSublayer::Routing ExpertsSublayer::Route(const at::Tensor& normed_btd, co
       context.token_bt.defined() ? context.token_bt : at::ones({batch, length}, integers.dtype(at::kBool));
   const at::Tensor p_bte = Probabilities(normed_btd);
   const auto [gate_bt, expert_bt] = p_bte.max(-1);
+  Routing routing{gate_bt, {}, std::min(sizes_.capacity, length), 0, {}};
+  routing.slots = sizes_.experts * batch * routing.width;
+  const auto* table = ops::device::KernelsOf(normed_btd);
+  if (table && !before_be.defined() && sizes_.experts <= kernels::kMostExperts) {
+    const ops::device::Routes routes = ops::device::Route(*table, expert_bt.contiguous(), token_bt.contiguous(),
+                                                          sizes_.experts, sizes_.capacity, routing.width);
+    before_be = routes.sent_be;
+    if (context.side)
+      AddSideTerms(p_bte, before_be, token_bt, (routes.slot_of_token >= 0).view({batch, length}), *context.side);
+    routing.slot_r = routes.slot_of_token;
+    routing.token_of_slot = routes.token_of_slot;
+    return routing;
+  }
   const at::Tensor sent_bte =
       (expert_bt.unsqueeze(-1) == at::arange(sizes_.experts, integers)).logical_and(token_bt.unsqueeze(-1));
   const at::Tensor place_bt = sent_bte.cumsum(1).gather(2, expert_bt.unsqueeze(-1)).squeeze(-1) - 1;  // in this pass
@@ -110,9 +168,8 @@ ExpertsSublayer::Routing ExpertsSublayer::Route(const at::Tensor& normed_btd, co
     served_bt = served_bt.logical_and(place_bt < sizes_.capacity);
     before_be = sent_bte.sum(1);
   }
-  if (context.side) AddSideTerms(p_bte, sent_bte, token_bt, served_bt, *context.side);
-  Routing routing{gate_bt * served_bt, {}, std::min(sizes_.capacity, length)};
-  routing.slots = sizes_.experts * batch * routing.width;
+  if (context.side) AddSideTerms(p_bte, sent_bte.sum(1), token_bt, served_bt, *context.side);
+  routing.gate_bt = gate_bt * served_bt;
   const at::Tensor own_bt = (expert_bt * batch + at::arange(batch, integers).unsqueeze(1)) * routing.width + place_bt;
   routing.slot_r = own_bt.masked_fill(served_bt.logical_not(), routing.slots).flatten();
   return routing;
@@ -123,6 +180,7 @@ at::Tensor ExpertsSublayer::Serve(const at::Tensor& x_btd, const StackContext& c
   const int64_t d = sizes_.d_model;
   const at::Tensor normed_btd = norm_->forward(x_btd);
   const Routing to = Route(normed_btd, context, before_be);
+  if (to.token_of_slot.defined()) return ServeByKernels(x_btd, normed_btd, to);
   // Whoever has no slot goes to a row behind them all, and takes any slot's result 0 times.
   const at::Tensor waiting = at::zeros({to.slots + 1, d}, normed_btd.options().requires_grad(false))
                                  .index_copy_(0, to.slot_r, normed_btd.view({-1, d}))
@@ -130,6 +188,18 @@ at::Tensor ExpertsSublayer::Serve(const at::Tensor& x_btd, const StackContext& c
   const at::Tensor done = RunExperts(waiting.view({sizes_.experts, -1, d})).view({to.slots, d});
   const at::Tensor y_btd = done.index_select(0, to.slot_r.clamp_max(to.slots - 1)).view(x_btd.sizes());
   return x_btd + Drop(y_btd * to.gate_bt.to(y_btd.scalar_type()).unsqueeze(-1), dropout_, is_training());
+}
+
+at::Tensor ExpertsSublayer::ServeByKernels(const at::Tensor& x_btd, const at::Tensor& normed_btd,
+                                           const Routing& to) const {
+  const int64_t d = sizes_.d_model;
+  const at::Tensor waiting = DispatchFunction::apply(Rows(normed_btd), to.token_of_slot, to.slot_r);
+  const at::Tensor done = RunExperts(waiting.view({sizes_.experts, -1, d})).view({to.slots, d});
+  const at::Tensor gate_r = to.gate_bt.flatten();
+  const bool drops = is_training() && dropout_ > 0;
+  const MaybeTensor x = Maybe(drops ? at::Tensor() : Rows(x_btd));
+  const at::Tensor y = CombineFunction::apply(x, done, gate_r, to.token_of_slot, to.slot_r).view(x_btd.sizes());
+  return drops ? x_btd + Drop(y, dropout_, true) : y;
 }
 
 at::Tensor ExpertsSublayer::Probabilities(const at::Tensor& normed_btd) const {

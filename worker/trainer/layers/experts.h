@@ -47,6 +47,7 @@ class ExpertsSublayer : public Sublayer {
   at::Tensor RunExperts(const at::Tensor& waiting_end) const;  // [e, n, d] to [e, n, d]
   at::Tensor RunOwn(const at::Tensor& waiting_end, const RowLayout& by) const;
   at::Tensor Serve(const at::Tensor& x_btd, const StackContext& context, at::Tensor& before_be) const;
+  at::Tensor ServeByKernels(const at::Tensor& x_btd, const at::Tensor& normed_btd, const Routing& to) const;
 
   Sizes sizes_;
   double dropout_;

@@ -25,8 +25,8 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
     const at::Tensor h_mask = TensorOf(maybe_h_mask), y_mask = TensorOf(maybe_y_mask);
     const at::Tensor x = Rows(x_btd);
     const ops::Normed normed = ops::NormForward(x, norm);
-    at::Tensor hidden = at::mm(normed.y_rd, wi.t()).relu_();
-    if (h_mask.defined()) hidden.mul_(h_mask);
+    at::Tensor hidden = at::mm(normed.y_rd, wi.t());
+    ops::ReluForward(hidden, h_mask);
     context->save_for_backward({x, normed.y_rd, normed.scale_r, norm, wi, wo, hidden, h_mask, y_mask});
     return Output(x, hidden, wo, y_mask).view(x_btd.sizes());
   }
@@ -37,8 +37,7 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
     const at::Tensor dy = Rows(gradients[0]), dout = Times(dy, s[8]);
     const at::Tensor dwo = at::mm(dout.t(), hidden);
     at::Tensor dhidden = at::mm(dout, wo);
-    if (s[7].defined()) dhidden.mul_(s[7]);
-    at::threshold_backward_out(dhidden, dhidden, hidden, 0);  // what was dropped is 0 in both
+    ops::ReluBackward(dhidden, hidden, s[7]);
     const at::Tensor dwi = at::mm(dhidden.t(), normed);
     const ops::NormGradients n = ops::NormBackward(at::mm(dhidden, wi), x, norm, scale, dy);
     return {n.dx_rd.view(gradients[0].sizes()), n.dweight_d, dwi, dwo, at::Tensor(), at::Tensor()};
@@ -53,8 +52,7 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
     const at::Tensor x = Rows(x_btd);
     const ops::Normed normed = ops::NormForward(x, norm);
     const at::Tensor u = at::mm(normed.y_rd, wi_0.t()), v = at::mm(normed.y_rd, wi_1.t());
-    at::Tensor hidden = ops::GateForward(static_cast<Activation>(activation), u, v);
-    if (h_mask.defined()) hidden.mul_(h_mask);
+    const at::Tensor hidden = ops::GateForward(static_cast<Activation>(activation), u, v, h_mask);
     context->save_for_backward({x, normed.y_rd, normed.scale_r, norm, wi_0, wi_1, wo, u, v, hidden, h_mask, y_mask});
     context->saved_data["activation"] = activation;
     return Output(x, hidden, wo, y_mask).view(x_btd.sizes());
@@ -67,10 +65,8 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
     const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
     const at::Tensor dy = Rows(gradients[0]), dout = Times(dy, s[11]);
     const at::Tensor dwo = at::mm(dout.t(), hidden);
-    at::Tensor dhidden = at::mm(dout, wo);
-    if (s[10].defined()) dhidden.mul_(s[10]);
-    const at::Tensor du = at::empty_like(u), dv = at::empty_like(v);
-    ops::GateBackward(activation, u, v, dhidden, du, dv);
+    const at::Tensor dhidden = at::mm(dout, wo), du = at::empty_like(u), dv = at::empty_like(v);
+    ops::GateBackward(activation, u, v, dhidden, du, dv, s[10]);
     const at::Tensor dwi_0 = at::mm(du.t(), normed), dwi_1 = at::mm(dv.t(), normed);
     at::Tensor dnormed = at::mm(du, wi_0).addmm_(dv, wi_1);
     const ops::NormGradients n = ops::NormBackward(dnormed, x, norm, scale, dy);

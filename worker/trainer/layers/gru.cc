@@ -1,15 +1,60 @@
 #include "worker/trainer/layers/gru.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 
+#include "worker/trainer/layers/device_ops.h"
 #include "worker/trainer/layers/plain_attention.h"
 
 namespace allometry::trainer {
 namespace {
 
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
 constexpr double kInitialShutness = 2.0;  // sigmoid(-2) = 0.12
+
+const kernels::KernelTable& GateKernels(const at::Tensor& t) {
+  const kernels::KernelTable* table = ops::device::KernelsOf(t);
+  TORCH_CHECK(table, "the gate's backward pass is without the kernels that its forward pass took");
+  return *table;
+}
+
+// The gate of rows x, n and the normalised y, between whose products a GPU's kernels compute.
+struct GruGateFunction : torch::autograd::Function<GruGateFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& n, const at::Tensor& y,
+                            const at::Tensor& update_reset, const at::Tensor& reset_norm,
+                            const at::Tensor& candidate_weight) {
+    const kernels::KernelTable& table = GateKernels(x);
+    const at::Tensor seen = at::cat({n, y}, 1), gates = at::mm(seen, update_reset.t());
+    const at::Tensor reset = ops::device::GruReset(table, x, gates);
+    const ops::Normed normed = ops::NormForward(reset, reset_norm);
+    const at::Tensor read = at::cat({normed.y_rd, y}, 1), candidate = at::mm(read, candidate_weight.t());
+    context->save_for_backward(
+        {x, seen, gates, reset, normed.scale_r, read, candidate, update_reset, reset_norm, candidate_weight});
+    return ops::device::GruMix(table, x, gates, candidate);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list s = context->get_saved_variables();
+    const at::Tensor &x = s[0], &seen = s[1], &gates = s[2], &reset = s[3], &scale = s[4], &read = s[5],
+                     &candidate = s[6], &update_reset = s[7], &reset_norm = s[8], &candidate_weight = s[9];
+    const kernels::KernelTable& table = GateKernels(x);
+    const int64_t d = x.size(1);
+    const at::Tensor dgates = at::empty_like(gates);
+    const ops::device::GruMixGradients mix =
+        ops::device::GruMixBackward(table, x, gates, candidate, gradients[0].contiguous(), dgates);
+    const at::Tensor dcandidate_weight = at::mm(mix.dcandidate_rd.t(), read);
+    const at::Tensor dread = at::mm(mix.dcandidate_rd, candidate_weight);
+    const ops::NormGradients norm = ops::NormBackward(dread.slice(1, 0, d).contiguous(), reset, reset_norm, scale, {});
+    ops::device::GruResetBackward(table, x, gates, norm.dx_rd, mix.dx_rd, dgates);
+    const at::Tensor dseen = at::mm(dgates, update_reset);
+    return {mix.dx_rd,      dseen.slice(1, 0, d), dseen.slice(1, d) + dread.slice(1, d), at::mm(dgates.t(), seen),
+            norm.dweight_d, dcandidate_weight};
+  }
+};
 
 }  // namespace
 
@@ -32,6 +77,10 @@ void GruGate::Initialise(at::Generator generator) {
 
 at::Tensor GruGate::forward(const at::Tensor& x_btd, const at::Tensor& n_btd, const at::Tensor& y_btd) {
   const at::Tensor y = value_norm_->forward(y_btd);
+  if (ops::device::KernelsOf(x_btd))
+    return GruGateFunction::apply(Rows(x_btd), Rows(n_btd), Rows(y), **update_reset_, reset_norm_->weight(),
+                                  **candidate_)
+        .view(x_btd.sizes());
   const std::vector<at::Tensor> gates = at::sigmoid(at::linear(at::cat({n_btd, y}, -1), **update_reset_)).chunk(2, -1);
   const at::Tensor &update = gates[0], &reset = gates[1];
   const at::Tensor candidate =

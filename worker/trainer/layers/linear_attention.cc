@@ -1,15 +1,21 @@
 #include "worker/trainer/layers/linear_attention.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 #include <vector>
 
 #include "arch/performer.h"
+#include "worker/trainer/layers/device_ops.h"
 #include "worker/trainer/layers/ops.h"
 
 namespace allometry::trainer {
 namespace {
+
+using kernels::FeatureSide;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
 
 constexpr double kStabiliser = 1e-6;
 // A key's exponent w k - |k|^2 / 2 is at most |w|^2 / 2, about half the depth. Cut off here, sums
@@ -53,8 +59,57 @@ at::Tensor Stabilised(const at::Tensor& f_ntm) {
 // A column of ones, whose sums become the denominators.
 at::Tensor WithOnes(const at::Tensor& v_nte) { return at::constant_pad_nd(v_nte, {0, 1}, 1); }
 
+const kernels::KernelTable& FavorKernels(const at::Tensor& t) {
+  const kernels::KernelTable* table = ops::device::KernelsOf(t);
+  TORCH_CHECK(table, "linear attention by kernels has none for its backward pass");
+  return *table;
+}
+
+// By a GPU's kernels; x only for a softmax's keys.
+struct FeaturesFunction : torch::autograd::Function<FeaturesFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& projections, const MaybeTensor& maybe_x,
+                            int64_t side) {
+    const at::Tensor x = TensorOf(maybe_x);
+    context->save_for_backward({projections, x});
+    context->saved_data["side"] = side;
+    return ops::device::Features(FavorKernels(projections), static_cast<FeatureSide>(side), projections, x);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list s = context->get_saved_variables();
+    const auto side = static_cast<FeatureSide>(context->saved_data["side"].toInt());
+    const auto g = ops::device::FeaturesBackward(FavorKernels(s[0]), side, s[0], s[1], gradients[0].contiguous());
+    return {g.dprojections, g.dx, at::Tensor()};
+  }
+};
+
+struct CarriedFunction : torch::autograd::Function<CarriedFunction> {
+  static at::Tensor forward(AutogradContext*, const at::Tensor& sums_ngmc) {
+    return ops::device::CarriedSums(FavorKernels(sums_ngmc), sums_ngmc, /*backward=*/false);
+  }
+  static variable_list backward(AutogradContext*, variable_list gradients) {
+    const at::Tensor dy = gradients[0].contiguous();
+    return {ops::device::CarriedSums(FavorKernels(dy), dy, /*backward=*/true)};
+  }
+};
+
+struct QuotientFunction : torch::autograd::Function<QuotientFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& sums_ntc) {
+    context->save_for_backward({sums_ntc});
+    return ops::device::Quotient(FavorKernels(sums_ntc), sums_ntc);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const at::Tensor sums = context->get_saved_variables()[0];
+    return {ops::device::QuotientBackward(FavorKernels(sums), sums, gradients[0].contiguous())};
+  }
+};
+
+at::Tensor FeaturesByKernels(FeatureSide side, const at::Tensor& wx, const at::Tensor& x) {
+  return FeaturesFunction::apply(wx.contiguous(), Maybe(x), static_cast<int64_t>(side));
+}
+
 // Numerators and denominator [n, t, e + 1] to quotients [n, t, e].
 at::Tensor Quotient(const at::Tensor& sums_ntc) {
+  if (ops::device::KernelsOf(sums_ntc)) return QuotientFunction::apply(sums_ntc.contiguous());
   const int64_t depth = sums_ntc.size(2) - 1;
   return sums_ntc.slice(2, 0, depth) / sums_ntc.slice(2, depth).clamp_min(kNoKeys);
 }
@@ -69,6 +124,11 @@ at::Tensor Chunked(const at::Tensor& x_ntc, const arch::PerformerChunks& chunks)
 at::Tensor ChunkProduct(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor y = at::bmm(a.flatten(0, 1), b.flatten(0, 1));
   return y.view({a.size(0), a.size(1), y.size(1), y.size(2)});
+}
+
+// q times the sums over all earlier chunks, for every chunk: 0 for the first, but nothing is cut off or copied.
+at::Tensor EarlierByKernels(const at::Tensor& q_ngsm, const at::Tensor& k_ngsm, const at::Tensor& v_ngsc) {
+  return ChunkProduct(q_ngsm, CarriedFunction::apply(ChunkProduct(k_ngsm.transpose(2, 3), v_ngsc)));
 }
 
 // The sums over all chunks before the second, third, ... one.
@@ -105,12 +165,17 @@ void RandomFeatures::Draw(at::Generator generator) {
 
 at::Tensor QueryFeatures(FeatureKernel kernel, const at::Tensor& q_nte, const at::Tensor& rows_me) {
   const at::Tensor wx = Projections(q_nte, rows_me);
+  if (ops::device::KernelsOf(wx))
+    return FeaturesByKernels(kernel == FeatureKernel::kRelu ? FeatureSide::kRelu : FeatureSide::kQuery, wx, {});
   if (kernel == FeatureKernel::kRelu) return Stabilised(at::relu(wx));
   return Stabilised((wx - wx.amax(-1, /*keepdim=*/true)).exp());  // |q|^2 / 2 cancels too
 }
 
 at::Tensor KeyFeatures(FeatureKernel kernel, const at::Tensor& k_nte, const at::Tensor& rows_me) {
   const at::Tensor wx = Projections(k_nte, rows_me);
+  if (ops::device::KernelsOf(wx))
+    return kernel == FeatureKernel::kRelu ? FeaturesByKernels(FeatureSide::kRelu, wx, {})
+                                          : FeaturesByKernels(FeatureSide::kKey, wx, k_nte.contiguous());
   if (kernel == FeatureKernel::kRelu) return Stabilised(at::relu(wx));
   return Stabilised((wx - HalfSquare(k_nte)).clamp_max(kLargestExponent).exp());
 }
@@ -124,7 +189,9 @@ at::Tensor CausalLinearAttention(const at::Tensor& q_ntm, const at::Tensor& k_nt
   const arch::PerformerChunks chunks = arch::PerformerChunksOf(length);
   const at::Tensor q = Chunked(q_ntm, chunks), k = Chunked(k_ntm, chunks), v = Chunked(WithOnes(v_nte), chunks);
   at::Tensor sums_ngsc = ChunkProduct(ChunkProduct(q, k.transpose(2, 3)).tril(), v);
-  if (chunks.count > 1) {
+  if (chunks.count > 1 && ops::device::KernelsOf(sums_ngsc)) {
+    sums_ngsc = sums_ngsc + EarlierByKernels(q, k, v);
+  } else if (chunks.count > 1) {
     const at::Tensor earlier = ChunkProduct(q.slice(1, 1), CarriedSums(k, v));
     sums_ngsc = sums_ngsc + at::constant_pad_nd(earlier, {0, 0, 0, 0, 1, 0}, 0);
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "worker/trainer/layers/device_ops.h"
 #include "worker/trainer/layers/logit_chunks.h"
 #include "worker/trainer/layers/ops.h"
 
@@ -71,9 +72,33 @@ at::Tensor AddZLoss(const Mixture& part, const at::Tensor& rows_rd, const at::Te
   return slope_r1;
 }
 
+// Adds logits^T rows to the table's gradient.
+void AddToTable(const at::Tensor& dlogits_rv, const at::Tensor& rows_rd, at::Tensor dtable_vd) {
+  if (dtable_vd.scalar_type() == rows_rd.scalar_type())
+    dtable_vd.addmm_(dlogits_rv.t(), rows_rd);
+  else
+    dtable_vd.add_(at::mm(dlogits_rv.t(), rows_rd));
+}
+
+// AddTokens with likelihoods, mixture and z-loss by one of a GPU's kernels.
+void AddTokensByKernels(const kernels::KernelTable& table, const Mixture& part, const at::Tensor& targets_n, double z,
+                        Gradients out) {
+  const int64_t d = part.hidden_nkd.size(2);
+  const at::Tensor rows = part.hidden_nkd.reshape({-1, d}), logits = at::mm(rows, part.table_vd.t());
+  const ops::device::RowLosses losses =
+      ops::device::MixtureCrossEntropy(table, logits, part.log_prior_nk, targets_n, z, out.log_prior_nk);
+  out.nll_sum.add_(losses.nll_n.sum());
+  out.z_sum.add_(losses.z_loss_n.sum());
+  at::Tensor drows = out.hidden_nkd.view({-1, d});
+  at::mm_out(drows, logits, part.table_vd);
+  AddToTable(logits, rows, out.table_vd);
+}
+
 // Loss and gradients of tokens whose logits are all held at once; adds to the sums and table_vd, fills in the others.
 void AddTokens(const Mixture& part, const at::Tensor& targets_n, double z, Gradients out) {
   const int64_t softmaxes = part.hidden_nkd.size(1), d = part.hidden_nkd.size(2);
+  if (const auto* table = ops::device::KernelsOf(part.hidden_nkd); table && softmaxes <= kernels::kMostSoftmaxes)
+    return AddTokensByKernels(*table, part, targets_n, z, out);
   const at::Tensor rows = part.hidden_nkd.reshape({-1, d}), drows = out.hidden_nkd.view({-1, d});
   const at::Tensor targets_r = Repeated(targets_n, softmaxes);
   const RowLosses run = RunRows(rows, part.table_vd, targets_r, drows);
@@ -89,11 +114,7 @@ void AddTokens(const Mixture& part, const at::Tensor& targets_n, double z, Gradi
   } else {
     drows.mul_(weights_r1);
   }
-  const at::Tensor dlogits_vr = run.dlogits_rv.t(), weighted = rows * weights_r1;
-  if (out.table_vd.scalar_type() == weighted.scalar_type())
-    out.table_vd.addmm_(dlogits_vr, weighted);
-  else
-    out.table_vd.add_(at::mm(dlogits_vr, weighted));
+  AddToTable(run.dlogits_rv, rows * weights_r1, out.table_vd);
 }
 
 Gradients RunMixture(const Mixture& mixture, const at::Tensor& targets_n, double z) {

@@ -20,9 +20,6 @@ thread_local bool force_aten = false;
 
 bool UsesKernels(const at::Tensor& t) { return UsesCpuKernels(t); }
 
-// Those of the GPU that the tensor is on, or null.
-const kernels::KernelTable* DeviceKernels(const at::Tensor& t) { return force_aten ? nullptr : kernels::KernelsFor(t); }
-
 // Calls f with a null pointer of the kernel's value type: float*, double* or Bf16*.
 template <typename F>
 auto WithType(const at::Tensor& t, F f) {
@@ -101,13 +98,17 @@ at::Tensor Shifted(const at::Tensor& x_btc, int64_t shift) {
 
 bool UsesCpuKernels(const at::Tensor& t) { return t.is_cpu() && !force_aten; }
 
+const kernels::KernelTable* device::KernelsOf(const at::Tensor& t) {
+  return force_aten ? nullptr : kernels::KernelsFor(t);
+}
+
 at::ScalarType SumType(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
 
 ForceAten::ForceAten() : before_(force_aten) { force_aten = true; }
 ForceAten::~ForceAten() { force_aten = before_; }
 
 Normed NormForward(const at::Tensor& x_rd, const at::Tensor& weight_d) {
-  if (const auto* table = DeviceKernels(x_rd)) return device::NormForward(*table, x_rd, weight_d);
+  if (const auto* table = device::KernelsOf(x_rd)) return device::NormForward(*table, x_rd, weight_d);
   if (!UsesKernels(x_rd)) {
     const at::Tensor wide = Wide(x_rd);
     const at::Tensor scale = wide.square().mean(-1).add_(kNormEpsilon).rsqrt_();
@@ -128,7 +129,7 @@ Normed NormForward(const at::Tensor& x_rd, const at::Tensor& weight_d) {
 
 NormGradients NormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::Tensor& weight_d,
                            const at::Tensor& scale_r, const at::Tensor& residual_rd) {
-  if (const auto* table = DeviceKernels(x_rd); table && x_rd.size(1) <= kernels::kLargestNormWidth)
+  if (const auto* table = device::KernelsOf(x_rd); table && x_rd.size(1) <= kernels::kLargestNormWidth)
     return device::NormBackward(*table, dy_rd, x_rd, weight_d, scale_r, residual_rd);
   const auto type = x_rd.scalar_type();
   if (!UsesKernels(x_rd)) {
@@ -159,7 +160,7 @@ void SoftmaxForward(at::Tensor& scores_nqk, const at::Tensor& bias_hqk, const at
   // The loops read them by pointer, where a wrong length would be another row's values or nobody's memory.
   CheckSizes("the position bias", bias_hqk, {heads, q, k});
   CheckSizes("the padding mask", mask_bk, {n / heads, k});
-  if (const auto* table = DeviceKernels(scores_nqk))
+  if (const auto* table = device::KernelsOf(scores_nqk))
     return device::SoftmaxForward(*table, scores_nqk, bias_hqk, mask_bk, heads);
   if (!UsesKernels(scores_nqk)) {
     at::Tensor wide = Wide(scores_nqk).view({n / heads, heads, q, k});
@@ -183,7 +184,8 @@ void SoftmaxForward(at::Tensor& scores_nqk, const at::Tensor& bias_hqk, const at
 }
 
 at::Tensor SoftmaxBackward(const at::Tensor& p_nqk, at::Tensor& dp_nqk, int64_t heads, bool want_bias) {
-  if (const auto* table = DeviceKernels(p_nqk)) return device::SoftmaxBackward(*table, p_nqk, dp_nqk, heads, want_bias);
+  if (const auto* table = device::KernelsOf(p_nqk))
+    return device::SoftmaxBackward(*table, p_nqk, dp_nqk, heads, want_bias);
   const int64_t n = p_nqk.size(0), q = p_nqk.size(1), k = p_nqk.size(2), batch = n / heads;
   if (!UsesKernels(p_nqk)) {
     const at::Tensor p = Wide(p_nqk), dp = Wide(dp_nqk);
@@ -209,7 +211,8 @@ at::Tensor SoftmaxBackward(const at::Tensor& p_nqk, at::Tensor& dp_nqk, int64_t 
 }
 
 at::Tensor CrossEntropy(at::Tensor& logits_nv, const at::Tensor& targets_n, bool gradient) {
-  if (const auto* table = DeviceKernels(logits_nv)) return device::CrossEntropy(*table, logits_nv, targets_n, gradient);
+  if (const auto* table = device::KernelsOf(logits_nv))
+    return device::CrossEntropy(*table, logits_nv, targets_n, gradient);
   const int64_t n = logits_nv.size(0), v = logits_nv.size(1);
   if (!UsesKernels(logits_nv)) {
     const at::Tensor log_p = at::log_softmax(Wide(logits_nv), -1), targets = targets_n.unsqueeze(-1);
@@ -238,8 +241,21 @@ at::Tensor CrossEntropy(at::Tensor& logits_nv, const at::Tensor& targets_n, bool
   return nll;
 }
 
-at::Tensor GateForward(Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc) {
-  if (const auto* table = DeviceKernels(u_rc)) return device::GateForward(*table, act, u_rc, v_rc);
+void ReluForward(at::Tensor& x, const at::Tensor& mask) {
+  if (const auto* table = device::KernelsOf(x)) return device::ReluForward(*table, x, mask);
+  x.relu_();
+  if (mask.defined()) x.mul_(mask);
+}
+
+void ReluBackward(at::Tensor& dy, const at::Tensor& y, const at::Tensor& mask) {
+  if (const auto* table = device::KernelsOf(dy)) return device::ReluBackward(*table, dy, y, mask);
+  if (mask.defined()) dy.mul_(mask);
+  at::threshold_backward_out(dy, dy, y, 0);  // what was dropped is 0 in both
+}
+
+at::Tensor GateForward(Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc, const at::Tensor& mask_rc) {
+  if (const auto* table = device::KernelsOf(u_rc)) return device::GateForward(*table, act, u_rc, v_rc, mask_rc);
+  if (mask_rc.defined()) return GateForward(act, u_rc, v_rc).mul_(mask_rc);
   if (!UsesKernels(u_rc)) return (ActivationOf(act, Wide(u_rc)) * Wide(v_rc)).to(u_rc.scalar_type());
   const int64_t rows = u_rc.size(0), columns = u_rc.size(1), stride = u_rc.stride(0);
   TORCH_CHECK(v_rc.stride(0) == stride && u_rc.stride(1) == 1 && v_rc.stride(1) == 1, "u and v differ in layout");
@@ -254,9 +270,10 @@ at::Tensor GateForward(Activation act, const at::Tensor& u_rc, const at::Tensor&
 }
 
 void GateBackward(Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc, const at::Tensor& dout_rc,
-                  at::Tensor du_rc, at::Tensor dv_rc) {
-  if (const auto* table = DeviceKernels(u_rc))
-    return device::GateBackward(*table, act, u_rc, v_rc, dout_rc, du_rc, dv_rc);
+                  at::Tensor du_rc, at::Tensor dv_rc, const at::Tensor& mask_rc) {
+  if (const auto* table = device::KernelsOf(u_rc))
+    return device::GateBackward(*table, act, u_rc, v_rc, dout_rc, du_rc, dv_rc, mask_rc);
+  if (mask_rc.defined()) dout_rc.mul_(mask_rc);
   if (!UsesKernels(u_rc)) {
     const at::Tensor u = Wide(u_rc), dout = Wide(dout_rc);
     du_rc.copy_(ActivationSlope(act, u, dout * Wide(v_rc)));
@@ -274,7 +291,7 @@ void GateBackward(Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc
 }
 
 at::Tensor Convolve(const at::Tensor& x_btc, const at::Tensor& kernel_wc, int64_t first) {
-  if (const auto* table = DeviceKernels(x_btc)) return device::Convolve(*table, x_btc, kernel_wc, first, false);
+  if (const auto* table = device::KernelsOf(x_btc)) return device::Convolve(*table, x_btc, kernel_wc, first, false);
   const int64_t batch = x_btc.size(0), length = x_btc.size(1), channels = x_btc.size(2), width = kernel_wc.size(0);
   if (!UsesKernels(x_btc)) {
     at::Tensor sum = at::zeros_like(Wide(x_btc));
@@ -296,12 +313,12 @@ at::Tensor Convolve(const at::Tensor& x_btc, const at::Tensor& kernel_wc, int64_
 // dx[t] = sum_j kernel[j] dy[t - first - j]: the same convolution with the taps in the opposite order.
 at::Tensor ConvolveInputGradient(const at::Tensor& dy_btc, const at::Tensor& kernel_wc, int64_t first) {
   const int64_t opposite = -first - (kernel_wc.size(0) - 1);
-  if (const auto* table = DeviceKernels(dy_btc)) return device::Convolve(*table, dy_btc, kernel_wc, opposite, true);
+  if (const auto* table = device::KernelsOf(dy_btc)) return device::Convolve(*table, dy_btc, kernel_wc, opposite, true);
   return Convolve(dy_btc, kernel_wc.flip(0).contiguous(), opposite);
 }
 
 at::Tensor ConvolveKernelGradient(const at::Tensor& x_btc, const at::Tensor& dy_btc, int64_t width, int64_t first) {
-  if (const auto* table = DeviceKernels(x_btc))
+  if (const auto* table = device::KernelsOf(x_btc))
     return device::ConvolveKernelGradient(*table, x_btc, dy_btc, width, first);
   const int64_t batch = x_btc.size(0), length = x_btc.size(1), channels = x_btc.size(2);
   if (!UsesKernels(x_btc)) {
@@ -360,7 +377,7 @@ DynamicConvolutionGradients DynamicGradientsByTaps(const at::Tensor& x_btc, cons
 }  // namespace
 
 at::Tensor DynamicConvolve(const at::Tensor& x_btc, const at::Tensor& logits_btwk, int64_t first) {
-  if (const auto* table = DeviceKernels(x_btc)) return device::DynamicConvolve(*table, x_btc, logits_btwk, first);
+  if (const auto* table = device::KernelsOf(x_btc)) return device::DynamicConvolve(*table, x_btc, logits_btwk, first);
   if (!UsesKernels(x_btc) || !KernelForEachChannel(x_btc, logits_btwk))
     return DynamicConvolveByTaps(x_btc, logits_btwk, first);
   const int64_t batch = x_btc.size(0), length = x_btc.size(1), channels = x_btc.size(2), width = logits_btwk.size(2);
@@ -379,7 +396,7 @@ at::Tensor DynamicConvolve(const at::Tensor& x_btc, const at::Tensor& logits_btw
 DynamicConvolutionGradients DynamicConvolveBackward(const at::Tensor& x_btc, const at::Tensor& logits_btwk,
                                                     const at::Tensor& y_btc, const at::Tensor& dy_btc, int64_t first) {
   TORCH_CHECK(first <= 0, "a dynamic convolution whose first tap lies ahead has no gradient");
-  if (const auto* table = DeviceKernels(x_btc))
+  if (const auto* table = device::KernelsOf(x_btc))
     return device::DynamicConvolveBackward(*table, x_btc, logits_btwk, y_btc, dy_btc, first);
   if (!UsesKernels(x_btc) || !KernelForEachChannel(x_btc, logits_btwk))
     return DynamicGradientsByTaps(x_btc, logits_btwk, y_btc, dy_btc, first);

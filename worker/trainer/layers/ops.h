@@ -55,11 +55,17 @@ at::Tensor SoftmaxBackward(const at::Tensor& p_nqk, at::Tensor& dp_nqk, int64_t 
 // likelihoods [n] in the sum type; rows whose target is 0 count nothing.
 at::Tensor CrossEntropy(at::Tensor& logits_nv, const at::Tensor& targets_n, bool gradient);
 
-// act(u) * v. u and v are both contiguous, or the halves of one contiguous [r, 2 c] tensor (of which they are views).
-at::Tensor GateForward(Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc);
-// Writes du and dv, which are laid out as u and v.
+// max(x, 0) * mask in place; an undefined mask means 1.
+void ReluForward(at::Tensor& x, const at::Tensor& mask);
+// Turns the gradient of ReluForward's result y into that of its x, in place.
+void ReluBackward(at::Tensor& dy, const at::Tensor& y, const at::Tensor& mask);
+
+// act(u) * v * mask. u and v are both contiguous, or the halves of one contiguous [r, 2 c] tensor (of which they are
+// views); an undefined mask [r, c] means 1.
+at::Tensor GateForward(Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc, const at::Tensor& mask_rc = {});
+// Writes du and dv, which are laid out as u and v. With a mask, dout is overwritten.
 void GateBackward(Activation act, const at::Tensor& u_rc, const at::Tensor& v_rc, const at::Tensor& dout_rc,
-                  at::Tensor du_rc, at::Tensor dv_rc);
+                  at::Tensor du_rc, at::Tensor dv_rc, const at::Tensor& mask_rc = {});
 
 // y[b][t][c] = sum_j kernel[j][c] x[b][t + first + j][c], zero outside; the kernel is of the sum type.
 at::Tensor Convolve(const at::Tensor& x_btc, const at::Tensor& kernel_wc, int64_t first);

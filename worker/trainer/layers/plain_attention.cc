@@ -3,11 +3,14 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "worker/trainer/layers/device_attention.h"
 #include "worker/trainer/layers/ops.h"
 
 namespace allometry::trainer {
 namespace {
 
+using ops::device::KernelAttention;
+using ops::device::KernelAttentionPtr;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -28,6 +31,28 @@ struct SoftmaxFunction : torch::autograd::Function<SoftmaxFunction> {
     const at::Tensor dbias =
         ops::SoftmaxBackward(p, dscores, context->saved_data["heads"].toInt(), context->saved_data["bias"].toBool());
     return {dscores, dbias, at::Tensor(), at::Tensor()};
+  }
+};
+
+// Mixed rows of projected ones by a GPU's kernels.
+struct MixFunction : torch::autograd::Function<MixFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q_rows, const at::Tensor& k_rows,
+                            const at::Tensor& v_rows, const MaybeTensor& maybe_table,
+                            const KernelAttentionPtr& kernels) {
+    const at::Tensor table = TensorOf(maybe_table);
+    const auto result = kernels->Forward({q_rows, k_rows, v_rows, table});
+    context->save_for_backward({q_rows, k_rows, v_rows, table, result.out_rows, result.lse_bhq});
+    context->saved_data["table"] = table.defined() && table.requires_grad();
+    context->saved_data["kernels"] = c10::IValue::make_capsule(kernels);
+    return result.out_rows;
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list s = context->get_saved_variables();
+    const auto kernels =
+        c10::static_intrusive_pointer_cast<KernelAttention>(context->saved_data["kernels"].toCapsule());
+    const auto g =
+        kernels->Backward({s[0], s[1], s[2], s[3]}, {s[4], s[5]}, gradients[0], context->saved_data["table"].toBool());
+    return {g.dq_rows, g.dk_rows, g.dv_rows, g.dtable, at::Tensor()};
   }
 };
 
@@ -61,16 +86,31 @@ at::Tensor Attend(const Attention& attention, const at::Tensor& h_btd, const Key
   return Output(attention, at::bmm(Drop(p, dropout, dropout > 0), source.v));
 }
 
+at::Tensor AttendOver(const Attention& attention, const at::Tensor& h_btd, const at::Tensor& source_bsd,
+                      const Positions& positions, const at::Tensor& mask, double dropout) {
+  const KernelAttentionPtr kernels =
+      ops::device::TakeKernels(h_btd, {attention.heads(), attention.depth()}, positions, mask, dropout);
+  if (!kernels)
+    return Attend(attention, h_btd, ProjectSource(attention, source_bsd), BiasOf(positions, h_btd.size(1)), mask,
+                  dropout);
+  const auto project = [](const at::Tensor& x_btd, const at::Tensor& weight) {
+    return Rows(at::linear(x_btd, weight));
+  };
+  const at::Tensor mixed = MixFunction::apply(project(h_btd, attention.q()), project(source_bsd, attention.k()),
+                                              project(source_bsd, attention.v()), Maybe(positions.table), kernels);
+  return at::linear(mixed, attention.o()).view({h_btd.size(0), h_btd.size(1), -1});
+}
+
 }  // namespace
 
 at::Tensor SelfAttend(const Attention& attention, const at::Tensor& h_btd, const StackContext& context,
                       double dropout) {
-  return Attend(attention, h_btd, ProjectSource(attention, h_btd), context.bias_hqk, context.mask_bs, dropout);
+  return AttendOver(attention, h_btd, h_btd, context.positions, context.mask_bs, dropout);
 }
 
 at::Tensor CrossAttend(const Attention& attention, const at::Tensor& h_btd, const StackContext& context,
                        double dropout) {
-  return Attend(attention, h_btd, ProjectSource(attention, context.memory_bsd), {}, context.memory_mask_bs, dropout);
+  return AttendOver(attention, h_btd, context.memory_bsd, {}, context.memory_mask_bs, dropout);
 }
 
 at::Tensor SelfAttendStep(const Attention& attention, const at::Tensor& h_b1d, const StackContext& context,
@@ -79,7 +119,7 @@ at::Tensor SelfAttendStep(const Attention& attention, const at::Tensor& h_b1d, c
   std::vector<at::Tensor>& kept = cache.tensors;
   kept = kept.empty() ? std::vector{own.k, own.v}
                       : std::vector{at::cat({kept[0], own.k}, 1), at::cat({kept[1], own.v}, 1)};
-  return Attend(attention, h_b1d, {kept[0], kept[1]}, context.bias_hqk, {}, 0);
+  return Attend(attention, h_b1d, {kept[0], kept[1]}, context.positions.bias_hqk, {}, 0);
 }
 
 at::Tensor CrossAttendStep(const Attention& attention, const at::Tensor& h_b1d, const StackContext& context,

@@ -28,8 +28,8 @@ at::Tensor PoolingAttentionSublayer::PooledQueryAttention(const at::Tensor& x_bt
   };
   const at::Tensor k = project(normed, attention_->k()), v = project(normed, attention_->v());
   const at::Tensor scores = at::matmul(project(pooled, attention_->q()), k.transpose(2, 3));
-  const at::Tensor logits =
-      scores.to(ops::SumType(x_btd.scalar_type())) + context.bias_hqk + context.mask_bs.view({batch, 1, 1, -1});
+  const at::Tensor logits = scores.to(ops::SumType(x_btd.scalar_type())) + context.positions.bias_hqk +
+                            context.mask_bs.view({batch, 1, 1, -1});
   const at::Tensor p = Drop(at::softmax(logits, -1).to(x_btd.scalar_type()), dropout_, is_training());
   const at::Tensor mixed = at::matmul(p, v).transpose(1, 2).flatten(2);
   return Drop(at::linear(mixed, attention_->o()), dropout_, is_training());

@@ -9,7 +9,7 @@ namespace allometry::trainer {
 at::Tensor PoolPairs(const at::Tensor& x_btd, const at::Tensor& keep_bs1);
 
 // Self-attention that halves its sequence (Dai et al. 2020, arXiv 2006.03236), in an encoder. `context` has the keys'
-// mask and keep, and the bias [h, q, k] of as many queries as there are.
+// mask and keep, and as positions the bias [h, q, k] of as many queries as there are, never the table.
 //   kQuery            pool x + attention(queries pool norm x, keys and values norm x): half as many queries
 //   kAfterAttention   pool (x + attention(norm x)): as many queries as keys
 enum class PoolWhat { kQuery, kAfterAttention };

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "worker/trainer/layers/device_attention.h"
 #include "worker/trainer/layers/ops.h"
 
 namespace allometry::trainer {
@@ -104,6 +105,18 @@ at::Tensor PositionBiasRow(const at::Tensor& table, int64_t position) {
       .t()
       .contiguous()
       .unsqueeze(1);
+}
+
+Positions PositionsFor(const at::Tensor& table, const at::Tensor& x_btd, int64_t depth, bool causal) {
+  if (!table.defined()) return {};
+  // Widened once, so that the layers' gradients are added up in float32.
+  if (ops::device::AttentionKernels(x_btd, table.size(1), depth))
+    return {.table = table.to(at::kFloat), .causal = causal};
+  return {.bias_hqk = PositionBias(table, x_btd.size(1), causal)};
+}
+
+at::Tensor BiasOf(const Positions& positions, int64_t length) {
+  return positions.table.defined() ? PositionBias(positions.table, length, positions.causal) : positions.bias_hqk;
 }
 
 at::Tensor PaddingMask(const at::Tensor& ids_bs, at::ScalarType type) {

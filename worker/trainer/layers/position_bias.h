@@ -17,6 +17,18 @@ at::Tensor PositionBias(const at::Tensor& table, int64_t length, bool causal);
 // No gradient.
 at::Tensor PositionBiasRow(const at::Tensor& table, int64_t position);
 
+// The relative positions of a stack's self-attention: as a bias or, for attention that never stores one, as the table.
+struct Positions {
+  at::Tensor bias_hqk;  // position bias and causal mask, sum type
+  at::Tensor table;     // [32, h], float32, in its place
+  bool causal = false;  // with a table: no query sees a later key
+};
+// As x [b, t, d] takes them in self-attention whose heads have `depth` values: the table where a GPU's kernels take it
+// (device_attention.h), otherwise the bias. Differentiable; none of an undefined table.
+Positions PositionsFor(const at::Tensor& table, const at::Tensor& x_btd, int64_t depth, bool causal);
+// The bias of either; undefined without positions.
+at::Tensor BiasOf(const Positions& positions, int64_t length);
+
 // 0, or as low as possible where the id is padding, [b, s]. `type` is the model's; the mask has its sum type.
 at::Tensor PaddingMask(const at::Tensor& ids_bs, at::ScalarType type);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "worker/trainer/layers/device_ops.h"
 #include "worker/trainer/layers/kernels.h"
 #include "worker/trainer/layers/ops.h"
 
@@ -77,6 +78,18 @@ void FillUniform(const at::Tensor& out, const Layout& layout, uint64_t key, doub
   });
 }
 
+kernels::RandomRows RowsOf(const Layout& layout, uint64_t key) {
+  return {.key = key,
+          .outer = layout.outer,
+          .blocks = layout.blocks,
+          .rows = layout.rows,
+          .inner = layout.inner,
+          .first_row = layout.FirstRow(0),
+          .block_rows = layout.block_rows,
+          .first = layout.first,
+          .of = layout.of};
+}
+
 int64_t Signed(uint64_t bits) { return static_cast<int64_t>(bits); }
 
 at::Tensor ShiftedRight(const at::Tensor& x, int64_t bits) {
@@ -107,6 +120,12 @@ void BeginRows(uint64_t seed, int64_t step, int64_t first_row, int64_t rows) {
   current = {SplitMix(SplitMix(seed) ^ static_cast<uint64_t>(step)), first_row, rows, 0};
 }
 
+RowDraw NextRowDraw(int64_t examples) {
+  TORCH_CHECK(examples % current.rows == 0, "a batch of ", examples, " does not divide among ", current.rows,
+              " sequences");
+  return {current.key, ++current.draws, current.first_row * (examples / current.rows)};
+}
+
 at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p, const RowLayout& by) {
   if (p == 0) return {};
   at::NoGradGuard no_grad;
@@ -115,6 +134,14 @@ at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, 
   const auto threshold = static_cast<uint32_t>(std::lround(std::ldexp(p, 32)));
   const double scale = 1 / (1 - p);
   const at::Tensor mask = at::empty(sizes, options.requires_grad(false).memory_format(at::MemoryFormat::Contiguous));
+  if (const auto* table = ops::device::KernelsOf(mask)) {
+    kernels::Run(*table, table->random_mask, mask,
+                 {.where = RowsOf(layout, key),
+                  .out = kernels::Memory(mask),
+                  .threshold = threshold,
+                  .scale = static_cast<float>(scale)});
+    return mask;
+  }
   if (!ops::UsesCpuKernels(mask))
     return mask.copy_(RandomBits(layout, key, mask.device()).ge(Signed(threshold)).view(sizes)).mul_(scale);
   if (mask.scalar_type() == at::kFloat) FillMask<float>(mask, layout, key, threshold, scale);
@@ -132,6 +159,15 @@ at::Tensor RandomUniform(at::IntArrayRef sizes, const at::TensorOptions& options
   const Layout layout = LayoutOf(sizes, {});
   const uint64_t key = NextKey();
   const at::Tensor out = at::empty(sizes, options.requires_grad(false).memory_format(at::MemoryFormat::Contiguous));
+  if (const auto* table = ops::device::KernelsOf(out); table && out.scalar_type() == at::kFloat) {
+    kernels::OnStreamOf(*table, out, [&](kernels::Stream stream) {
+      table->random_uniform(stream, {.where = RowsOf(layout, key),
+                                     .out = kernels::Floats(out),
+                                     .low = static_cast<float>(low),
+                                     .width = static_cast<float>(high - low)});
+    });
+    return out;
+  }
   if (!ops::UsesCpuKernels(out)) {
     const at::Tensor bits = RandomBits(layout, key, out.device()).view(sizes).to(out.scalar_type());
     return out.copy_(bits).mul_(std::ldexp(high - low, -32)).add_(low);

@@ -25,6 +25,15 @@ void SetRowRandom(const RowRandom& state);
 // The next pass of this thread is over rows first_row ... first_row + rows - 1 of the global batch of `step`.
 void BeginRows(uint64_t seed, int64_t step, int64_t first_row, int64_t rows);
 
+// A further draw of this pass for a kernel with a hash of its own, over `examples` that divide among the rows: example
+// i of them is number first + i of the step's.
+struct RowDraw {
+  uint64_t key = 0;     // of seed and step
+  uint64_t number = 0;  // of the draw within the pass
+  int64_t first = 0;
+};
+RowDraw NextRowDraw(int64_t examples);
+
 // How a random tensor lies by rows: as [outer, blocks, rows, inner], without the ones mostly just [rows, inner].
 // `outer` (experts) is first ... first + outer - 1 of `of`. Block k holds the rows of rank k, which has `block_rows` of
 // the global batch; `own_block` is this rank's.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arch/architecture.h"
+#include "worker/trainer/layers/position_bias.h"
 #include "worker/trainer/layers/row_random.h"
 
 namespace allometry::trainer {
@@ -56,8 +57,8 @@ struct SideTerms;  // layers/side_terms.h
 
 // What the layers of one stack share in one pass.
 struct StackContext {
-  at::Tensor bias_hqk;        // position bias and causal mask, sum type; undefined if the stack has none
-  at::Tensor wide_bias_hqk;   // the same for layers with another number of heads (evolved)
+  Positions positions;        // none if the stack has none
+  Positions wide_positions;   // the same for layers with another number of heads (evolved)
   at::Tensor mask_bs;         // 0, or as low as possible at padding, sum type; undefined in the decoder
   at::Tensor memory_bsd;      // the encoder's output; decoder only
   at::Tensor memory_mask_bs;  // as mask_bs, for the memory; decoder only
@@ -67,7 +68,9 @@ struct StackContext {
   bool recompute = false;     // blocks keep nothing between their ends: see layers/recompute.h
 
   // The members that can require a gradient: what a recomputed block must take as inputs.
-  std::vector<at::Tensor*> Differentiable() { return {&bias_hqk, &wide_bias_hqk, &memory_bsd}; }
+  std::vector<at::Tensor*> Differentiable() {
+    return {&positions.bias_hqk, &wide_positions.bias_hqk, &positions.table, &wide_positions.table, &memory_bsd};
+  }
 };
 
 // What one application of a sublayer remembers between decoding steps; a block that is applied L times has L of them.
@@ -83,13 +86,11 @@ class Sublayer : public torch::nn::Module {
   virtual void Initialise(at::Generator generator) = 0;
   virtual at::Tensor forward(const at::Tensor& x_btd, const StackContext& context) = 0;
   // forward's value at one further position of a decoder, given the positions before it in the cache. In evaluation
-  // mode, without gradient; `context.bias_hqk` is the row StepBias returns. What depends on the memory alone is
-  // computed at the first step and kept.
+  // mode, without gradient; the positions are the row of PositionBiasRow. What depends on the memory alone is computed
+  // at the first step and kept.
   virtual at::Tensor Step(const at::Tensor& x_b1d, const StackContext& context, LayerCache& cache) = 0;
-  // The stack's position bias [h, n, n]; undefined unless this sublayer owns the stack's table.
-  virtual at::Tensor PositionBias(int64_t length, bool causal) { return {}; }
-  // The last row of PositionBias(position + 1, causal): [h, 1, position + 1].
-  virtual at::Tensor StepBias(int64_t position) { return {}; }
+  // The stack's table of relative positions [32, h]; undefined unless this sublayer owns it.
+  virtual at::Tensor PositionTable() const { return {}; }
 };
 
 }  // namespace allometry::trainer

@@ -130,7 +130,7 @@ at::Tensor Block::Step(at::Tensor x_b1d, const StackContext& context, BlockCache
 }
 
 Stack::Stack(const ModelSpec& spec, const BackboneParts& parts, bool is_decoder)
-    : is_decoder_(is_decoder), dropout_(spec.dropout) {
+    : is_decoder_(is_decoder), depth_(spec.shape.d_kv), dropout_(spec.dropout) {
   const int64_t layers = is_decoder ? spec.shape.decoder_layers : spec.shape.encoder_layers;
   const int64_t blocks = parts.shared_layers ? 1 : layers;
   applications_ = layers / blocks;
@@ -148,7 +148,7 @@ void Stack::Initialise(at::Generator generator) {
 }
 
 at::Tensor Stack::forward(at::Tensor x_btd, StackContext context) {
-  context.bias_hqk = blocks_.front()->mixer().PositionBias(x_btd.size(1), /*causal=*/is_decoder_);
+  context.positions = PositionsFor(blocks_.front()->mixer().PositionTable(), x_btd, depth_, /*causal=*/is_decoder_);
   x_btd = Drop(x_btd, dropout_, is_training());
   for (int64_t i = 0; i < applications_; ++i)
     for (auto& block : blocks_) x_btd = block->forward(x_btd, context);
@@ -158,7 +158,8 @@ at::Tensor Stack::forward(at::Tensor x_btd, StackContext context) {
 at::Tensor Stack::Step(at::Tensor x_b1d, StackContext context, StackCache& cache) {
   const int64_t blocks = static_cast<int64_t>(blocks_.size());
   cache.applications.resize(static_cast<size_t>(applications_ * blocks));
-  context.bias_hqk = blocks_.front()->mixer().StepBias(cache.position);
+  if (const at::Tensor table = blocks_.front()->mixer().PositionTable(); table.defined())
+    context.positions.bias_hqk = PositionBiasRow(table, cache.position);
   for (int64_t i = 0; i < applications_ * blocks; ++i)
     x_b1d = blocks_[static_cast<size_t>(i % blocks)]->Step(x_b1d, context, cache.applications[static_cast<size_t>(i)]);
   ++cache.position;

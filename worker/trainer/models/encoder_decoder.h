@@ -47,7 +47,7 @@ struct BackboneParts {
   int64_t embedding_factor = 0;
   std::function<std::shared_ptr<OutputLayer>(const ModelSpec&)> output;  // by default one product with the output table
   bool untied_output = false;
-  bool constant_coordinate = false;  // the first coordinate of every embedding begins as 1: see GruGate
+  bool constant_coordinate = false;   // the first coordinate of every embedding begins as 1: see GruGate
   std::string float32_weights;        // ends the names of parameters that stay float32 in bfloat16 models; empty = none
   bool sinusoidal_positions = false;  // fixed, added to the embeddings of both stacks
   int64_t encoder_shrink = 1;         // inputs under one of the encoder's outputs; they pad to a multiple of it
@@ -82,6 +82,7 @@ class Stack : public AnyStack {
 
  private:
   bool is_decoder_;
+  int64_t depth_;  // of a head
   double dropout_;
   int64_t applications_;  // of the list of blocks: the layers, if one block is shared
   std::vector<std::shared_ptr<Block>> blocks_;

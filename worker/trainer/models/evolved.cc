@@ -39,11 +39,18 @@ std::shared_ptr<Block> DecoderBlock(const ModelSpec& spec, int64_t wide_heads) {
   });
 }
 
+// The same positions, whose gradients are summed apart.
+Positions ViewsOf(Positions positions) {
+  for (at::Tensor* tensor : {&positions.bias_hqk, &positions.table})
+    if (tensor->defined()) *tensor = tensor->view_as(*tensor);
+  return positions;
+}
+
 // Half as many blocks as the shape has layers. The stack itself owns the position tables: one for each number of heads.
 class EvolvedStack : public AnyStack {
  public:
   EvolvedStack(const ModelSpec& spec, bool is_decoder)
-      : is_decoder_(is_decoder), d_model_(spec.shape.d_model), dropout_(spec.dropout) {
+      : is_decoder_(is_decoder), d_model_(spec.shape.d_model), depth_(spec.shape.d_kv), dropout_(spec.dropout) {
     const int64_t wide_heads = arch::EvolvedWideHeads(spec.shape, spec.options);
     table_ = AddWeight(this, "relative_attention_bias", {kRelativeBuckets, spec.shape.heads});
     if (is_decoder && wide_heads != spec.shape.heads)
@@ -65,9 +72,9 @@ class EvolvedStack : public AnyStack {
   }
 
   at::Tensor forward(at::Tensor x_btd, StackContext context) override {
-    context.bias_hqk = PositionBias(**table_, x_btd.size(1), /*causal=*/is_decoder_);
-    context.wide_bias_hqk = wide_table_ ? PositionBias(**wide_table_, x_btd.size(1), /*causal=*/true)
-                                        : context.bias_hqk.view_as(context.bias_hqk);  // its gradient is summed apart
+    context.positions = PositionsFor(**table_, x_btd, depth_, /*causal=*/is_decoder_);
+    context.wide_positions =
+        wide_table_ ? PositionsFor(**wide_table_, x_btd, depth_, /*causal=*/true) : ViewsOf(context.positions);
     x_btd = Drop(x_btd, dropout_, is_training());
     for (const auto& block : blocks_) x_btd = block->forward(x_btd, context);
     return Drop(final_norm_->forward(x_btd), dropout_, is_training());
@@ -75,8 +82,9 @@ class EvolvedStack : public AnyStack {
 
   at::Tensor Step(at::Tensor x_b1d, StackContext context, StackCache& cache) override {
     cache.applications.resize(blocks_.size());
-    context.bias_hqk = PositionBiasRow(**table_, cache.position);
-    context.wide_bias_hqk = wide_table_ ? PositionBiasRow(**wide_table_, cache.position) : context.bias_hqk;
+    context.positions.bias_hqk = PositionBiasRow(**table_, cache.position);
+    context.wide_positions.bias_hqk =
+        wide_table_ ? PositionBiasRow(**wide_table_, cache.position) : context.positions.bias_hqk;
     for (size_t i = 0; i < blocks_.size(); ++i) x_b1d = blocks_[i]->Step(x_b1d, context, cache.applications[i]);
     ++cache.position;
     return final_norm_->forward(x_b1d);
@@ -84,7 +92,7 @@ class EvolvedStack : public AnyStack {
 
  private:
   bool is_decoder_;
-  int64_t d_model_;
+  int64_t d_model_, depth_;
   double dropout_;
   std::shared_ptr<Weight> table_, wide_table_;
   std::vector<std::shared_ptr<Block>> blocks_;

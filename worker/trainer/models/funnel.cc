@@ -47,13 +47,14 @@ class FunnelEncoder : public AnyStack {
   }
 
   at::Tensor forward(at::Tensor x_btd, StackContext context) override {
-    context.bias_hqk = blocks_.front()->mixer().PositionBias(x_btd.size(1), /*causal=*/false);
+    context.positions.bias_hqk =
+        PositionBias(blocks_.front()->mixer().PositionTable(), x_btd.size(1), /*causal=*/false);
     x_btd = Drop(x_btd, dropout_, is_training());
     const auto layers = static_cast<int64_t>(blocks_.size());
     for (int64_t i = 0; i < layers; ++i) {
       const StackContext next = Pools(layers, i) ? Pooled(context) : context;
       if (Pools(layers, i) && pool_ == PoolWhat::kQuery)
-        context.bias_hqk = context.bias_hqk.slice(1, 0, std::nullopt, /*step=*/2).contiguous();
+        context.positions.bias_hqk = context.positions.bias_hqk.slice(1, 0, std::nullopt, /*step=*/2).contiguous();
       x_btd = blocks_[static_cast<size_t>(i)]->forward(x_btd, context);
       context = next;
     }
@@ -72,7 +73,7 @@ class FunnelEncoder : public AnyStack {
     pooled.mask_bs = context.mask_bs.view({batch, half, 2}).amax(2);
     pooled.keep_bs1 = context.keep_bs1.view({batch, half, 2}).amax(2, /*keepdim=*/true);
     pooled.token_bt = context.token_bt.view({batch, half, 2}).any(2);
-    pooled.bias_hqk = context.bias_hqk.slice(1, 0, half).slice(2, 0, half).contiguous();
+    pooled.positions.bias_hqk = context.positions.bias_hqk.slice(1, 0, half).slice(2, 0, half).contiguous();
     return pooled;
   }
 

@@ -40,6 +40,7 @@ class UniversalStack : public AnyStack {
       : is_decoder_(is_decoder),
         is_gated_(IsGated(spec)),
         d_model_(spec.shape.d_model),
+        depth_(spec.shape.d_kv),
         steps_(arch::UniversalSteps(is_decoder ? spec.shape.decoder_layers : spec.shape.encoder_layers)) {
     table_ = AddWeight(this, "relative_attention_bias", {kRelativeBuckets, spec.shape.heads});
     signal_ = AddWeight(this, "step_signal", {steps_, d_model_});
@@ -68,14 +69,14 @@ class UniversalStack : public AnyStack {
   }
 
   at::Tensor forward(at::Tensor x_btd, StackContext context) override {
-    context.bias_hqk = PositionBias(**table_, x_btd.size(1), /*causal=*/is_decoder_);
+    context.positions = PositionsFor(**table_, x_btd, depth_, /*causal=*/is_decoder_);
     return Run(x_btd, context, [&](const at::Tensor& x, int64_t) { return block_->forward(x, context); });
   }
 
   // A cache for each application: every one has seen other states of the earlier positions.
   at::Tensor Step(at::Tensor x_b1d, StackContext context, StackCache& cache) override {
     cache.applications.resize(static_cast<size_t>(steps_ + 2 * arch::kUniversalPlainApplications));
-    context.bias_hqk = PositionBiasRow(**table_, cache.position);
+    context.positions.bias_hqk = PositionBiasRow(**table_, cache.position);
     ++cache.position;
     return Run(x_b1d, context, [&](const at::Tensor& x, int64_t application) {
       return block_->Step(x, context, cache.applications[static_cast<size_t>(application)]);
@@ -125,7 +126,7 @@ class UniversalStack : public AnyStack {
   }
 
   bool is_decoder_, is_gated_;
-  int64_t d_model_, steps_;
+  int64_t d_model_, depth_, steps_;
   std::shared_ptr<Weight> table_, signal_, halt_;
   std::shared_ptr<Block> block_;
   std::shared_ptr<RmsNorm> final_norm_;
