@@ -95,6 +95,7 @@ TEST_F(CoreDevicesTest, ALostDeviceGetsNothingUntilItsWorkerFindsItWhole) {
   ASSERT_TRUE(Finish(finish)->accepted());
   EXPECT_EQ(CellOf("s/c0").state(), v1::RUN_STATE_PENDING);
   now_ms_ += 60'000;
+  core_->Tick();  // its pause is over
   ASSERT_TRUE(SyncWithFault(worker, "device_lost: Xid 79").ok());
   EXPECT_EQ(orders_[worker].desired_size(), 0);
   EXPECT_THAT(Text("s/c0"), HasSubstr("Out of service: w device 0: device_lost: Xid 79"));
