@@ -10,6 +10,7 @@
 #include "common/fault_point.h"
 #include "common/files.h"
 #include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/data/prepare.h"
 #include "worker/trainer/distributed/sharded_optimizer.h"
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/model_folder.h"
