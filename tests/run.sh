@@ -39,7 +39,7 @@ cd "$root"
 run_tests() {  # preset, arguments of ctest
   local preset=$1 status=0
   shift
-  ctest --preset "$preset" --no-tests=error -j $(($(nproc) + 1)) "$@" || status=$?
+  ctest --preset "$preset" --no-tests=error -j "$(nproc)" "$@" || status=$?
   [ $status = 0 ] || tests/last_words.sh "build/$preset"
   return $status
 }
