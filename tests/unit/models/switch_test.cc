@@ -210,7 +210,7 @@ TEST(SwitchExperts, BalanceLossIsLeastWhereTokensAreSpreadEvenly) {
 }
 
 ModelSpec SwitchSpec(const common::Json& given = nullptr, arch::Lengths lengths = {512, 114}) {
-  ModelSpec spec = ModelCase{"switch", given}.SwitchSpec({8, 4, 16, 24, 2, 5, 50});
+  ModelSpec spec = ModelCase{"switch", given}.Spec({8, 4, 16, 24, 2, 5, 50});
   spec.lengths = lengths;
   return spec;
 }
