@@ -487,7 +487,10 @@ TEST_F(DaemonTest, ALostDeviceIsOutOfServiceUntilTheProbeFindsItWhole) {
   ASSERT_TRUE(Finished(1));
   EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DEVICE_LOST);
   EXPECT_THAT(Last().message(), ::testing::HasSubstr("out of service until the probe finds it whole"));
-  EXPECT_EQ(Last().outputs_size(), 1) << "its checkpoint goes along";
+  server_.With([](auto& s) {
+    ASSERT_EQ(s.checkpoints.size(), 1u) << "its checkpoint goes before it";
+    EXPECT_EQ(s.checkpoints[0].step(), 4);
+  });
   ASSERT_TRUE(Eventually([&] {
     return server_.With([](auto& s) { return s.faults.count(0) && s.faults.at(0) == "device_lost: Xid 79"; });
   })) << "the probe's word";
