@@ -64,7 +64,7 @@ class Speed:
             limit=max(clock.left(), 10))
         metrics = outcome.metrics()
         return outcome, {"seconds_per_step": outcome.seconds_per_step(2), "micro_batch": micro, "peak_memory": metrics["peak_memory_bytes"],
-                         "forward_flops": metrics["forward_flops"], "data_wait_fraction": metrics.get("data_wait_fraction")}
+                         "forward_flops": metrics["forward_flops"], "data_wait_fraction": metrics.get("data_wait_fraction"), "graph_launches": outcome.report().get("graph_launches")}
 
     def theirs(self, size, mode, micro, clock):
         """Hugging Face's T5 in a process of its own."""

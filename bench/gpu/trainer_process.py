@@ -56,6 +56,10 @@ class Outcome:
         results = [e["metrics"] for _, e in self.arrivals if e["event"] == "result"]
         return results[-1] if results else {}
 
+    def report(self):
+        results = [e["report"] for _, e in self.arrivals if e["event"] == "result"]
+        return results[-1] if results else {}
+
     def starts(self):
         return [e["resumed_step"] for _, e in self.arrivals if e["event"] == "start"]
 

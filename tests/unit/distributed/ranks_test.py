@@ -206,6 +206,7 @@ class RanksTest(unittest.TestCase):
         self.assertEqual((self.path / "word-0").read_text(), word)
         self.assertIn("key", json.loads(word))
         for attempt in waiting:
+            attempt.wait_until_it_can_be_stopped()
             self.assertEqual(attempt.stop(), STOPPED, attempt.errors)
 
     # --- bad input

@@ -42,6 +42,15 @@ class Attempt:
                 return False
             time.sleep(0.002)
 
+    def wait_until_it_can_be_stopped(self):
+        """Until it catches SIGTERM, which before that ends a process without further ado."""
+        while self.process.poll() is None:
+            status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+            caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
+            if caught >> (signal.SIGTERM - 1) & 1:
+                return
+            time.sleep(0.002)
+
     def finish(self):
         """Exit code (negative: signal), standard error."""
         _, self.errors = self.process.communicate(timeout=WAIT_SECONDS)

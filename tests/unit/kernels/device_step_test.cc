@@ -57,6 +57,31 @@ TEST_P(DeviceSteps, AdafactorAddsUpOverTheRanksOfADividedTensor) {
   EXPECT_EQ(sums, 1);
 }
 
+// While a graph is recorded nothing is copied: the list of addresses comes after it, and is the graph's own.
+TEST_P(DeviceSteps, TheListOfARecordedStepComesAfterwards) {
+  const at::Tensor value = at::ones({8, 8}).to(device_), gradient = at::ones_like(value), other = at::ones_like(value);
+  ByKernels([&] {
+    DeviceStep step(*table_, {{.value = value,
+                               .first_moment = at::zeros_like(value),
+                               .second_moment = at::zeros_like(value),
+                               .shape = {.columns = 64}}});
+    const auto gradient_of = [](const at::Tensor& list) {
+      return static_cast<const kernels::OptimizerTensor*>(list.cpu().data_ptr())->gradient;
+    };
+    step.Take({gradient});
+    step.BeginCapture();
+    step.Take({other});
+    const void* recorded = step.work().tensors;
+    const at::Tensor list = step.EndCapture();
+    EXPECT_EQ(list.data_ptr(), recorded);
+    EXPECT_EQ(gradient_of(list), other.data_ptr());
+    step.Take({gradient});
+    EXPECT_NE(step.work().tensors, recorded);
+    EXPECT_EQ(gradient_of(list), other.data_ptr()) << "the graph still reads it";
+    return 0;
+  });
+}
+
 TEST_P(DeviceSteps, AdamW) { ExpectEqualWays<AdamW>(); }
 
 }  // namespace

@@ -46,6 +46,12 @@ class Collective {
   // Slice r of `sent` (the first dimension is the ranks') goes to rank r, which has it as slice `rank()` of `received`.
   virtual std::unique_ptr<Pending> StartAllToAll(at::Tensor sent, at::Tensor received) = 0;
 
+  // Calls between these are recorded in a CUDA graph, and are made whenever it is launched: to be told of that by
+  // Launched. A first call must have been made before. Nothing to do where there are no graphs.
+  virtual void BeginCapture() {}
+  virtual void EndCapture() {}
+  virtual void Launched() {}
+
   // PeerLost if a peer is known to be lost, even if no call waits for it.
   virtual void Check() {}
   // What this rank has sent so far.

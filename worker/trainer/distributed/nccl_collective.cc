@@ -276,6 +276,15 @@ NcclCollective::NcclCollective(const std::string& id, int rank, int ranks, const
 
 NcclCollective::~NcclCollective() = default;
 
+void NcclCollective::WatchMark(c10::Event mark) {
+  watch_->Started([mark = std::make_shared<c10::Event>(std::move(mark))] { return mark->query(); });
+}
+
+void NcclCollective::Launched() {
+  Check();
+  if (stream_.handle()) WatchMark(stream_.MarkCurrent());
+}
+
 void NcclCollective::Check() {
   watch_->With("communicator", [](Communicator) { return kSuccess; });
 }
@@ -294,8 +303,8 @@ std::unique_ptr<Collective::Pending> NcclCollective::Start(std::vector<at::Tenso
   };
   stream_.FollowCurrent();
   watch_->With(name, [&](Communicator communicator) { return call(communicator, stream_.handle()); });
-  if (stream_.handle())
-    watch_->Started([mark = std::make_shared<c10::Event>(stream_.Mark())] { return mark->query(); });
+  // What a capture records never runs itself, and asking after it would spoil the capture.
+  if (stream_.handle() && !capturing_) WatchMark(stream_.Mark());
   return std::make_unique<Result>(*this, std::move(tensors));
 }
 

@@ -47,11 +47,11 @@ void ShardedOptimizer::MakeSlabs() {
   }
 }
 
-void ShardedOptimizer::Step(const std::vector<at::Tensor>& gradients, double rate) {
+void ShardedOptimizer::Step(const std::vector<at::Tensor>& gradients) {
   std::vector<at::Tensor> own;
   for (size_t i = 0; i < gradients.size(); ++i)
     if (Updates(i)) own.push_back(gradients[i]);
-  own_->Step(own, rate);
+  own_->Step(own);
   ShareValues();
 }
 

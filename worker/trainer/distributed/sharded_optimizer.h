@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -22,7 +23,16 @@ class ShardedOptimizer : public Optimizer {
                                                          const std::vector<TrainedTensor>& tensors,
                                                          const std::vector<int>& owners, RankGroup& group);
 
-  void Step(const std::vector<at::Tensor>& gradients, double rate) override;
+  using Optimizer::Step;
+  void SetRate(double rate) override { own_->SetRate(rate); }
+  void Step(const std::vector<at::Tensor>& gradients) override;
+  // Where every rank makes the whole step, its own optimiser may do so by kernels; norms of parts are no norms.
+  bool UsesKernels() const override { return MakesAll() && own_->UsesKernels(); }
+  void MeasureNorm(double limit) override { own_->MeasureNorm(limit); }
+  at::Tensor norm() const override { return own_->norm(); }
+  void SetCopies(const std::vector<at::Tensor>& copies) override { own_->SetCopies(copies); }
+  void BeginCapture() override { own_->BeginCapture(); }
+  at::Tensor EndCapture() override { return own_->EndCapture(); }
   // Complete and whole at rank 0, empty elsewhere.
   std::map<std::string, at::Tensor> State() const override;
   // Each rank takes its own part of the complete, whole state.
@@ -38,6 +48,9 @@ class ShardedOptimizer : public Optimizer {
                    RankGroup& group);
   void MakeSlabs();
   void ShareValues();
+  bool MakesAll() const {
+    return std::ranges::all_of(owners_, [](int owner) { return owner == kEveryRank; });
+  }
   bool Updates(size_t i) const { return owners_[i] < 0 || owners_[i] == group_.rank(); }
   // Of the tensor that a part of the state belongs to, by its name; kEveryRank for what belongs to none.
   int OwnerOf(const std::string& state_name) const;

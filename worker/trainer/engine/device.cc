@@ -275,6 +275,12 @@ void EmptyDeviceCache(const at::Device& device) {
   if (auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(at::kCUDA))) allocator->emptyCache();
 }
 
+void UseDeterministicOperations() {
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);  // without it LibTorch refuses matrix products
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);  // nothing reads what it has not written
+}
+
 void PrepareProcess(int64_t threads) {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, 2'000'000'000);

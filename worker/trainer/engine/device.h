@@ -65,6 +65,10 @@ bool IsOutOfMemory(const std::exception& e);
 // Gives a GPU's cached and unused memory back, so that it can be had in other pieces.
 void EmptyDeviceCache(const at::Device& device);
 
+// From now on GPUs take operations that give equal bits each time, also among LibTorch's own; one that has none such
+// throws. Before the first operation on a GPU.
+void UseDeterministicOperations();
+
 // Sets thread counts (one thread between operations) and the allocator's thresholds, so that freed tensors are reused
 // instead of being given back to the system and faulted in again. Once, before the first tensor operation.
 void PrepareProcess(int64_t threads);

@@ -187,6 +187,13 @@ void ModelState::PublishWeights() {
     if (parameters_[i].scalar_type() == at::kBFloat16) parameters_[i].detach().copy_(masters_[i].value);
 }
 
+std::vector<at::Tensor> ModelState::Copies() const {
+  std::vector<at::Tensor> copies;
+  for (const at::Tensor& parameter : parameters_)
+    copies.push_back(parameter.scalar_type() == at::kBFloat16 ? parameter.detach() : at::Tensor());
+  return copies;
+}
+
 std::map<std::string, at::Tensor> ModelState::Weights() const {
   std::map<std::string, at::Tensor> weights;
   for (size_t i = 0; i < masters_.size(); ++i) weights[masters_[i].name] = divided_[i] ? WholeOf(i) : masters_[i].value;

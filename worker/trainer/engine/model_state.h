@@ -56,6 +56,9 @@ class ModelState {
 
   // Rounds the masters into the model's copies; needed after each change of the masters.
   void PublishWeights();
+  // The copies that are rounded, in the order of the masters, sharing their memory; undefined where there is none. Who
+  // changes a master writes its copy, or calls PublishWeights.
+  std::vector<at::Tensor> Copies() const;
 
   // Masters and persistent buffers by name, whole: all ranks must call this together where some are divided. The other
   // masters share the model's memory, which an optimiser's step changes and nothing else does; buffers, which a model

@@ -61,6 +61,8 @@ Result<Execution> ParseExecution(const Json& value) {
   execution.checkpoint_interval_s = reader.Number("checkpoint_interval_s", 30.0, 0.0, 1e9);
   execution.activation_checkpointing = reader.Boolean("activation_checkpointing", false);
   execution.kernels = reader.Boolean("kernels", false);
+  execution.graphs = reader.Boolean("graphs", true);
+  execution.deterministic = reader.Boolean("deterministic", false);
   execution.log_every = reader.Integer("log_every", 0, 0, kMany);
   ALLO_RETURN_IF_ERROR(ParseRanks(reader, execution));
   const Json& inputs = reader.Raw("inputs", false, "object");

@@ -42,6 +42,8 @@ struct Execution {
   std::string sharding = "auto";     // "none"; "optimizer": optimiser states and gradients; "auto": if memory needs it
   std::string experts = "auto";      // "whole"; "divided": among the ranks; "auto": divided where states are sharded
   bool kernels = false;              // GPUs compute by the module of kernels (docs/kernels.md) where it is there
+  bool graphs = true;                // with kernels: steps are CUDA graphs
+  bool deterministic = false;        // GPUs: LibTorch's own operations without atomics too, at some cost
   int64_t log_every = 0;             // steps per metric point; 0 = a hundredth of all steps, at most 100
 };
 

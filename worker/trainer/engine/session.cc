@@ -79,6 +79,7 @@ common::Result<std::unique_ptr<TrainingSession>> TrainingSession::Open(const Run
                                                                        const TrainingConfig& training) {
   ALLO_ASSIGN_OR_RETURN(const at::Device device,
                         OpenDevice(context.config.execution.device, context.config.execution.device_share));
+  if (device.is_cuda() && context.config.execution.deterministic) UseDeterministicOperations();
   ALLO_ASSIGN_OR_RETURN(const std::string precision, ResolvePrecision(context.config.execution.precision, device));
   std::unique_ptr<TrainingSession> session(new TrainingSession(context, training, device, precision));
   session->RequireRoom();
@@ -243,11 +244,21 @@ Ending TrainingSession::Train(LoopWork work) {
   CheckpointStore checkpoints(context_.run_directory / "checkpoint", context_.config.run_sha256,
                               [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
   TrainingLoop loop({training_, context_.config.execution, device_, precision_, *state_, *optimizer_, checkpoints,
-                     context_.events, context_.run_directory, plan_.micro_batch, group_.get(), sharded_},
+                     context_.events, context_.run_directory, plan_.micro_batch, group_.get(), sharded_, Graphs()},
                     std::move(work));
   const Ending ending = loop.Run();
   summary_ = loop.summary();
   return ending;
+}
+
+// Where the kernels do not make the optimiser's step a step cannot be one.
+StepGraphMaker TrainingSession::Graphs() const {
+  if (!device_.is_cuda() || !context_.config.execution.graphs || !optimizer_->UsesKernels()) return nullptr;
+  std::string why_not;
+  StepGraphMaker graphs = CudaGraphs(&why_not);
+  if (!graphs)
+    std::fprintf(stderr, "steps are taken one operation at a time, without CUDA graphs: %s\n", why_not.c_str());
+  return graphs;
 }
 
 std::map<std::string, double> TrainingSession::Metrics(arch::Lengths lengths) const {
@@ -285,6 +296,7 @@ Json TrainingSession::Report() const {
               {"data_wait_seconds", summary_.data_wait_seconds},
               {"checkpoint_seconds", summary_.checkpoint_seconds},
               {"micro_batch", summary_.micro_batch},
+              {"graph_launches", summary_.graph_launches},
               {"activation_checkpointing", plan_.recompute}};
   if (!group_) return report;
   report["ranks"] = group_->size();

@@ -5,14 +5,16 @@
 namespace allometry::trainer {
 namespace {
 
-c10::Stream NewStream(const at::Device& device) {
+c10::Stream NewStream(const at::Device& device, SideStream::Priority priority) {
   const c10::impl::VirtualGuardImpl guard(device.type());
-  return device.is_cpu() ? guard.getStream(device) : guard.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
+  return device.is_cpu() ? guard.getStream(device)
+                         : guard.getStreamFromGlobalPool(device, priority == SideStream::Priority::kHigh);
 }
 
 }  // namespace
 
-SideStream::SideStream(const at::Device& device) : device_(device), own_(NewStream(device)) {}
+SideStream::SideStream(const at::Device& device, Priority priority)
+    : device_(device), own_(NewStream(device, priority)) {}
 
 c10::Stream SideStream::Current() const { return c10::impl::VirtualGuardImpl(device_.type()).getStream(device_); }
 
@@ -23,9 +25,9 @@ void SideStream::Order(const c10::Stream& first, const c10::Stream& then) const 
   event.block(then);
 }
 
-c10::Event SideStream::Mark() const {
+c10::Event SideStream::MarkOf(const c10::Stream& stream) const {
   c10::Event event(device_.type());
-  if (!device_.is_cpu()) event.record(own_);
+  if (!device_.is_cpu()) event.record(stream);
   return event;
 }
 

@@ -7,7 +7,6 @@
 
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/stop_signal.h"
-#include "worker/trainer/layers/row_random.h"
 
 namespace allometry::trainer {
 namespace {
@@ -44,6 +43,15 @@ Evaluation EvaluationFromJson(const Json& json) {
   return {json.at("score").get<double>(), json.at("values").get<std::map<std::string, double>>(), json.at("detail")};
 }
 
+// Scalars, wherever they lie, in one transfer.
+std::vector<double> ToDoubles(const std::vector<at::Tensor>& scalars) {
+  if (scalars.empty()) return {};
+  std::vector<at::Tensor> wide;
+  for (const at::Tensor& scalar : scalars) wide.push_back(scalar.to(at::kDouble).reshape({}));
+  const at::Tensor all = at::stack(wide).cpu();
+  return {all.const_data_ptr<double>(), all.const_data_ptr<double>() + all.numel()};
+}
+
 // Warm-up in which a spike raises no alarm. A constant schedule has none to speak of, and one that is longer than the
 // run must not hide that it blows up.
 int64_t QuietSteps(const Schedule& schedule, int64_t steps) {
@@ -58,9 +66,16 @@ TrainingLoop::TrainingLoop(LoopParts parts, LoopWork work)
       work_(std::move(work)),
       detector_(parts_.config.divergence.loss_spike, parts_.config.divergence.window_steps,
                 QuietSteps(parts_.config.optimization.schedule, parts_.config.steps)),
-      micro_batch_(parts_.micro_batch > 0             ? parts_.micro_batch
-                   : parts_.execution.micro_batch > 0 ? parts_.execution.micro_batch
-                                                      : parts_.config.batch_sequences),
+      training_step_({.config = parts_.config,
+                      .device = parts_.device,
+                      .state = parts_.state,
+                      .optimizer = parts_.optimizer,
+                      .group = parts_.group,
+                      .sharded = parts_.sharded,
+                      .micro_batch = parts_.micro_batch > 0             ? parts_.micro_batch
+                                     : parts_.execution.micro_batch > 0 ? parts_.execution.micro_batch
+                                                                        : parts_.config.batch_sequences,
+                      .graphs = parts_.graphs}),
       log_every_(LogEvery(parts_.execution.log_every, parts_.config.steps)),
       evaluate_every_(parts_.config.evaluate_every_steps),
       writer_(parts_.checkpoints, parts_.device,
@@ -74,6 +89,9 @@ Ending TrainingLoop::Run() {
   last_checkpoint_ = last_progress_ = Clock::now();
   progress_step_ = step_;
   parts_.state.model().train();
+  // A graph cannot be recorded on a device's default stream.
+  const SideStream stream(parts_.device, SideStream::Priority::kNormal);
+  const OnStream on_stream(stream);
   if (!IsOver()) {
     BatchPump pump(PinnedFor(parts_.device, work_.make_batch), step_ + 1, parts_.config.steps, kBatchesAhead);
     DeviceBatches batches(pump, parts_.config.steps - step_, parts_.device, parts_.group);
@@ -197,79 +215,15 @@ std::optional<Ending> TrainingLoop::WriteStart() {
 
 void TrainingLoop::TakeStep(DeviceBatches& batches) {
   const DeviceBatch batch = batches.Next();
-  const OptimizationConfig& optimization = parts_.config.optimization;
   ++step_;
-  parts_.state.model().BeginStep(step_);
-  AccumulateWithinMemory(batch);
-  batches.Prefetch();
-  const std::vector<at::Tensor> gradients = parts_.state.Gradients();
-  const double clip = optimization.clip_norm;
-  if (clip > 0 || IsLogStep()) gradient_norm_ = GradientNormOfAll(gradients);
-  if (clip > 0 && gradient_norm_ > clip) ScaleGradients(gradients, clip / gradient_norm_);
-  HoldForCheckpoint();
-  parts_.optimizer.Step(gradients, optimization.schedule.RateAt(step_));
-  parts_.state.ClearGradients();
-  parts_.state.PublishWeights();
+  StepResult result = training_step_.Take(step_, batch, IsLogStep(),
+                                          {[this] { HoldForCheckpoint(); }, [&batches] { batches.Prefetch(); }});
+  summary_.micro_batch = training_step_.micro_batch();
+  summary_.graph_launches = training_step_.graph_launches();
   summary_.target_tokens += batch.target_tokens;
-}
-
-// Sums of squares that every rank has count once, the others on each rank.
-double TrainingLoop::GradientNormOfAll(const std::vector<at::Tensor>& gradients) const {
-  std::vector<at::Tensor> everywhere, own;
-  for (size_t i = 0; i < gradients.size(); ++i)
-    (parts_.sharded || parts_.state.IsDivided(i) ? own : everywhere).push_back(gradients[i]);
-  const double shared = GradientNorm(everywhere);
-  if (own.empty()) return shared;
-  const double norm = GradientNorm(own);
-  return std::sqrt(shared * shared + parts_.group->Sum({norm * norm})[0]);
-}
-
-// A step that memory does not hold is taken again with half the micro-batch, which draws and adds up the same. Ranks
-// cannot: what one of them has sent is sent, so the attempt ends and the next one has half.
-void TrainingLoop::AccumulateWithinMemory(const DeviceBatch& batch) {
-  for (;;) {
-    try {
-      AccumulateGradients(batch);
-      summary_.micro_batch = micro_batch_;
-      return;
-    } catch (const c10::Error& e) {
-      if (!IsOutOfMemory(e) || parts_.group || micro_batch_ == 1) throw;
-    }
-    parts_.state.ClearGradients();
-    EmptyDeviceCache(parts_.device);
-    micro_batch_ = (micro_batch_ + 1) / 2;
-    std::fprintf(stderr, "out of memory at step %lld: micro-batch halved to %lld sequences\n",
-                 static_cast<long long>(step_), static_cast<long long>(micro_batch_));
-  }
-}
-
-// Each micro-batch's loss is divided by the global batch's number of unpadded targets, and its auxiliary terms by the
-// number of sequences, so that their gradients add up to those of the global means.
-void TrainingLoop::AccumulateGradients(const DeviceBatch& batch) {
-  const double tokens = static_cast<double>(std::max<int64_t>(batch.target_tokens, 1));
-  const double sequences = static_cast<double>(batch.rows);
-  at::Tensor mean_loss;
-  SideTerms side;
-  const RankGroup::Rows own = batch.own;
-  for (int64_t row = 0; row < own.count; row += micro_batch_) {
-    const int64_t count = std::min(micro_batch_, own.count - row);
-    if (row + count == own.count) parts_.state.BeginLastPass();
-    BeginRows(parts_.config.seed, step_, own.first + row, count);
-    Loss loss = parts_.state.model().ComputeLoss(
-        {batch.inputs_bs.narrow(0, row, count), batch.targets_bt.narrow(0, row, count)});
-    const at::Tensor share = loss.nll_sum / tokens;
-    at::Tensor total = loss.objective_sum.defined() ? loss.objective_sum / tokens : share;
-    if (const at::Tensor& auxiliary = loss.side.auxiliary; auxiliary.defined()) {
-      total = total + auxiliary / sequences;
-      loss.side.AddMean("auxiliary_loss", auxiliary.detach(), at::full_like(auxiliary.detach(), count));
-    }
-    total.backward();
-    for (const auto& [name, mean] : loss.side.means) side.AddMean(name, mean.sum, mean.count);
-    parts_.state.CollectGradients();
-    mean_loss = mean_loss.defined() ? mean_loss + share.detach() : share.detach();
-  }
-  unread_losses_.push_back(mean_loss);
-  unread_means_.push_back(std::move(side.means));
+  unread_losses_.push_back(std::move(result.loss));
+  unread_means_.push_back(std::move(result.means));
+  unread_norm_ = std::move(result.gradient_norm);
 }
 
 // A CPU's losses are read at once; a GPU is only asked when something depends on them, so that it never idles.
@@ -277,6 +231,7 @@ std::optional<Ending> TrainingLoop::ReadLosses(bool always) {
   const bool stops = !parts_.group && StopRequested();
   if (!always && !parts_.device.is_cpu() && !IsLogStep() && !stops) return std::nullopt;
   const std::vector<double> values = UnreadValues();
+  if (unread_norm_.defined()) gradient_norm_ = unread_norm_.item<double>();
   size_t next = 0;
   for (size_t i = 0; i < unread_losses_.size(); ++i) {
     last_loss_ = values[next++];
@@ -300,14 +255,15 @@ std::optional<Ending> TrainingLoop::ReadLosses(bool always) {
 
 // Of each unread step the loss, then the sum and count of each mean, over all ranks.
 std::vector<double> TrainingLoop::UnreadValues() const {
-  std::vector<double> values;
+  std::vector<at::Tensor> scalars;
   for (size_t i = 0; i < unread_losses_.size(); ++i) {
-    values.push_back(unread_losses_[i].item<double>());
+    scalars.push_back(unread_losses_[i]);
     for (const auto& [name, mean] : unread_means_[i]) {
-      values.push_back(mean.sum.item<double>());
-      values.push_back(mean.count.item<double>());
+      scalars.push_back(mean.sum);
+      scalars.push_back(mean.count);
     }
   }
+  std::vector<double> values = ToDoubles(scalars);
   return parts_.group ? parts_.group->Sum(std::move(values)) : values;
 }
 

@@ -15,6 +15,7 @@
 #include "worker/trainer/engine/exit_code.h"
 #include "worker/trainer/engine/model_state.h"
 #include "worker/trainer/engine/run_config.h"
+#include "worker/trainer/engine/training_step.h"
 
 namespace allometry::trainer {
 
@@ -54,6 +55,7 @@ struct LoopParts {
   int64_t micro_batch = 0;              // rows at once; 0: as execution says, or all
   RankGroup* group = nullptr;           // null: this is the only rank
   bool sharded = false;                 // gradients are there for a rank's own tensors only
+  StepGraphMaker graphs = nullptr;      // null: steps are taken one operation at a time
 };
 
 // What a finished run knows of its training.
@@ -66,7 +68,8 @@ struct TrainingSummary {
   int64_t target_tokens = 0;
   Evaluation final;  // of the selected weights, which the model then holds
   int64_t selected_step = 0;
-  int64_t micro_batch = 0;  // at the end: halved whenever memory did not suffice
+  int64_t micro_batch = 0;     // at the end: halved whenever memory did not suffice
+  int64_t graph_launches = 0;  // steps of this attempt that were launched as a graph
 };
 
 // The training loop: steps, gradient accumulation, metrics, evaluations, checkpoints, stopping, divergence. Step n is a
@@ -97,7 +100,6 @@ class TrainingLoop {
   };
   Agreement Agree();
   bool is_first() const { return !parts_.group || parts_.group->is_first(); }
-  double GradientNormOfAll(const std::vector<at::Tensor>& gradients) const;
   std::optional<Evaluation> Evaluate(bool last);
   std::optional<Evaluation> EvaluateWhole(bool last);
   Ending FinishWork();
@@ -106,8 +108,6 @@ class TrainingLoop {
   std::optional<Ending> Resume();
   std::optional<Ending> WriteStart();
   void TakeStep(DeviceBatches& batches);
-  void AccumulateGradients(const DeviceBatch& batch);
-  void AccumulateWithinMemory(const DeviceBatch& batch);
   std::optional<Ending> AfterStep();
   // Reads what the steps since the last reading left on the device, if anything depends on it or `always`.
   std::optional<Ending> ReadLosses(bool always);
@@ -139,7 +139,7 @@ class TrainingLoop {
   DivergenceDetector detector_;
   TrainingSummary summary_;
   Agreement agreed_;
-  int64_t micro_batch_;
+  TrainingStep training_step_;
   int64_t log_every_;
   int64_t evaluate_every_;
   int64_t step_ = 0;       // finished steps
@@ -147,6 +147,7 @@ class TrainingLoop {
   // Of the steps read_step_ + 1 ... step_: mean losses, and the means that layers report.
   std::vector<at::Tensor> unread_losses_;
   std::vector<std::map<std::string, MeanSums>> unread_means_;
+  at::Tensor unread_norm_;    // of the last step's gradients; undefined: not measured
   double interval_loss_ = 0;  // sum since the last metric point
   int64_t interval_steps_ = 0;
   std::map<std::string, std::pair<double, double>> interval_means_;  // sums and counts since the last metric point

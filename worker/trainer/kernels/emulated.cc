@@ -7,6 +7,7 @@
 #include <deque>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -328,6 +329,9 @@ void UseOrder(uint64_t seed) { order_seed = seed; }
 
 void Emulate(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
   CheckLaunch(grid, block, shared_bytes);
+  // A kernel's shared memory is static here: one launch at a time in the whole process.
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
   gridDim = grid;
   blockDim = block;
   for (unsigned z = 0; z < grid.z; ++z)

@@ -14,17 +14,8 @@ struct Loaded {
   std::string why_not;
 };
 
-// Beside the program, or beside the folder that it lies in (tests).
-fs::path FindModule() {
-  std::error_code ec;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", ec).parent_path();
-  for (const fs::path& place : {folder, folder.parent_path()})
-    if (fs::exists(place / kKernelLibraryFile, ec)) return place / kKernelLibraryFile;
-  return kKernelLibraryFile;  // wherever the system's loader looks
-}
-
 Loaded Load() {
-  void* module = ::dlopen(FindModule().c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* module = ::dlopen(FindModule(kKernelLibraryFile).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (module == nullptr) return {nullptr, ::dlerror()};
   void* symbol = ::dlsym(module, kKernelLibrarySymbol);
   if (symbol == nullptr) return {nullptr, ::dlerror()};
@@ -36,6 +27,14 @@ Loaded Load() {
 }
 
 }  // namespace
+
+std::string FindModule(const std::string& file) {
+  std::error_code ec;
+  const fs::path folder = fs::read_symlink("/proc/self/exe", ec).parent_path();
+  for (const fs::path& place : {folder, folder.parent_path()})
+    if (fs::exists(place / file, ec)) return place / file;
+  return file;
+}
 
 const KernelTable* LoadKernelTable(std::string* why_not) {
   static const Loaded loaded = Load();

@@ -85,13 +85,16 @@ struct KernelTable {
 };
 
 // Of the table's layout and of what its functions mean.
-inline constexpr int kKernelTableVersion = 2;
+inline constexpr int kKernelTableVersion = 3;
 inline constexpr char kKernelLibraryFile[] = "liballometry-kernels.so";
 inline constexpr char kKernelLibrarySymbol[] = "AllometryKernels";
 
 // The module's table, loaded at the first call; it stays. Null, with the reason: there is no module beside the program,
 // it is another build's, or it finds no GPU. Thread-safe.
 const KernelTable* LoadKernelTable(std::string* why_not = nullptr);
+// Where a module lies: beside the program, or beside the folder that the program lies in (tests); else its bare name,
+// for the system's loader to look for.
+std::string FindModule(const std::string& file);
 
 // Each fills in its own part; a file of kernels defines one.
 void AddDeviceFunctions(KernelTable& table);

@@ -27,6 +27,10 @@ __device__ __forceinline__ uint64_t RandomPair(uint64_t key, uint64_t pair) {
   return x ^ (x >> 31);
 }
 
+__device__ __forceinline__ uint64_t KeyOf(const RandomRows& where) {
+  return where.step_key ? RandomPair(*where.step_key ^ where.key, 0) : where.key;
+}
+
 // The bits of values number ... number + kCount - 1; the number of a pack is even.
 template <int kCount>
 __device__ __forceinline__ void RandomBits(uint64_t key, uint64_t number, uint32_t (&bits)[kCount]) {
@@ -49,7 +53,7 @@ __device__ __forceinline__ void Fill(const RandomRows& where, T* out, F value) {
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
   if (at >= SizeOf(where)) return;
   uint32_t bits[kCount];
-  RandomBits<kCount>(where.key, NumberOf(where, at), bits);
+  RandomBits<kCount>(KeyOf(where), NumberOf(where, at), bits);
   float v[kCount];
 #pragma unroll
   for (int k = 0; k < kCount; ++k) v[k] = value(bits[k]);

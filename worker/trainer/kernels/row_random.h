@@ -9,7 +9,8 @@ namespace allometry::trainer::kernels {
 // Dense values [outer, blocks, rows, inner]. Value (o, b, r, i) is number
 // ((first_row + b block_rows + r) of + first + o) inner + i.
 struct RandomRows {
-  uint64_t key = 0;
+  uint64_t key = 0;  // of the draw; with `step_key` what makes the draw's of it: SplitMix64 of *step_key ^ key
+  const uint64_t* step_key = nullptr;  // on the device, where it changes from step to step of one captured graph
   int64_t outer = 1, blocks = 1, rows = 1, inner = 0;
   int64_t first_row = 0, block_rows = 0;
   int64_t first = 0, of = 1;

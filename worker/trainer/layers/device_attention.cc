@@ -126,7 +126,9 @@ KernelAttentionPtr TakeKernels(const at::Tensor& x_btd, HeadSizes sizes, const P
   if (mask_bk.defined()) out->call.mask_bk = mask_bk.contiguous();
   if (dropout == 0) return out;
   const RowDraw draw = NextRowDraw(x_btd.size(0));
-  out->call.seed = at::full({1}, static_cast<int64_t>(draw.key), x_btd.options().dtype(at::kLong).requires_grad(false));
+  out->call.seed = draw.device_key.defined() ? draw.device_key
+                                             : at::full({1}, static_cast<int64_t>(draw.key),
+                                                        x_btd.options().dtype(at::kLong).requires_grad(false));
   out->call.layer = static_cast<int64_t>(draw.number);
   out->call.first_example = draw.first;
   return out;

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <mutex>
+#include <tuple>
 
 #include "worker/trainer/layers/device_attention.h"
 #include "worker/trainer/layers/ops.h"
@@ -48,9 +51,21 @@ at::Tensor DiagonalIndex(int64_t n, at::Device device) {
   return positions.unsqueeze(0) - positions.unsqueeze(1) + (n - 1);
 }
 
+// Buckets are made on the host. A GPU keeps them, since a copy from ordinary memory would make the host wait, and has
+// no place in a CUDA graph.
+at::Tensor DiagonalBucketsOn(const at::Device& device, int64_t length, bool causal) {
+  if (device.is_cpu()) return DiagonalBuckets(length, causal);
+  static std::mutex mutex;
+  static std::map<std::tuple<c10::DeviceIndex, int64_t, bool>, at::Tensor> kept;
+  const std::lock_guard lock(mutex);
+  at::Tensor& buckets = kept[{device.index(), length, causal}];
+  if (!buckets.defined()) buckets = DiagonalBuckets(length, causal).to(device);
+  return buckets;
+}
+
 struct PositionBiasFunction : torch::autograd::Function<PositionBiasFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& table, int64_t length, bool causal) {
-    const at::Tensor buckets = DiagonalBuckets(length, causal).to(table.device());
+    const at::Tensor buckets = DiagonalBucketsOn(table.device(), length, causal);
     context->save_for_backward({buckets});
     context->saved_data["type"] = static_cast<int64_t>(table.scalar_type());
     const at::Tensor diagonals =

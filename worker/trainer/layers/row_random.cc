@@ -25,7 +25,15 @@ uint64_t SplitMix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-uint64_t NextKey() { return SplitMix(current.key ^ SplitMix(++current.draws)); }
+// What one draw hashes: SplitMix(key of the step ^ mixed).
+struct Draw {
+  uint64_t mixed = 0;
+  uint64_t key() const {
+    TORCH_CHECK(!current.device_key.defined(), "the step's key lies on a device, where only kernels can draw from it");
+    return SplitMix(current.key ^ mixed);
+  }
+};
+Draw NextDraw() { return {SplitMix(++current.draws)}; }
 
 // With the sizes that follow from the tensor's. Value (o, k, r, i) is number
 // ((first row of block k + r) * of + first + o) * inner + i.
@@ -78,8 +86,10 @@ void FillUniform(const at::Tensor& out, const Layout& layout, uint64_t key, doub
   });
 }
 
-kernels::RandomRows RowsOf(const Layout& layout, uint64_t key) {
-  return {.key = key,
+kernels::RandomRows RowsOf(const Layout& layout, const Draw& draw) {
+  const at::Tensor& on_device = current.device_key;
+  return {.key = on_device.defined() ? draw.mixed : draw.key(),
+          .step_key = static_cast<const uint64_t*>(kernels::Memory(on_device)),
           .outer = layout.outer,
           .blocks = layout.blocks,
           .rows = layout.rows,
@@ -117,36 +127,42 @@ RowRandom CurrentRowRandom() { return current; }
 void SetRowRandom(const RowRandom& state) { current = state; }
 
 void BeginRows(uint64_t seed, int64_t step, int64_t first_row, int64_t rows) {
-  current = {SplitMix(SplitMix(seed) ^ static_cast<uint64_t>(step)), first_row, rows, 0};
+  current = {.key = static_cast<uint64_t>(StepKey(seed, step)), .first_row = first_row, .rows = rows};
 }
+
+void BeginRows(const at::Tensor& device_key, int64_t first_row, int64_t rows) {
+  current = {.device_key = device_key, .first_row = first_row, .rows = rows};
+}
+
+int64_t StepKey(uint64_t seed, int64_t step) { return Signed(SplitMix(SplitMix(seed) ^ static_cast<uint64_t>(step))); }
 
 RowDraw NextRowDraw(int64_t examples) {
   TORCH_CHECK(examples % current.rows == 0, "a batch of ", examples, " does not divide among ", current.rows,
               " sequences");
-  return {current.key, ++current.draws, current.first_row * (examples / current.rows)};
+  return {current.key, current.device_key, ++current.draws, current.first_row * (examples / current.rows)};
 }
 
 at::Tensor DropoutMask(at::IntArrayRef sizes, const at::TensorOptions& options, double p, const RowLayout& by) {
   if (p == 0) return {};
   at::NoGradGuard no_grad;
   const Layout layout = LayoutOf(sizes, by);
-  const uint64_t key = NextKey();
+  const Draw draw = NextDraw();
   const auto threshold = static_cast<uint32_t>(std::lround(std::ldexp(p, 32)));
   const double scale = 1 / (1 - p);
   const at::Tensor mask = at::empty(sizes, options.requires_grad(false).memory_format(at::MemoryFormat::Contiguous));
   if (const auto* table = ops::device::KernelsOf(mask)) {
     kernels::Run(*table, table->random_mask, mask,
-                 {.where = RowsOf(layout, key),
+                 {.where = RowsOf(layout, draw),
                   .out = kernels::Memory(mask),
                   .threshold = threshold,
                   .scale = static_cast<float>(scale)});
     return mask;
   }
   if (!ops::UsesCpuKernels(mask))
-    return mask.copy_(RandomBits(layout, key, mask.device()).ge(Signed(threshold)).view(sizes)).mul_(scale);
-  if (mask.scalar_type() == at::kFloat) FillMask<float>(mask, layout, key, threshold, scale);
-  if (mask.scalar_type() == at::kDouble) FillMask<double>(mask, layout, key, threshold, scale);
-  if (mask.scalar_type() == at::kBFloat16) FillMask<Bf16>(mask, layout, key, threshold, scale);
+    return mask.copy_(RandomBits(layout, draw.key(), mask.device()).ge(Signed(threshold)).view(sizes)).mul_(scale);
+  if (mask.scalar_type() == at::kFloat) FillMask<float>(mask, layout, draw.key(), threshold, scale);
+  if (mask.scalar_type() == at::kDouble) FillMask<double>(mask, layout, draw.key(), threshold, scale);
+  if (mask.scalar_type() == at::kBFloat16) FillMask<Bf16>(mask, layout, draw.key(), threshold, scale);
   return mask;
 }
 
@@ -157,11 +173,11 @@ at::Tensor Drop(const at::Tensor& x, double p, bool training, const RowLayout& b
 at::Tensor RandomUniform(at::IntArrayRef sizes, const at::TensorOptions& options, double low, double high) {
   at::NoGradGuard no_grad;
   const Layout layout = LayoutOf(sizes, {});
-  const uint64_t key = NextKey();
+  const Draw draw = NextDraw();
   const at::Tensor out = at::empty(sizes, options.requires_grad(false).memory_format(at::MemoryFormat::Contiguous));
   if (const auto* table = ops::device::KernelsOf(out); table && out.scalar_type() == at::kFloat) {
     kernels::OnStreamOf(*table, out, [&](kernels::Stream stream) {
-      table->random_uniform(stream, {.where = RowsOf(layout, key),
+      table->random_uniform(stream, {.where = RowsOf(layout, draw),
                                      .out = kernels::Floats(out),
                                      .low = static_cast<float>(low),
                                      .width = static_cast<float>(high - low)});
@@ -169,13 +185,13 @@ at::Tensor RandomUniform(at::IntArrayRef sizes, const at::TensorOptions& options
     return out;
   }
   if (!ops::UsesCpuKernels(out)) {
-    const at::Tensor bits = RandomBits(layout, key, out.device()).view(sizes).to(out.scalar_type());
+    const at::Tensor bits = RandomBits(layout, draw.key(), out.device()).view(sizes).to(out.scalar_type());
     return out.copy_(bits).mul_(std::ldexp(high - low, -32)).add_(low);
   }
   if (out.scalar_type() == at::kDouble)
-    FillUniform<double>(out, layout, key, low, high);
+    FillUniform<double>(out, layout, draw.key(), low, high);
   else
-    FillUniform<float>(out, layout, key, low, high);
+    FillUniform<float>(out, layout, draw.key(), low, high);
   return out;
 }
 

@@ -14,7 +14,10 @@ namespace allometry::trainer {
 
 // Where this thread's passes draw from. Without BeginRows it is rows from 0 of step 0 of seed 0.
 struct RowRandom {
-  uint64_t key = 0;
+  uint64_t key = 0;  // of seed and step
+  // If defined, the key's bits as int64 [1] on a device, where a CUDA graph finds each step's; `key` is not used then,
+  // and only kernels can draw.
+  at::Tensor device_key;
   int64_t first_row = 0;
   int64_t rows = 1;
   uint64_t draws = 0;  // made so far in this pass
@@ -24,12 +27,16 @@ void SetRowRandom(const RowRandom& state);
 
 // The next pass of this thread is over rows first_row ... first_row + rows - 1 of the global batch of `step`.
 void BeginRows(uint64_t seed, int64_t step, int64_t first_row, int64_t rows);
+// The same with the key where the device reads it: int64 [1], which holds StepKey of the step.
+void BeginRows(const at::Tensor& device_key, int64_t first_row, int64_t rows);
+int64_t StepKey(uint64_t seed, int64_t step);
 
 // A further draw of this pass for a kernel with a hash of its own, over `examples` that divide among the rows: example
 // i of them is number first + i of the step's.
 struct RowDraw {
-  uint64_t key = 0;     // of seed and step
-  uint64_t number = 0;  // of the draw within the pass
+  uint64_t key = 0;       // of seed and step
+  at::Tensor device_key;  // or where it lies: RowRandom::device_key
+  uint64_t number = 0;    // of the draw within the pass
   int64_t first = 0;
 };
 RowDraw NextRowDraw(int64_t examples);

@@ -82,47 +82,49 @@ Adafactor::Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor>
     }
     slots_.push_back(std::move(slot));
   }
+  steps_ = at::zeros({}, at::kLong);
+  const auto is_divided = [](const Slot& slot) { return slot.tensor.parts > 1; };  // the kernels take tensors whole
+  if (std::ranges::any_of(slots_, is_divided)) return;
+  TakeKernels(KernelSlots());
+  if (UsesKernels()) steps_ = steps_.to(slots_[0].tensor.value.device());
 }
 
-void Adafactor::Step(const std::vector<at::Tensor>& gradients, double rate) {
+std::vector<DeviceStep::Slot> Adafactor::KernelSlots() const {
+  std::vector<DeviceStep::Slot> slots;
+  for (const Slot& slot : slots_) {
+    const int64_t columns = slot.factored ? slot.columns : slot.tensor.value.numel();
+    slots.push_back({.value = slot.tensor.value,
+                     .second_moment = slot.second_moment,
+                     .row_means = slot.row_means,
+                     .column_means = slot.column_means,
+                     .shape = {slot.matrices, slot.rows, columns, slot.factored}});
+  }
+  return slots;
+}
+
+void Adafactor::Step(const std::vector<at::Tensor>& gradients) {
   at::NoGradGuard no_grad;
-  ++steps_;
-  const auto is_divided = [](const Slot& slot) { return slot.tensor.parts > 1; };  // the kernels take tensors whole
-  if (!tensor_operations_ && !slots_.empty() && kernels::KernelsFor(slots_[0].tensor.value) &&
-      std::ranges::none_of(slots_, is_divided))
-    return StepWithKernels(gradients, rate);
-  const double decay = 1.0 - std::pow(static_cast<double>(steps_), -options_.decay_exponent);
+  steps_.add_(1);
+  if (UsesKernels()) return StepWithKernels(gradients);
+  const double decay = 1.0 - std::pow(steps_.item<double>(), -options_.decay_exponent);
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!gradients[i].defined() || gradients[i].numel() == 0) continue;
     if (gradients[i].is_cpu() && gradients[i].scalar_type() == at::kFloat && slots_[i].tensor.parts == 1 &&
         !tensor_operations_)
-      StepWithLoops(slots_[i], gradients[i], rate, decay);
+      StepWithLoops(slots_[i], gradients[i], decay);
     else
-      StepWithTensors(slots_[i], gradients[i], rate, decay);
+      StepWithTensors(slots_[i], gradients[i], decay);
   }
 }
 
-void Adafactor::StepWithKernels(const std::vector<at::Tensor>& gradients, double rate) {
-  const at::Tensor& first = slots_[0].tensor.value;
-  if (!device_) {
-    std::vector<DeviceStep::Slot> slots;
-    for (const Slot& slot : slots_) {
-      const int64_t columns = slot.factored ? slot.columns : slot.tensor.value.numel();
-      slots.push_back({.value = slot.tensor.value,
-                       .second_moment = slot.second_moment,
-                       .row_means = slot.row_means,
-                       .column_means = slot.column_means,
-                       .shape = {slot.matrices, slot.rows, columns, slot.factored}});
-    }
-    device_ = std::make_unique<DeviceStep>(*kernels::KernelsFor(first), slots);
-    device_steps_ = at::zeros({}, first.options().dtype(at::kLong));
-  }
-  device_->Take(gradients, rate);
-  device_steps_.fill_(steps_);
-  kernels::Run(device_->table(), device_->table().adafactor, first,
-               {.work = device_->work(),
-                .step = device_steps_.const_data_ptr<int64_t>(),
-                .rate = device_->rate().const_data_ptr<float>(),
+void Adafactor::StepWithKernels(const std::vector<at::Tensor>& gradients) {
+  DeviceStep& step = device();
+  step.Take(gradients);
+  kernels::Run(step.table(), step.table().adafactor, slots_[0].tensor.value,
+               {.work = step.work(),
+                .step = steps_.const_data_ptr<int64_t>(),
+                .rate = step.rate(),
+                .factor = step.factor(),
                 .decay_exponent = static_cast<float>(options_.decay_exponent),
                 .clip_threshold = static_cast<float>(options_.clip_threshold),
                 .epsilon_gradient = static_cast<float>(options_.epsilon_gradient),
@@ -130,12 +132,12 @@ void Adafactor::StepWithKernels(const std::vector<at::Tensor>& gradients, double
                 .weight_decay = static_cast<float>(options_.weight_decay)});
 }
 
-void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double rate, double decay) {
+void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double decay) {
   float* value = slot.tensor.value.mutable_data_ptr<float>();
   const float* g = gradient.const_data_ptr<float>();
   const int64_t n = gradient.numel();
   const float b = static_cast<float>(decay), epsilon = static_cast<float>(options_.epsilon_gradient);
-  const double step_size = rate * std::max(options_.epsilon_scale, RootMeanSquare(loops::SumOfSquares(value, n), n));
+  const double step_size = rate_ * std::max(options_.epsilon_scale, RootMeanSquare(loops::SumOfSquares(value, n), n));
   const float keep = static_cast<float>(1.0 - step_size * options_.weight_decay);
   auto clipped = [&](double sum) {
     return step_size / std::max(1.0, RootMeanSquare(sum, n) / options_.clip_threshold);
@@ -160,7 +162,7 @@ void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double rat
 }
 
 // No value leaves the device: everything that depends on data stays a tensor.
-void Adafactor::StepWithTensors(Slot& slot, const at::Tensor& gradient, double rate, double decay) {
+void Adafactor::StepWithTensors(Slot& slot, const at::Tensor& gradient, double decay) {
   at::Tensor& value = slot.tensor.value;
   const at::Tensor squares = at::square(gradient).add_(options_.epsilon_gradient);
   at::Tensor update;
@@ -182,14 +184,14 @@ void Adafactor::StepWithTensors(Slot& slot, const at::Tensor& gradient, double r
   }
   means.sqrt_();
   const at::Tensor excess = means[0].div(options_.clip_threshold).clamp_min_(1.0);
-  const at::Tensor step_size = means[1].clamp_min(options_.epsilon_scale).mul_(rate);
+  const at::Tensor step_size = means[1].clamp_min(options_.epsilon_scale).mul_(rate_);
   if (options_.weight_decay != 0) value.mul_(1.0 - step_size * options_.weight_decay);
   value.sub_(update.mul_(step_size / excess));
 }
 
 std::map<std::string, at::Tensor> Adafactor::State() const {
   std::map<std::string, at::Tensor> state;
-  state["steps"] = at::full({}, steps_, at::kLong);
+  state["steps"] = steps_;
   for (const Slot& slot : slots_) {
     if (slot.factored) {
       state[slot.tensor.name + ".row_means"] = slot.row_means;
@@ -203,8 +205,7 @@ std::map<std::string, at::Tensor> Adafactor::State() const {
 
 common::Status Adafactor::LoadState(const std::map<std::string, at::Tensor>& state) {
   at::NoGradGuard no_grad;
-  at::Tensor steps = at::zeros({}, at::kLong);
-  ALLO_RETURN_IF_ERROR(LoadTensor(state, "steps", steps));
+  ALLO_RETURN_IF_ERROR(LoadTensor(state, "steps", steps_));
   for (Slot& slot : slots_) {
     if (slot.factored) {
       ALLO_RETURN_IF_ERROR(LoadTensor(state, slot.tensor.name + ".row_means", slot.row_means));
@@ -213,7 +214,6 @@ common::Status Adafactor::LoadState(const std::map<std::string, at::Tensor>& sta
       ALLO_RETURN_IF_ERROR(LoadTensor(state, slot.tensor.name + ".second_moment", slot.second_moment));
     }
   }
-  steps_ = steps.item<int64_t>();
   return common::Ok();
 }
 

@@ -15,13 +15,14 @@ namespace allometry::trainer {
 //   X <- X - rate max(epsilon_scale, rms(X)) U
 // A tensor of more than two dimensions is a stack of matrices in its last two: R, C and mean(R) are per matrix, the
 // root mean squares are over the whole tensor.
-class Adafactor : public Optimizer {
+class Adafactor : public KernelOptimizer {
  public:
   Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor> tensors);
-  void Step(const std::vector<at::Tensor>& gradients, double rate) override;
+  using Optimizer::Step;
+  void Step(const std::vector<at::Tensor>& gradients) override;
   std::map<std::string, at::Tensor> State() const override;
   common::Status LoadState(const std::map<std::string, at::Tensor>& state) override;
-  // Tensor operations in place of the loops for CPUs and the kernels for GPUs. The results agree within rounding.
+  // Tensor operations in place of the loops for CPUs. The results agree within rounding.
   void UseTensorOperations(bool use) { tensor_operations_ = use; }
 
  private:
@@ -33,15 +34,15 @@ class Adafactor : public Optimizer {
     at::Tensor second_moment;            // like the value; otherwise
   };
 
-  void StepWithKernels(const std::vector<at::Tensor>& gradients, double rate);
-  void StepWithLoops(Slot& slot, const at::Tensor& gradient, double rate, double decay);
-  void StepWithTensors(Slot& slot, const at::Tensor& gradient, double rate, double decay);
+  std::vector<DeviceStep::Slot> KernelSlots() const;
+  void StepWithKernels(const std::vector<at::Tensor>& gradients);
+  void StepWithLoops(Slot& slot, const at::Tensor& gradient, double decay);
+  void StepWithTensors(Slot& slot, const at::Tensor& gradient, double decay);
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
-  int64_t steps_ = 0;
-  std::unique_ptr<DeviceStep> device_;  // of the kernels, from the first step on
-  at::Tensor device_steps_;
+  // Steps made, int64 scalar: with kernels on the device, else on the host.
+  at::Tensor steps_;
   bool tensor_operations_ = false;
 };
 

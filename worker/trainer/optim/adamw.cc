@@ -13,11 +13,18 @@ AdamW::AdamW(const OptimizerOptions& options, std::vector<TrainedTensor> tensors
     first_moments_.push_back(at::zeros_like(tensor.value));
     second_moments_.push_back(at::zeros_like(tensor.value));
   }
+  std::vector<DeviceStep::Slot> slots;
+  for (size_t i = 0; i < tensors_.size(); ++i)
+    slots.push_back({.value = tensors_[i].value,
+                     .first_moment = first_moments_[i],
+                     .second_moment = second_moments_[i],
+                     .shape = {.columns = tensors_[i].value.numel()}});
+  TakeKernels(slots);
 }
 
-void AdamW::Step(const std::vector<at::Tensor>& gradients, double rate) {
+void AdamW::Step(const std::vector<at::Tensor>& gradients) {
   at::NoGradGuard no_grad;
-  if (!tensors_.empty() && kernels::KernelsFor(tensors_[0].value)) return StepWithKernels(gradients, rate);
+  if (UsesKernels()) return StepWithKernels(gradients);
   std::vector<at::Tensor> values, present, first, second, steps;
   for (size_t i = 0; i < tensors_.size(); ++i) {
     if (!gradients[i].defined() || gradients[i].numel() == 0) continue;
@@ -28,30 +35,22 @@ void AdamW::Step(const std::vector<at::Tensor>& gradients, double rate) {
     steps.push_back(steps_[i].add_(1));
   }
   if (values.empty()) return;
-  at::_fused_adamw_(values, present, first, second, /*max_exp_avg_sqs=*/{}, steps, rate, options_.beta1, options_.beta2,
-                    options_.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+  at::_fused_adamw_(values, present, first, second, /*max_exp_avg_sqs=*/{}, steps, rate_, options_.beta1,
+                    options_.beta2, options_.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
 }
 
-void AdamW::StepWithKernels(const std::vector<at::Tensor>& gradients, double rate) {
-  const at::Tensor& first = tensors_[0].value;
-  if (!device_) {
-    std::vector<DeviceStep::Slot> slots;
-    for (size_t i = 0; i < tensors_.size(); ++i)
-      slots.push_back({.value = tensors_[i].value,
-                       .first_moment = first_moments_[i],
-                       .second_moment = second_moments_[i],
-                       .shape = {.columns = tensors_[i].value.numel()}});
-    device_ = std::make_unique<DeviceStep>(*kernels::KernelsFor(first), slots);
-  }
-  device_->Take(gradients, rate);
-  const kernels::KernelTable& table = device_->table();
-  kernels::OnStreamOf(table, first, [&](kernels::Stream stream) {
-    table.advance_each(stream, device_->work(), all_steps_.mutable_data_ptr<float>());
+void AdamW::StepWithKernels(const std::vector<at::Tensor>& gradients) {
+  DeviceStep& step = device();
+  step.Take(gradients);
+  const kernels::KernelTable& table = step.table();
+  kernels::OnStreamOf(table, all_steps_, [&](kernels::Stream stream) {
+    table.advance_each(stream, step.work(), all_steps_.mutable_data_ptr<float>());
   });
-  kernels::Run(table, table.adamw, first,
-               {.work = device_->work(),
+  kernels::Run(table, table.adamw, all_steps_,
+               {.work = step.work(),
                 .steps = all_steps_.const_data_ptr<float>(),
-                .rate = device_->rate().const_data_ptr<float>(),
+                .rate = step.rate(),
+                .factor = step.factor(),
                 .beta1 = options_.beta1,
                 .beta2 = options_.beta2,
                 .epsilon = static_cast<float>(options_.epsilon),

@@ -3,16 +3,25 @@
 #include <ATen/ATen.h>
 
 #include <cstring>
+#include <utility>
 
 namespace allometry::trainer {
 namespace {
 
-// A list of plain structs as bytes on the device.
+// A list of plain structs as bytes.
+template <typename T>
+at::Tensor RoomFor(const std::vector<T>& values, at::Device device) {
+  return at::empty({static_cast<int64_t>(values.size() * sizeof(T))}, at::TensorOptions(device).dtype(at::kByte));
+}
+template <typename T>
+at::Tensor Bytes(const std::vector<T>& values) {
+  const at::Tensor bytes = RoomFor(values, at::kCPU);
+  if (!values.empty()) std::memcpy(bytes.data_ptr(), values.data(), values.size() * sizeof(T));
+  return bytes;
+}
 template <typename T>
 at::Tensor Upload(const std::vector<T>& values, at::Device device) {
-  const at::Tensor bytes = at::empty({static_cast<int64_t>(values.size() * sizeof(T))}, at::kByte);
-  if (!values.empty()) std::memcpy(bytes.data_ptr(), values.data(), values.size() * sizeof(T));
-  return bytes.to(device);
+  return Bytes(values).to(device);
 }
 
 kernels::OptimizerTensor Addresses(const DeviceStep::Slot& slot) {
@@ -47,16 +56,69 @@ DeviceStep::DeviceStep(const kernels::KernelTable& table, const std::vector<Slot
   work_.workspace = kernels::Floats(workspace_);
 }
 
-void DeviceStep::Take(const std::vector<at::Tensor>& gradients, double rate) {
+void DeviceStep::SetRate(double rate) { rate_.fill_(rate); }
+
+void DeviceStep::MeasureNorm(double limit) {
+  limit_ = limit;
+  if (norm_.defined()) return;
+  norm_ = at::zeros({}, rate_.options());
+  factor_ = at::ones({}, rate_.options());
+  partial_ = at::empty({work_.tile_count}, rate_.options().dtype(at::kDouble));
+}
+
+void DeviceStep::SetCopies(const std::vector<at::Tensor>& copies) {
+  copies_ = copies;
+  for (size_t i = 0; i < copies.size(); ++i) plan_.tensors[i].copy = static_cast<Bf16*>(kernels::Memory(copies[i]));
+  tensors_ = at::Tensor();
+}
+
+void DeviceStep::Take(const std::vector<at::Tensor>& gradients) {
   bool moved = !tensors_.defined();
   for (size_t i = 0; i < gradients.size(); ++i) {
     const void* gradient = kernels::Memory(gradients[i]);
     moved = moved || plan_.tensors[i].gradient != gradient;
     plan_.tensors[i].gradient = gradient;
   }
-  if (moved) tensors_ = Upload(plan_.tensors, device_);
+  if (moved) tensors_ = capturing_ ? RoomFor(plan_.tensors, device_) : Upload(plan_.tensors, device_);
   work_.tensors = static_cast<const kernels::OptimizerTensor*>(kernels::Memory(tensors_));
-  rate_.fill_(rate);
+  if (norm_.defined()) Norm();
+}
+
+void DeviceStep::Norm() {
+  kernels::Run(table_, table_.gradient_norm, rate_,
+               {.work = work_,
+                .partial = partial_.mutable_data_ptr<double>(),
+                .norm = kernels::Floats(norm_),
+                .factor = kernels::Floats(factor_),
+                .limit = static_cast<float>(limit_)});
+}
+
+void DeviceStep::BeginCapture() {
+  capturing_ = true;
+  tensors_ = at::Tensor();
+}
+
+at::Tensor DeviceStep::EndCapture() {
+  capturing_ = false;
+  at::Tensor list = std::exchange(tensors_, at::Tensor());
+  if (list.defined()) list.copy_(Bytes(plan_.tensors));
+  return list;
+}
+
+void KernelOptimizer::SetRate(double rate) {
+  rate_ = rate;
+  if (device_) device_->SetRate(rate);
+}
+
+void KernelOptimizer::TakeKernels(const std::vector<DeviceStep::Slot>& slots) {
+  if (slots.empty()) return;
+  if (const kernels::KernelTable* table = kernels::KernelsFor(slots[0].value))
+    device_ = std::make_unique<DeviceStep>(*table, slots);
+}
+
+DeviceStep& KernelOptimizer::device() const {
+  TORCH_CHECK(device_, "this optimiser's steps are not made by kernels");
+  return *device_;
 }
 
 }  // namespace allometry::trainer

@@ -1,13 +1,17 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
+#include <memory>
 #include <vector>
 
 #include "worker/trainer/kernels/tensor_kernels.h"
+#include "worker/trainer/optim/optimizer.h"
 
 namespace allometry::trainer {
 
-// What a step over all tensors at once takes on a GPU: the tensors' addresses and the dealt-out work, in its memory.
-// Where the gradients stay at their addresses nothing is copied after the first step, so that a CUDA graph can hold it.
+// An optimiser's tensors as its kernels take them: the lists of addresses and tiles, and the rate, in device memory.
+// Where the gradients stay at their addresses nothing is copied after the first step.
 class DeviceStep {
  public:
   struct Slot {
@@ -18,19 +22,60 @@ class DeviceStep {
   };
 
   DeviceStep(const kernels::KernelTable& table, const std::vector<Slot>& slots);
-  // Takes these gradients and this rate: float32, contiguous, in the order of the slots; undefined ones are left out.
-  void Take(const std::vector<at::Tensor>& gradients, double rate);
+
+  void SetRate(double rate);
+  void MeasureNorm(double limit);
+  void SetCopies(const std::vector<at::Tensor>& copies);
+  // Takes these gradients: float32, contiguous, in the order of the slots; undefined ones are left out. Measures their
+  // norm if that was asked for.
+  void Take(const std::vector<at::Tensor>& gradients);
+  // See Optimizer.
+  void BeginCapture();
+  at::Tensor EndCapture();
 
   const kernels::KernelTable& table() const { return table_; }
   const kernels::OptimizerWork& work() const { return work_; }
-  const at::Tensor& rate() const { return rate_; }  // float32 scalar on the device
+  const float* rate() const { return kernels::Floats(rate_); }
+  const float* factor() const { return kernels::Floats(factor_); }  // of the gradients; null: 1
+  const at::Tensor& norm() const { return norm_; }                  // undefined: not asked for
 
  private:
+  void Norm();
+
   const kernels::KernelTable& table_;
   at::Device device_;
   kernels::OptimizerPlan plan_;
-  at::Tensor tensors_, tiles_, means_, matrices_, workspace_, rate_;
+  // The list with the gradients' addresses: made anew whenever one of them has moved, since a CUDA graph may still read
+  // the one before.
+  at::Tensor tensors_;
+  bool capturing_ = false;
+  std::vector<at::Tensor> copies_;
+  at::Tensor tiles_, means_, matrices_, workspace_, rate_;
+  at::Tensor partial_, norm_, factor_;
+  double limit_ = 0;
   kernels::OptimizerWork work_;
+};
+
+// What optimisers have in common that can leave their steps to a DeviceStep.
+class KernelOptimizer : public Optimizer {
+ public:
+  void SetRate(double rate) override;
+  bool UsesKernels() const override { return device_ != nullptr; }
+  void MeasureNorm(double limit) override { device().MeasureNorm(limit); }
+  at::Tensor norm() const override { return device().norm(); }
+  void SetCopies(const std::vector<at::Tensor>& copies) override { device().SetCopies(copies); }
+  void BeginCapture() override { device().BeginCapture(); }
+  at::Tensor EndCapture() override { return device().EndCapture(); }
+
+ protected:
+  // If there are kernels for the first of the values.
+  void TakeKernels(const std::vector<DeviceStep::Slot>& slots);
+  DeviceStep& device() const;
+
+  double rate_ = 0;
+
+ private:
+  std::unique_ptr<DeviceStep> device_;
 };
 
 }  // namespace allometry::trainer

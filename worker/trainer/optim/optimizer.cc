@@ -10,6 +10,18 @@
 
 namespace allometry::trainer {
 
+namespace {
+
+[[noreturn]] void NeedsKernels() { TORCH_CHECK(false, "this optimiser's steps are not made by kernels"); }
+
+}  // namespace
+
+void Optimizer::MeasureNorm(double) { NeedsKernels(); }
+at::Tensor Optimizer::norm() const { NeedsKernels(); }
+void Optimizer::SetCopies(const std::vector<at::Tensor>&) { NeedsKernels(); }
+void Optimizer::BeginCapture() { NeedsKernels(); }
+at::Tensor Optimizer::EndCapture() { NeedsKernels(); }
+
 common::Result<std::unique_ptr<Optimizer>> MakeOptimizer(const OptimizerOptions& options,
                                                          std::vector<TrainedTensor> tensors) {
   if (options.name == "adafactor") return {std::make_unique<Adafactor>(options, std::move(tensors))};

@@ -28,9 +28,30 @@ struct TrainedTensor {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One step at the given rate. `gradients` are in the order of the trained tensors, float32, contiguous, on the same
-  // device. An undefined gradient leaves its tensor untouched.
-  virtual void Step(const std::vector<at::Tensor>& gradients, double rate) = 0;
+  // Of the steps from now on.
+  virtual void SetRate(double rate) = 0;
+  // One step. `gradients` are in the order of the trained tensors, float32, contiguous, on the same device. An
+  // undefined gradient leaves its tensor untouched.
+  virtual void Step(const std::vector<at::Tensor>& gradients) = 0;
+  void Step(const std::vector<at::Tensor>& gradients, double rate) {
+    SetRate(rate);
+    Step(gradients);
+  }
+
+  // Whether the kernels make the steps: nothing then leaves the device, step count and rate are read there, and the
+  // rest of this class is to be had.
+  virtual bool UsesKernels() const { return false; }
+  // Steps scale all gradients together so that their norm is at most `limit`; 0: they only measure it.
+  virtual void MeasureNorm(double limit);
+  // Of the last step's gradients before scaling: float32 scalar on the device, which the next step overwrites.
+  virtual at::Tensor norm() const;
+  // bfloat16 copies of the tensors, in their order, that steps write too; undefined ones have none.
+  virtual void SetCopies(const std::vector<at::Tensor>& copies);
+  // Around steps that are recorded in a CUDA graph: what they would copy to the device is copied by EndCapture, since
+  // recording copies nothing. It returns memory that must live as long as the graph.
+  virtual void BeginCapture();
+  virtual at::Tensor EndCapture();
+
   virtual std::map<std::string, at::Tensor> State() const = 0;
   // kDataLoss names the first tensor that is missing or has another shape.
   virtual common::Status LoadState(const std::map<std::string, at::Tensor>& state) = 0;

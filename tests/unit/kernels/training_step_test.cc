@@ -1,0 +1,275 @@
+// A step as a graph holds it: emulated on a CPU's tensors, where a "graph" does the recorded work again, and by CUDA
+// graphs on a GPU, where there is one.
+#include "worker/trainer/engine/training_step.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/record_function.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/distributed/ranks.h"
+#include "tests/unit/kernels/tensor_case.h"
+#include "tests/unit/models/model_cases.h"
+#include "worker/trainer/distributed/nccl_collective.h"
+#include "worker/trainer/distributed/sharded_optimizer.h"
+#include "worker/trainer/engine/side_stream.h"
+
+namespace allometry::trainer {
+namespace {
+
+using ::testing::IsEmpty;
+
+constexpr int kSteps = 4;
+
+// Does the recorded work at every launch, with what it was given when it was recorded: a step that went by a number on
+// the host would be the recorded one for ever.
+class Again : public StepGraph {
+ public:
+  void Capture(const std::function<void()>& work) override { work_ = work; }
+  void Launch() override { work_(); }
+
+ private:
+  std::function<void()> work_;
+};
+
+// Every architecture with its defaults.
+std::vector<ModelCase> Architectures() {
+  std::vector<ModelCase> cases = ModelCases();
+  std::erase_if(cases, [](const ModelCase& model_case) { return !model_case.given.is_null(); });
+  return cases;
+}
+
+struct Trained {
+  std::vector<double> losses, norms;
+  std::map<std::string, at::Tensor> weights, optimizer;
+  std::vector<at::Tensor> copies;
+  int64_t launches = 0;
+};
+
+class DeviceTrainingStep : public TensorKernelTest {
+ protected:
+  TrainingConfig ConfigFor(const ModelCase& model_case, const std::string& optimizer) const {
+    TrainingConfig config;
+    const ModelSpec spec = model_case.Spec(SmallShape(), 0.1);
+    config.model = {spec.architecture, spec.shape, spec.options};
+    if (spec.options.contains("redraw_steps")) config.model.options["redraw_steps"] = 2;
+    config.dropout = spec.dropout;
+    config.optimization.optimizer.name = optimizer;
+    config.optimization.optimizer.weight_decay = 0.1;
+    config.optimization.schedule = {"inverse_sqrt", 0.02, 3, "linear"};
+    config.optimization.clip_norm = 0.5;
+    config.batch_sequences = 4;
+    config.steps = kSteps;
+    config.seed = 7;
+    return config;
+  }
+
+  // Another number of targets in every step.
+  DeviceBatch BatchOf(int64_t step) const {
+    const auto generator = at::detail::createCPUGenerator(static_cast<uint64_t>(step));
+    const at::Tensor inputs = at::randint(3, 40, {4, 10}, generator, at::kLong),
+                     targets = inputs.slice(1, 0, 6).clone();
+    targets[step % 4].slice(0, 2).fill_(0);
+    targets[0].slice(0, 1 + step).fill_(0);
+    const int64_t tokens = targets.ne(0).sum().item<int64_t>();
+    return {inputs.to(device_), targets.to(device_), {0, 4}, 4, tokens};
+  }
+
+  StepGraphMaker Graphs() const {
+    if (device_.is_cpu()) return [] { return std::make_unique<Again>(); };
+    std::string why_not;
+    StepGraphMaker graphs = CudaGraphs(&why_not);
+    EXPECT_TRUE(graphs) << why_not;
+    return graphs;
+  }
+
+  // f(step) before each.
+  Trained Train(const TrainingConfig& config, at::ScalarType type, const StepGraphMaker& graphs,
+                const std::function<void(int64_t)>& before = {}) {
+    const SideStream stream(device_, SideStream::Priority::kNormal);
+    const OnStream on_stream(stream);
+    ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
+    ModelState state(MakeModel(spec, config.seed), device_, type);
+    const auto optimizer = *MakeOptimizer(config.optimization.optimizer, state.masters());
+    TrainingStep step({.config = config,
+                       .device = device_,
+                       .state = state,
+                       .optimizer = *optimizer,
+                       .micro_batch = 3,
+                       .graphs = graphs});
+    state.model().train();
+    Trained trained;
+    for (int64_t n = 1; n <= config.steps; ++n) {
+      const DeviceBatch batch = BatchOf(n);
+      if (before) before(n);
+      const StepResult result = step.Take(n, batch, /*wants_norm=*/true, {[] {}, [] {}});
+      if (before) before(0);
+      trained.losses.push_back(result.loss.item<double>());
+      trained.norms.push_back(result.gradient_norm.item<double>());
+    }
+    trained.launches = step.graph_launches();
+    for (const auto& [name, tensor] : state.Weights()) trained.weights[name] = tensor.cpu().clone();
+    for (const auto& [name, tensor] : optimizer->State()) trained.optimizer[name] = tensor.cpu().clone();
+    for (const at::Tensor& copy : state.Copies()) trained.copies.push_back(copy.defined() ? copy.cpu().clone() : copy);
+    return trained;
+  }
+
+  static void ExpectEqual(const std::map<std::string, at::Tensor>& a, const std::map<std::string, at::Tensor>& b,
+                          const std::string& what) {
+    ASSERT_EQ(a.size(), b.size());
+    for (const auto& [name, tensor] : a) EXPECT_TRUE(at::equal(tensor, b.at(name))) << what << " " << name;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceTrainingStep, ::testing::Bool(), TensorKernelName);
+
+TEST_P(DeviceTrainingStep, GraphsAreBitForBitTheOperations) {
+  bool adamw = false;
+  for (const ModelCase& model_case : Architectures()) {
+    const std::string optimizer = (adamw = !adamw) ? "adamw" : "adafactor", name = model_case.Name() + " " + optimizer;
+    const TrainingConfig config = ConfigFor(model_case, optimizer);
+    ByKernels([&] {
+      const Trained plain = Train(config, at::kBFloat16, nullptr), graphs = Train(config, at::kBFloat16, Graphs());
+      EXPECT_EQ(plain.launches, 0);
+      EXPECT_EQ(graphs.launches, kSteps - 1) << name;
+      EXPECT_EQ(plain.losses, graphs.losses) << name;
+      EXPECT_EQ(plain.norms, graphs.norms) << name;
+      ExpectEqual(plain.weights, graphs.weights, name);
+      ExpectEqual(plain.optimizer, graphs.optimizer, name);
+      return 0;
+    });
+  }
+}
+
+// Steps by kernels are those of a CPU: clipping, the rate of each step, dropout's draws, the mean over the targets.
+TEST_P(DeviceTrainingStep, IsTheStepOfACpu) {
+  for (const std::string optimizer : {"adafactor", "adamw"}) {
+    const TrainingConfig config = ConfigFor({"transformer", nullptr}, optimizer);
+    const Trained got = ByKernels([&] { return Train(config, at::kFloat, Graphs()); });
+    const at::Device device = std::exchange(device_, at::Device(at::kCPU));
+    const Trained want = Train(config, at::kFloat, nullptr);
+    device_ = device;
+    for (size_t i = 0; i < want.losses.size(); ++i) {
+      EXPECT_NEAR(got.losses[i], want.losses[i], 1e-4) << optimizer << " step " << i + 1;
+      EXPECT_NEAR(got.norms[i], want.norms[i], 1e-3 * want.norms[i]) << optimizer << " step " << i + 1;
+      EXPECT_GT(want.norms[i], 0.5) << "the steps are clipped";
+    }
+    for (const auto& [name, tensor] : want.weights)
+      EXPECT_LT((got.weights.at(name) - tensor).abs().max().item<double>(), 1e-3) << optimizer << " " << name;
+  }
+}
+
+// The model computes with the masters as the optimiser's kernel rounds them.
+TEST_P(DeviceTrainingStep, WritesTheCopies) {
+  const TrainingConfig config = ConfigFor({"switch", nullptr, 4}, "adafactor");
+  const Trained trained = ByKernels([&] { return Train(config, at::kBFloat16, Graphs()); });
+  ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
+  const ModelState state(MakeModel(spec, config.seed), at::kCPU, at::kBFloat16);
+  size_t rounded = 0;
+  for (size_t i = 0; i < state.masters().size(); ++i) {
+    if (!trained.copies[i].defined()) continue;
+    ++rounded;
+    const std::string& name = state.masters()[i].name;
+    EXPECT_TRUE(at::equal(trained.copies[i], trained.weights.at(name).to(at::kBFloat16))) << name;
+  }
+  EXPECT_GT(rounded, 10u);
+  EXPECT_LT(rounded, state.masters().size()) << "the router stays float32";
+}
+
+// Ranks that sum their gradients: the exchange is a part of the graph.
+TEST_P(DeviceTrainingStep, GraphsOfRanksAreBitForBitTheOperations) {
+  if (!device_.is_cpu()) GTEST_SKIP() << "one GPU has one rank";
+  const TrainingConfig config = ConfigFor({"glu", nullptr}, "adamw");
+  const auto train = [&](const StepGraphMaker& graphs) {
+    std::map<std::string, at::Tensor> weights;
+    InGroup(2, [&](RankGroup& group) {
+      const kernels::ForceKernels force(*table_);
+      ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
+      ModelState state(MakeModel(spec, config.seed), device_, at::kBFloat16);
+      const std::vector<int> owners(state.masters().size(), kEveryRank);
+      const auto optimizer = *ShardedOptimizer::Make(config.optimization.optimizer, state.masters(), owners, group);
+      EXPECT_TRUE(optimizer->UsesKernels());
+      GradientReducer reducer(group.tensors(), state.SharedMasters());
+      state.ReduceOverRanks(&reducer);
+      TrainingStep step({.config = config,
+                         .device = device_,
+                         .state = state,
+                         .optimizer = *optimizer,
+                         .group = &group,
+                         .micro_batch = 1,
+                         .graphs = graphs});
+      state.model().train();
+      for (int64_t n = 1; n <= kSteps; ++n) {
+        DeviceBatch batch = BatchOf(n);
+        batch.own = group.RowsOf(batch.rows);
+        batch.inputs_bs = batch.inputs_bs.narrow(0, batch.own.first, batch.own.count);
+        batch.targets_bt = batch.targets_bt.narrow(0, batch.own.first, batch.own.count);
+        step.Take(n, batch, /*wants_norm=*/true, {[] {}, [] {}});
+      }
+      EXPECT_EQ(step.graph_launches(), graphs ? kSteps - 1 : 0);
+      if (group.is_first())
+        for (const auto& [name, tensor] : state.Weights()) weights[name] = tensor.clone();
+    });
+    return weights;
+  };
+  ExpectEqual(train(nullptr), train(Graphs()), "2 ranks");
+}
+
+// NCCL itself, with one rank: every call, then a sum within a graph, after the first calls have set it up.
+TEST_P(DeviceTrainingStep, NcclOfOneRankIsRecorded) {
+  if (device_.is_cpu()) GTEST_SKIP() << "NCCL is for GPUs";
+  const SideStream stream(device_, SideStream::Priority::kNormal);
+  const OnStream on_stream(stream);
+  NcclCollective nccl(NewNcclId(), 0, 1, device_, nullptr, std::chrono::minutes(10));
+  const at::Tensor x = at::arange(6, at::TensorOptions(device_).dtype(at::kFloat)), want = x.clone();
+  nccl.AllReduce(x);
+  nccl.ReduceScatter(x, {0, 6});
+  nccl.AllGather(x, {0, 6});
+  nccl.Broadcast(x, 0);
+  EXPECT_TRUE(at::equal(nccl.AllToAll(x.view({1, 6})).view({6}), want));
+  EXPECT_TRUE(at::equal(x, want));
+
+  const auto graph = Graphs()();
+  nccl.BeginCapture();
+  graph->Capture([&] {
+    x.add_(1);
+    nccl.AllReduce(x);
+  });
+  nccl.EndCapture();
+  EXPECT_TRUE(at::equal(x, want)) << "recorded, not done";
+  for (int launch = 1; launch <= 3; ++launch) {
+    graph->Launch();
+    nccl.Launched();
+    EXPECT_TRUE(at::equal(x, want + launch));
+  }
+}
+
+// Whatever makes the host wait for the device, or takes what it computed.
+std::vector<std::string>* waits = nullptr;
+std::unique_ptr<at::ObserverContext> NoteWaits(const at::RecordFunction& f) {
+  static const std::set<std::string> kinds = {
+      "aten::_local_scalar_dense", "aten::item",  "aten::is_nonzero", "aten::nonzero",
+      "aten::masked_select",       "aten::equal", "aten::_unique2",   "aten::bincount",
+      "aten::pin_memory"};
+  if (waits && kinds.contains(f.name())) waits->push_back(f.name());
+  return nullptr;
+}
+
+TEST_P(DeviceTrainingStep, NothingIsReadOnTheHost) {
+  const auto handle = at::addGlobalCallback(at::RecordFunctionCallback(&NoteWaits).scopes({at::RecordScope::FUNCTION}));
+  for (const ModelCase& model_case : Architectures())
+    for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+      std::vector<std::string> found;
+      TrainingConfig config = ConfigFor(model_case, "adafactor");
+      config.steps = 2;
+      config.model.options.erase("redraw_steps");  // it is drawn again on the host, before the step
+      if (model_case.Spec(SmallShape()).options.contains("redraw_steps")) config.model.options["redraw_steps"] = 0;
+      ByKernels(
+          [&] { return Train(config, type, nullptr, [&](int64_t step) { waits = step > 1 ? &found : nullptr; }); });
+      EXPECT_THAT(found, IsEmpty()) << model_case.Name() << " " << type;
+    }
+  at::removeCallback(handle);
+}
+
+}  // namespace
+}  // namespace allometry::trainer

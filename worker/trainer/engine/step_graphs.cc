@@ -1,0 +1,68 @@
+#include "worker/trainer/engine/step_graphs.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdio>
+
+namespace allometry::trainer {
+namespace {
+
+// All numbers of the batch that are the same in every step of a graph.
+std::vector<int64_t> ShapeOf(const DeviceBatch& batch) {
+  std::vector<int64_t> shape = batch.inputs_bs.sizes().vec();
+  shape.insert(shape.end(), {batch.rows, batch.own.first});
+  shape.insert(shape.end(), batch.targets_bt.sizes().begin(), batch.targets_bt.sizes().end());
+  return shape;
+}
+
+// The next launch writes over the graph's own.
+StepResult CopyOf(const StepResult& result) {
+  const auto copy = [](const at::Tensor& t) { return t.defined() ? t.clone() : t; };
+  StepResult out{copy(result.loss), {}, copy(result.gradient_norm)};
+  for (const auto& [name, mean] : result.means) out.means[name] = {copy(mean.sum), copy(mean.count)};
+  return out;
+}
+
+}  // namespace
+
+StepResult StepGraphs::Take(const DeviceBatch& batch) {
+  const std::vector<int64_t> shape = ShapeOf(batch);
+  auto found = kept_.find(shape);
+  if (found == kept_.end() || found->second.fails) {
+    StepResult result = step_.compute(batch);
+    if (found == kept_.end() && kept_.size() < kMostShapes) kept_[shape];
+    return result;
+  }
+  Kept& kept = found->second;
+  if (!kept.graph) {
+    kept.batch = batch;
+    kept.batch.inputs_bs = at::empty_like(batch.inputs_bs);
+    kept.batch.targets_bt = at::empty_like(batch.targets_bt);
+  }
+  kept.batch.inputs_bs.copy_(batch.inputs_bs);
+  kept.batch.targets_bt.copy_(batch.targets_bt);
+  if (!kept.graph) Capture(kept);
+  if (kept.fails) return step_.compute(batch);
+  kept.graph->Launch();
+  ++launches_;
+  return CopyOf(kept.result);
+}
+
+void StepGraphs::Capture(Kept& kept) {
+  kept.graph = make_();
+  if (step_.begin_capture) step_.begin_capture();
+  try {
+    kept.graph->Capture([&] { kept.result = step_.compute(kept.batch); });
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "steps of this shape are not recorded as a graph, but taken one operation at a time: %s\n",
+                 e.what());
+    kept.fails = true;
+  }
+  if (step_.end_capture) kept.memory = step_.end_capture();
+  if (!kept.fails) return;
+  kept.result = {};
+  kept.batch = {};
+  kept.graph = nullptr;
+}
+
+}  // namespace allometry::trainer
