@@ -40,7 +40,7 @@ std::vector<ModelCase> Architectures() {
   return cases;
 }
 
-struct Trained {
+struct TrainedSteps {
   std::vector<double> losses, norms;
   std::map<std::string, at::Tensor> weights, optimizer;
   std::vector<at::Tensor> copies;
@@ -85,8 +85,8 @@ class DeviceTrainingStep : public TensorKernelTest {
   }
 
   // f(step) before each.
-  Trained Train(const TrainingConfig& config, at::ScalarType type, const StepGraphMaker& graphs,
-                const std::function<void(int64_t)>& before = {}) {
+  TrainedSteps Train(const TrainingConfig& config, at::ScalarType type, const StepGraphMaker& graphs,
+                     const std::function<void(int64_t)>& before = {}) {
     const SideStream stream(device_, SideStream::Priority::kNormal);
     const OnStream on_stream(stream);
     ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
@@ -99,7 +99,7 @@ class DeviceTrainingStep : public TensorKernelTest {
                        .micro_batch = 3,
                        .graphs = graphs});
     state.model().train();
-    Trained trained;
+    TrainedSteps trained;
     for (int64_t n = 1; n <= config.steps; ++n) {
       const DeviceBatch batch = BatchOf(n);
       if (before) before(n);
@@ -129,7 +129,7 @@ TEST_P(DeviceTrainingStep, GraphsAreBitForBitTheOperations) {
     const std::string optimizer = (adamw = !adamw) ? "adamw" : "adafactor", name = model_case.Name() + " " + optimizer;
     const TrainingConfig config = ConfigFor(model_case, optimizer);
     ByKernels([&] {
-      const Trained plain = Train(config, at::kBFloat16, nullptr), graphs = Train(config, at::kBFloat16, Graphs());
+      const TrainedSteps plain = Train(config, at::kBFloat16, nullptr), graphs = Train(config, at::kBFloat16, Graphs());
       EXPECT_EQ(plain.launches, 0);
       EXPECT_EQ(graphs.launches, kSteps - 1) << name;
       EXPECT_EQ(plain.losses, graphs.losses) << name;
@@ -145,9 +145,9 @@ TEST_P(DeviceTrainingStep, GraphsAreBitForBitTheOperations) {
 TEST_P(DeviceTrainingStep, IsTheStepOfACpu) {
   for (const std::string optimizer : {"adafactor", "adamw"}) {
     const TrainingConfig config = ConfigFor({"transformer", nullptr}, optimizer);
-    const Trained got = ByKernels([&] { return Train(config, at::kFloat, Graphs()); });
+    const TrainedSteps got = ByKernels([&] { return Train(config, at::kFloat, Graphs()); });
     const at::Device device = std::exchange(device_, at::Device(at::kCPU));
-    const Trained want = Train(config, at::kFloat, nullptr);
+    const TrainedSteps want = Train(config, at::kFloat, nullptr);
     device_ = device;
     for (size_t i = 0; i < want.losses.size(); ++i) {
       EXPECT_NEAR(got.losses[i], want.losses[i], 1e-4) << optimizer << " step " << i + 1;
@@ -162,7 +162,7 @@ TEST_P(DeviceTrainingStep, IsTheStepOfACpu) {
 // The model computes with the masters as the optimiser's kernel rounds them.
 TEST_P(DeviceTrainingStep, WritesTheCopies) {
   const TrainingConfig config = ConfigFor({"switch", nullptr, 4}, "adafactor");
-  const Trained trained = ByKernels([&] { return Train(config, at::kBFloat16, Graphs()); });
+  const TrainedSteps trained = ByKernels([&] { return Train(config, at::kBFloat16, Graphs()); });
   ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
   const ModelState state(MakeModel(spec, config.seed), at::kCPU, at::kBFloat16);
   size_t rounded = 0;
