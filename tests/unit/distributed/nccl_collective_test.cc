@@ -81,6 +81,27 @@ TEST_F(NcclStub, AnErrorOfTheDeviceIsAPeerLost) {
   EXPECT_GE(Aborts() - before, 2);
 }
 
+// NCCL ends an abort only when no graph holds a call any more: whose graphs they are must hear of the error before
+// that.
+TEST_F(NcclStub, AnAbortThatWaitsForGraphsKeepsNobody) {
+  const auto hold = reinterpret_cast<void (*)(int)>(::dlsym(handle_, "StubHoldGraphs"));
+  struct Graphs {
+    explicit Graphs(void (*f)(int)) : hold(f) { hold(1); }
+    ~Graphs() { hold(0); }
+    void (*hold)(int);
+  };
+  try {
+    OnNccl(2, [&](NcclCollective& c) {
+      const Graphs graphs(hold);
+      if (c.rank() == 0) SetError(6);
+      for (int i = 0; i < 1'000'000; ++i) c.Check(), std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+    FAIL() << "nobody noticed";
+  } catch (const PeerLost& lost) {
+    EXPECT_THAT(lost.what(), HasSubstr("remote process exited"));
+  }
+}
+
 // The device of this rank may be broken: that is no word on the others.
 TEST_F(NcclStub, AnErrorOfCudasOwnIsThisRanks) {
   try {

@@ -48,6 +48,7 @@ struct Config {
 std::mutex worlds_mutex;
 std::map<std::string, World*> worlds;
 std::atomic<int> next_id{1}, async_error{0}, aborts{0};
+std::atomic<bool> graphs_held{false};
 thread_local int group_depth = 0;
 
 struct Letter {
@@ -110,6 +111,11 @@ extern "C" {
 
 void StubSetAsyncError(int code) { async_error = code; }
 int StubAborts() { return aborts; }
+// As long as graphs hold calls of a communicator, its abort does not come to its end.
+void StubHoldGraphs(int held) {
+  graphs_held = held != 0;
+  graphs_held.notify_all();
+}
 
 int ncclGetUniqueId(Id* id) {
   std::memset(id->bytes, 0, sizeof id->bytes);
@@ -140,9 +146,12 @@ int ncclCommInitRankConfig(void** communicator, int ranks, Id id, int rank, cons
 int ncclCommAbort(void* communicator) {
   World& world = *static_cast<Rank*>(communicator)->world;
   ++aborts;
-  std::lock_guard lock(world.mutex);
-  world.aborted = true;
-  world.changed.notify_all();
+  {
+    std::lock_guard lock(world.mutex);
+    world.aborted = true;
+    world.changed.notify_all();
+  }
+  graphs_held.wait(true);
   return 0;
 }
 

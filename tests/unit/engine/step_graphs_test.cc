@@ -40,7 +40,8 @@ class StepGraphsTest : public ::testing::Test {
              [this] {
                ++ended_;
                return at::ones({1});
-             }}};
+             },
+             [this] { ++abandoned_; }, [this] { ++launching_; }}};
   }
   static int64_t SumOf(StepGraphs& graphs, int64_t value, int64_t length) {
     const StepResult result = graphs.Take(BatchOf(value, length));
@@ -50,7 +51,7 @@ class StepGraphsTest : public ::testing::Test {
   }
 
   std::vector<int64_t> calls_;
-  int begun_ = 0, ended_ = 0;
+  int begun_ = 0, ended_ = 0, abandoned_ = 0, launching_ = 0;
 };
 
 TEST_F(StepGraphsTest, TheSecondStepOfAShapeIsRecorded) {
@@ -61,8 +62,10 @@ TEST_F(StepGraphsTest, TheSecondStepOfAShapeIsRecorded) {
   for (int64_t value = 2; value < 5; ++value)
     EXPECT_EQ(SumOf(graphs, value, 5), 10 * value) << "reads this step's batch";
   EXPECT_EQ(graphs.launches(), 3);
+  EXPECT_EQ(launching_, 3);
   EXPECT_EQ(begun_, 1);
   EXPECT_EQ(ended_, 1);
+  EXPECT_EQ(abandoned_, 0);
 }
 
 TEST_F(StepGraphsTest, EveryShapeHasItsOwn) {
@@ -103,6 +106,8 @@ TEST_F(StepGraphsTest, AShapeThatCannotBeRecordedGoesWithout) {
   EXPECT_THAT(calls_, ElementsAre(5, 5, 5));
   EXPECT_EQ(begun_, 1);
   EXPECT_EQ(ended_, 1) << "after an error too";
+  EXPECT_EQ(abandoned_, 1);
+  EXPECT_EQ(launching_, 0);
   EXPECT_EQ(graphs.launches(), 0);
 }
 

@@ -141,6 +141,68 @@ TEST_P(DeviceTrainingStep, GraphsAreBitForBitTheOperations) {
   }
 }
 
+// Records by doing the work.
+class Does : public StepGraph {
+ public:
+  void Capture(const std::function<void()>& work) override { work(); }
+  void Launch() override {}
+};
+
+// Fails at one of its calls.
+class FailsAt : public Model {
+ public:
+  FailsAt(const std::shared_ptr<Model>& inner, int call) : inner_(register_module("inner", inner)), left_(call) {}
+  at::Tensor Encode(const at::Tensor& inputs_bs) override { return inner_->Encode(inputs_bs); }
+  at::Tensor Decode(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs,
+                    const at::Tensor& decoder_inputs_bt) override {
+    return inner_->Decode(encoded_bsd, inputs_bs, decoder_inputs_bt);
+  }
+  std::unique_ptr<DecodeState> StartDecoding(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs) override {
+    return inner_->StartDecoding(encoded_bsd, inputs_bs);
+  }
+  at::Tensor DecodeNext(DecodeState& state, const at::Tensor& ids_b) override {
+    return inner_->DecodeNext(state, ids_b);
+  }
+  at::Tensor TokenNll(const Batch& batch) override { return inner_->TokenNll(batch); }
+  Loss ComputeLoss(const Batch& batch) override {
+    TORCH_CHECK(--left_ != 0, "this call fails");
+    return inner_->ComputeLoss(batch);
+  }
+
+ private:
+  std::shared_ptr<Model> inner_;
+  int left_;
+};
+
+// A step that was recorded half is taken anew, and what the half left behind is not added to it.
+TEST_P(DeviceTrainingStep, AFailedRecordingLeavesNothingBehind) {
+  const TrainingConfig config = ConfigFor({"transformer", nullptr}, "adamw");
+  const ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
+  const auto train = [&](int call, const StepGraphMaker& graphs) {
+    const SideStream stream(device_, SideStream::Priority::kNormal);
+    const OnStream on_stream(stream);
+    ModelState state(std::make_shared<FailsAt>(MakeModel(spec, config.seed), call), device_, at::kFloat);
+    const auto optimizer = *MakeOptimizer(config.optimization.optimizer, state.masters());
+    TrainingStep step({.config = config,
+                       .device = device_,
+                       .state = state,
+                       .optimizer = *optimizer,
+                       .micro_batch = 3,
+                       .graphs = graphs});
+    for (int64_t n = 1; n <= 3; ++n) step.Take(n, BatchOf(n), /*wants_norm=*/true, {[] {}, [] {}});
+    EXPECT_EQ(step.graph_launches(), 0);
+    std::map<std::string, at::Tensor> weights;
+    for (const auto& [name, tensor] : state.Weights()) weights[name] = tensor.cpu().clone();
+    return weights;
+  };
+  ByKernels([&] {
+    StepGraphMaker graphs = Graphs();
+    if (device_.is_cpu()) graphs = [] { return std::make_unique<Does>(); };
+    ExpectEqual(train(/*call=*/0, nullptr), train(/*call=*/4, graphs), "the second half of the recorded step failed");
+    return 0;
+  });
+}
+
 // Steps by kernels are those of a CPU: clipping, the rate of each step, dropout's draws, the mean over the targets.
 TEST_P(DeviceTrainingStep, IsTheStepOfACpu) {
   for (const std::string optimizer : {"adafactor", "adamw"}) {

@@ -7,10 +7,10 @@ namespace allometry::trainer {
 
 common::Status CheckpointWriter::Start(Checkpoint checkpoint) {
   ALLO_RETURN_IF_ERROR(Finish());
-  const bool on_host = std::ranges::all_of(checkpoint.tensors, [](const auto& item) { return item.second.is_cpu(); });
+  on_host_ = std::ranges::all_of(checkpoint.tensors, [](const auto& item) { return item.second.is_cpu(); });
   checkpoint.tensors = copies_.Start(checkpoint.tensors);
   std::promise<void> read;
-  if (on_host) read_ = read.get_future();
+  read_ = read.get_future();
   writing_ = std::async(std::launch::async, &CheckpointWriter::Write, this, std::move(checkpoint), std::move(read));
   return common::Ok();
 }
@@ -19,13 +19,21 @@ common::Status CheckpointWriter::Start(Checkpoint checkpoint) {
 common::Status CheckpointWriter::Write(Checkpoint checkpoint, std::promise<void> read) {
   copies_.Wait();
   const int64_t step = checkpoint.step;
-  ALLO_ASSIGN_OR_RETURN(const std::filesystem::path folder,
-                        store_.Save(std::move(checkpoint), [&read] { read.set_value(); }));
+  const bool copied = !on_host_;
+  if (copied) read.set_value();
+  const auto written = [&] {
+    if (!copied) read.set_value();
+  };
+  ALLO_ASSIGN_OR_RETURN(const std::filesystem::path folder, store_.Save(std::move(checkpoint), written));
   return placed_(step, folder);
 }
 
 void CheckpointWriter::HoldTraining() {
   copies_.HoldDevice();
+  if (on_host_) WaitUntilRead();
+}
+
+void CheckpointWriter::WaitUntilRead() {
   if (read_.valid()) read_.wait();
   read_ = {};
 }

@@ -29,6 +29,8 @@ class CheckpointWriter {
   common::Status Start(Checkpoint checkpoint);
   // To be called before the tensors of the last Start are changed.
   void HoldTraining();
+  // Waits until nothing of them is needed any more, so that what were copies for it have been freed.
+  void WaitUntilRead();
   // Whether one is being saved; and whether one was, whose end no Finish has told yet.
   bool busy() const;
   bool has_ended() const { return writing_.valid() && !busy(); }
@@ -41,7 +43,8 @@ class CheckpointWriter {
   CheckpointStore& store_;
   HostCopies copies_;
   Placed placed_;
-  std::future<void> read_;               // of the last checkpoint: when its tensors may be changed on the host
+  bool on_host_ = false;                 // of the last checkpoint: all of it
+  std::future<void> read_;               // of the last checkpoint: when nothing of its tensors is needed any more
   std::future<common::Status> writing_;  // last: its end is waited for before the members above go
 };
 

@@ -118,6 +118,15 @@ std::vector<at::Tensor> GradientReducer::Finish() {
   return sums;
 }
 
+void GradientReducer::Reset() {
+  for (Bucket& bucket : buckets_) {
+    bucket.pending.reset();
+    bucket.missing = bucket.slots.size();
+  }
+  next_ = 0;
+  std::fill(filled_.begin(), filled_.end(), false);
+}
+
 int64_t GradientReducer::last_bucket_bytes() const {
   return buckets_.empty() ? 0 : buckets_.back().size * static_cast<int64_t>(like_[0].element_size());
 }

@@ -35,6 +35,10 @@ class GradientReducer {
   // where no rank had a gradient, or where another rank owns the tensor.
   std::vector<at::Tensor> Finish();
 
+  // Forgets what is ready of a step that is not taken to its end, on all ranks; nothing of it may be on its way but in
+  // a graph that was not recorded to its end.
+  void Reset();
+
   size_t buckets() const { return buckets_.size(); }
   // Bytes of the bucket that is sent last: little of the backward pass is left to hide it behind.
   int64_t last_bucket_bytes() const;

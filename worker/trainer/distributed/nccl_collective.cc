@@ -166,6 +166,7 @@ class NcclCollective::Watch {
     changed_.notify_all();
     if (thread_.joinable()) thread_.join();
     Abort();
+    if (aborting_.joinable()) aborting_.join();
   }
 
   // Makes the communicator, and begins to watch it.
@@ -249,9 +250,12 @@ class NcclCollective::Watch {
       return true;
     }
   }
+  // NCCL tells what is on the device to end, and then waits until no CUDA graph holds a call of this communicator:
+  // until its owner, which the error must reach first, has let go of its graphs. So nobody waits for it but the
+  // destructor.
   void Abort() {
-    if (communicator_) Nccl().abort(communicator_);
-    communicator_ = nullptr;
+    Communicator communicator = std::exchange(communicator_, nullptr);
+    if (communicator) aborting_ = std::thread([communicator] { Nccl().abort(communicator); });
   }
 
   std::mutex mutex_;
@@ -264,7 +268,7 @@ class NcclCollective::Watch {
   bool closed_ = false;                  // guarded by mutex_
   std::function<std::string()> lost_;    // called with mutex_ held
   const std::chrono::milliseconds patience_;
-  std::thread thread_;
+  std::thread thread_, aborting_;
 };
 
 NcclCollective::NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,

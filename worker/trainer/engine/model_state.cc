@@ -180,6 +180,13 @@ void ModelState::ClearGradients() {
   for (at::Tensor& sum : gradient_sums_) sum = at::Tensor();
 }
 
+void ModelState::AbandonStep() {
+  ClearGradients();
+  last_pass_ = false;
+  for (at::Tensor& gradient : own_gradients_) gradient = at::Tensor();
+  if (reducer_) reducer_->Reset();
+}
+
 void ModelState::PublishWeights() {
   if (!bf16_) return;
   at::NoGradGuard no_grad;

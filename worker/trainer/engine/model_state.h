@@ -53,6 +53,8 @@ class ModelState {
   // another rank owns the tensor. With ranks once a step.
   std::vector<at::Tensor> Gradients();
   void ClearGradients();
+  // Forgets a step that is not taken to its end.
+  void AbandonStep();
 
   // Rounds the masters into the model's copies; needed after each change of the masters.
   void PublishWeights();

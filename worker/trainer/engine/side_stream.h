@@ -48,7 +48,10 @@ class OnStream {
   }
   ~OnStream() {
     guard_.reset();
-    stream_.LeadCurrent();
+    try {
+      stream_.LeadCurrent();
+    } catch (const c10::Error&) {  // of a device that is lost: told where it is used next
+    }
   }
   OnStream(const OnStream&) = delete;
   OnStream& operator=(const OnStream&) = delete;

@@ -43,6 +43,7 @@ StepResult StepGraphs::Take(const DeviceBatch& batch) {
   kept.batch.targets_bt.copy_(batch.targets_bt);
   if (!kept.graph) Capture(kept);
   if (kept.fails) return step_.compute(batch);
+  step_.launching();
   kept.graph->Launch();
   ++launches_;
   return CopyOf(kept.result);
@@ -50,7 +51,7 @@ StepResult StepGraphs::Take(const DeviceBatch& batch) {
 
 void StepGraphs::Capture(Kept& kept) {
   kept.graph = make_();
-  if (step_.begin_capture) step_.begin_capture();
+  step_.begin_capture();
   try {
     kept.graph->Capture([&] { kept.result = step_.compute(kept.batch); });
   } catch (const std::exception& e) {
@@ -58,8 +59,10 @@ void StepGraphs::Capture(Kept& kept) {
                  e.what());
     kept.fails = true;
   }
-  if (step_.end_capture) kept.memory = step_.end_capture();
+  kept.memory = step_.end_capture();
   if (!kept.fails) return;
+  step_.abandon();
+  kept.memory = at::Tensor();
   kept.result = {};
   kept.batch = {};
   kept.graph = nullptr;

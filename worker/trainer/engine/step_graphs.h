@@ -29,9 +29,13 @@ class StepGraphs {
     // A step as a function of the batch's tensors, its rows and device memory alone: all else that changes from step to
     // step, the batch's number of targets too, lies there.
     std::function<StepResult(const DeviceBatch&)> compute;
-    // Around recording. The last one returns memory that lives as long as the graph; it is called after an error too.
-    std::function<void()> begin_capture = nullptr;
-    std::function<at::Tensor()> end_capture = nullptr;
+    // Around recording. The last one returns memory that lives as long as the graph; it is called after an error too,
+    // and then `abandon`, for what was done half.
+    std::function<void()> begin_capture;
+    std::function<at::Tensor()> end_capture;
+    std::function<void()> abandon;
+    // Before a launch: from here on the step is taken.
+    std::function<void()> launching;
   };
   StepGraphs(StepGraphMaker make, Step step) : make_(std::move(make)), step_(std::move(step)) {}
 

@@ -377,9 +377,9 @@ std::optional<Ending> TrainingLoop::SaveCheckpoint() {
   checkpoint.tensors.merge(Prefixed("optimizer/", optimizer_state));
   checkpoint.tensors.merge(Prefixed("best/", best_weights_));
   auto started = writer_.Start(std::move(checkpoint));
+  if (started && GathersState()) writer_.WaitUntilRead();
   summary_.checkpoint_seconds += SecondsSince(start);
   if (!started) return CrashOf(started.error());
-  if (GathersState()) HoldForCheckpoint();
   return std::nullopt;
 }
 

@@ -24,7 +24,8 @@ TrainingStep::TrainingStep(const Parts& parts)
   graphs_.emplace(parts.graphs, StepGraphs::Step{[this](const DeviceBatch& batch) {
                                                    return Compute(batch, /*wants_norm=*/true, {[] {}, [] {}});
                                                  },
-                                                 [this] { BeginCapture(); }, [this] { return EndCapture(); }});
+                                                 [this] { BeginCapture(); }, [this] { return EndCapture(); },
+                                                 [this] { parts_.state.AbandonStep(); }, [this] { updating_ = true; }});
 }
 
 void TrainingStep::BeginCapture() {
@@ -66,12 +67,13 @@ StepResult TrainingStep::TakeOnce(const DeviceBatch& batch, bool wants_norm, con
   const int64_t before = graphs_->launches();
   StepResult result = graphs_->Take(batch);
   if (parts_.group && graphs_->launches() > before) parts_.group->tensors().Launched();
+  updating_ = true;  // what follows is not the step's
   moments.given();
   return result;
 }
 
 void TrainingStep::HalveMicroBatch() {
-  parts_.state.ClearGradients();
+  parts_.state.AbandonStep();
   if (graphs_) graphs_->Clear();
   EmptyDeviceCache(parts_.device);
   micro_batch_ = (micro_batch_ + 1) / 2;
@@ -80,6 +82,7 @@ void TrainingStep::HalveMicroBatch() {
 }
 
 StepResult TrainingStep::Compute(const DeviceBatch& batch, bool wants_norm, const Moments& moments) {
+  updating_ = false;
   StepResult result = Accumulate(batch);
   moments.given();
   result.gradient_norm = Update(wants_norm, moments);

@@ -191,7 +191,7 @@ void Adafactor::StepWithTensors(Slot& slot, const at::Tensor& gradient, double d
 
 std::map<std::string, at::Tensor> Adafactor::State() const {
   std::map<std::string, at::Tensor> state;
-  state["steps"] = steps_;
+  state["steps"] = steps_.clone();  // a GPU's checkpoint is read while the next step counts on
   for (const Slot& slot : slots_) {
     if (slot.factored) {
       state[slot.tensor.name + ".row_means"] = slot.row_means;

@@ -79,7 +79,7 @@ void DeviceStep::Take(const std::vector<at::Tensor>& gradients) {
     moved = moved || plan_.tensors[i].gradient != gradient;
     plan_.tensors[i].gradient = gradient;
   }
-  if (moved) tensors_ = capturing_ ? RoomFor(plan_.tensors, device_) : Upload(plan_.tensors, device_);
+  if (moved && !capturing_) tensors_ = Upload(plan_.tensors, device_);
   work_.tensors = static_cast<const kernels::OptimizerTensor*>(kernels::Memory(tensors_));
   if (norm_.defined()) Norm();
 }
@@ -93,15 +93,16 @@ void DeviceStep::Norm() {
                 .limit = static_cast<float>(limit_)});
 }
 
+// The list lies outside of the graph's own memory: there the kernels before this one may have had the same place.
 void DeviceStep::BeginCapture() {
   capturing_ = true;
-  tensors_ = at::Tensor();
+  tensors_ = RoomFor(plan_.tensors, device_);
 }
 
 at::Tensor DeviceStep::EndCapture() {
   capturing_ = false;
   at::Tensor list = std::exchange(tensors_, at::Tensor());
-  if (list.defined()) list.copy_(Bytes(plan_.tensors));
+  list.copy_(Bytes(plan_.tensors));
   return list;
 }
 
