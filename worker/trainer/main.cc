@@ -12,6 +12,7 @@
 #include "worker/trainer/data/data_tools.h"
 #include "worker/trainer/distributed/tcp_mesh.h"
 #include "worker/trainer/engine/device.h"
+#include "worker/trainer/engine/kernel_check.h"
 #include "worker/trainer/engine/run_kinds.h"
 #include "worker/trainer/engine/stop_signal.h"
 #include "worker/trainer/exchange/checkpoint_tools.h"
@@ -25,7 +26,10 @@ constexpr int kUsageExitCode = 2;
 constexpr char kHelp[] = R"(allo-trainer: the built-in trainer of Allometry
 
   allo-trainer --config run.json   train: prepare data, pretrain or fine-tune, as the file says
-  allo-trainer --probe             print devices and versions as one JSON object
+  allo-trainer --probe [--check-kernels]
+                                   print devices and versions as one JSON object, with how the GPUs' kernels fare there
+  allo-trainer --check-kernels cuda:N
+                                   compare kernels and graphs with LibTorch's own operations, every architecture
   allo-trainer data ...            data tools; 'allo-trainer data --help' lists them
   allo-trainer checkpoint ...      show, export and import trained models; 'allo-trainer checkpoint --help'
   allo-trainer --version
@@ -84,7 +88,13 @@ int Main(int argc, char** argv) {
   }
   if (verb == "data") return DataMain(argc - 1, argv + 1);
   if (verb == "checkpoint") return CheckpointMain(argc - 1, argv + 1);
-  if (verb == "--probe") return std::puts(ProbeReport().dump(2).c_str()) < 0;
+  if (verb == "--probe") {
+    const bool check_kernels = argc == 3 && std::string(argv[2]) == "--check-kernels";
+    common::Json report = ProbeReport();
+    if (check_kernels) AddKernelChecks(&report["devices"]);
+    if (argc == 2 || check_kernels) return std::puts(report.dump(2).c_str()) < 0;
+  }
+  if (verb == "--check-kernels" && argc == 3) return PrintKernelCheck(argv[2]);
   if (verb == "--version") return std::printf("allo-trainer %s (%s)\n", common::kVersion, common::kCommit) < 0;
   if (verb == "--help" || verb == "-h") return std::fputs(kHelp, stdout) < 0;
   std::fputs(kHelp, stderr);

@@ -19,8 +19,8 @@ def environment(**stub):
     return {**os.environ, "LD_LIBRARY_PATH": STUB_FOLDER, **{f"CUDA_STUB_{name.upper()}": str(value) for name, value in stub.items()}}
 
 
-def probe(**stub):
-    done = subprocess.run([TRAINER, "--probe"], capture_output=True, text=True, env=environment(**stub), timeout=600, check=True)
+def probe(*options, **stub):
+    done = subprocess.run([TRAINER, "--probe", *options], capture_output=True, text=True, env=environment(**stub), timeout=600, check=True)
     return [device for device in json.loads(done.stdout)["devices"] if device["device"] != "cpu"]
 
 
@@ -56,6 +56,13 @@ class TrainerDevicesTest(unittest.TestCase):
     def test_an_old_driver_is_every_devices(self):
         for device in probe(devices=2, version=12080):
             self.assertRegex(device["fault"], r"^driver_too_old: the NVIDIA driver knows CUDA 12\.8, and .* needs \d+\.0: update the driver$")
+
+    def test_kernels_are_not_for_a_device_on_which_they_fail(self):
+        whole, broken = probe("--check-kernels", devices=2, broken=1)
+        self.assertEqual((whole["kernels"], whole["graphs"]), (False, False))
+        self.assertIn("LibTorch", whole["why_not"])
+        self.assertNotIn("kernels", broken)
+        self.assertNotIn("kernels", probe(devices=1)[0])
 
     def test_training_on_an_old_driver_or_a_missing_device(self):
         code, errors = self.ending("cuda:0", devices=1, version=12080)
