@@ -86,16 +86,15 @@ def test_a_failed_gpu_gets_nothing_until_it_is_whole(cluster, tmp_path, raises, 
     wait_until(lambda: outcome not in cluster.allo("workers", "list", "--format", "csv").stdout, "the probe to find it whole")
 
 
-def test_an_old_driver_is_every_gpus(cluster, tmp_path):
-    old = [gpu(n, raises=OLD) for n in (0, 1)]
+def test_an_old_driver_is_every_gpus_by_the_probe_alone(cluster, tmp_path):
     submit(cluster, fake_spec("s", orders=1, seeds=1, steps=30), corpus(tmp_path))
-    worker = Gpus(cluster, tmp_path, "worker", *old)
-    wait_until(lambda: len(attempts(cluster)) and attempts(cluster)[0].outcome == "driver_too_old", "the failure")
-    worker.write(*[gpu(n, fault="driver_too_old: CUDA 12.4") for n in (0, 1)])
+    Gpus(cluster, tmp_path, "worker", *[gpu(n, fault="driver_too_old: CUDA 12.4") for n in (0, 1)])
     wait_until(lambda: cluster.allo("workers", "list", "--format", "csv").stdout.count("CUDA 12.4") == 2, "the probe's word")
+    other = Gpus(cluster, tmp_path, "other", gpu(0, raises=OLD))
+    wait_until(lambda: len(attempts(cluster)) and attempts(cluster)[0].outcome == "driver_too_old", "the failure")
+    other.write(gpu(0))
     assert "Update the driver" in attempts(cluster)[0].message
-    Gpus(cluster, tmp_path, "other", gpu(0))
-    assert cluster.finished("s").done == 1
+    assert cluster.finished("s").done == 1, "for a trainer of one's own it is a crash, and its GPU stays in service"
 
 
 def test_a_gang_loses_a_gpu_and_goes_on_elsewhere(cluster, tmp_path):
