@@ -10,3 +10,6 @@ ALTER TABLE placements ADD COLUMN parts INTEGER NOT NULL DEFAULT 16;
 
 -- Of each of the worker's devices, in their order; 0 = not known.
 ALTER TABLE workers ADD COLUMN device_memory_json TEXT NOT NULL DEFAULT '[]';
+
+-- The worker protocol that it registered with: one of before an upgrade has to register again.
+ALTER TABLE workers ADD COLUMN protocol INTEGER NOT NULL DEFAULT 2;

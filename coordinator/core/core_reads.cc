@@ -2,6 +2,7 @@
 
 #include "common/json.h"
 #include "coordinator/core/core_internal.h"
+#include "coordinator/scheduler/gangs.h"
 
 // Answers from committed state.
 namespace allometry::coordinator {
@@ -187,7 +188,7 @@ Result<v1::PlanResponse> Core::Plan(const std::vector<Cell>& cells) {
   }
   int64_t slots = 0;
   for (const auto& [id, worker] : state_.workers)
-    if (worker.connected && !worker.draining) slots += worker.slots;
+    if (worker.connected && !worker.draining) slots += scheduler::EmptyRoom(worker).slots;
   const double flops_per_second = store_->ObservedFlopsPerSecond() * static_cast<double>(slots);
   if (flops_per_second > 0) response.set_expected_seconds(response.training_flops() / flops_per_second);
   ALLO_RETURN_IF_ERROR(store_->TakeError());
@@ -346,8 +347,7 @@ v1::StatusResponse Core::Status() {
     if (!worker.connected) continue;
     response.set_workers(response.workers() + 1);
     response.set_slots(response.slots() + worker.slots);
-    if (!worker.draining)
-      response.set_free_slots(response.free_slots() + std::max(0, worker.slots - scheduler::BusySlots(state_, id)));
+    if (!worker.draining) response.set_free_slots(response.free_slots() + scheduler::FreeSlots(state_, worker));
   }
   response.set_runs(static_cast<int64_t>(state_.runs.size()));
   response.set_pending(std::ranges::count(state_.runs, RunState::kPending, &scheduler::Run::state));

@@ -57,6 +57,16 @@ common::Status CheckCells(const std::vector<Cell>& cells) {
   return common::Ok();
 }
 
+scheduler::SetDevices DevicesOfCell(const Cell& cell, int64_t run_id) {
+  return {run_id,
+          static_cast<uint16_t>(cell.devices),
+          static_cast<uint16_t>(cell.most_devices),
+          cell.costs.replicated_bytes(),
+          static_cast<uint8_t>(cell.slots_per_gpu),
+          cell.costs.gpu_whole_bytes(),
+          cell.costs.gpu_divided_bytes()};
+}
+
 std::string AlreadyDifferent(const std::string& name) {
   return "sweep '" + name + "' exists with different content: choose another name, or change it with --update";
 }
@@ -116,6 +126,8 @@ void Core::ContinueSweep(Batch& batch, std::shared_ptr<Submission> submission, i
     const std::set<std::pair<std::string, int64_t>> still_wanted(wanted.begin(), wanted.end());
     for (const Cell& cell : submission->cells) {
       const int64_t run_id = store_->RunIdOf(cell.identity);
+      // What a database of before these were stored does not know, or another planner sees otherwise.
+      if (run_id != 0) Merge(batch, Step(state_, DevicesOfCell(cell, run_id), batch.boot_ms));
       if (run_id != 0 && !still_wanted.contains({cell.name, run_id})) revived.push_back(run_id);
     }
     for (int64_t run_id : revived) store_->SetWanted(sweep_id, run_id, true);
@@ -174,13 +186,7 @@ void Core::AddCells(Batch& batch, Submission& submission, size_t count) {
 
 int64_t Core::AddRun(Batch& batch, Submission& submission, const Cell& cell) {
   int64_t run_id = store_->RunIdOf(cell.identity);
-  const scheduler::SetDevices devices{run_id,
-                                      static_cast<uint16_t>(cell.devices),
-                                      static_cast<uint16_t>(cell.most_devices),
-                                      cell.costs.replicated_bytes(),
-                                      static_cast<uint8_t>(cell.slots_per_gpu),
-                                      cell.costs.gpu_whole_bytes(),
-                                      cell.costs.gpu_divided_bytes()};
+  const scheduler::SetDevices devices = DevicesOfCell(cell, run_id);
   // The sweep that names a run last says on how many devices it is to go on.
   if (run_id != 0) Merge(batch, Step(state_, devices, batch.boot_ms));
   if (run_id == 0 && store_->status().ok()) {

@@ -14,7 +14,7 @@ using scheduler::Outcome;
 
 constexpr int kProtocol = 3;  // 2: attempts of several ranks; 3: devices by number, and parts of them
 constexpr size_t kMaxRendezvousBytes = 4'096;
-constexpr int kMaxSlots = 4'096;
+constexpr int kMaxSlots = 4'096;  // and devices
 
 Outcome OutcomeOf(v1::FinishRequest::Outcome outcome) {
   switch (outcome) {
@@ -49,10 +49,10 @@ Outcome OutcomeOf(v1::FinishRequest::Outcome outcome) {
   }
 }
 
-template <typename Strings>
-std::string StringsJson(const Strings& strings) {
-  return Json(std::vector<std::string>(strings.begin(), strings.end()))
-      .dump(-1, ' ', false, Json::error_handler_t::replace);
+// At most so many as there may be slots.
+std::string StringsJson(const google::protobuf::RepeatedPtrField<std::string>& strings) {
+  const auto end = strings.begin() + std::min(strings.size(), kMaxSlots);
+  return Json(std::vector<std::string>(strings.begin(), end)).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 store::WorkerRow RowOf(const v1::RegisterRequest& request, int64_t worker_id, int64_t unix_ms) {
@@ -71,8 +71,11 @@ store::WorkerRow RowOf(const v1::RegisterRequest& request, int64_t worker_id, in
   row.provenance_json = request.provenance_json().empty() ? "{}" : request.provenance_json();
   row.registered_unix_ms = row.last_seen_unix_ms = unix_ms;
   row.directory_uuid = request.directory_uuid();
-  row.device_memory_json =
-      Json(std::vector<int64_t>(request.device_memory_bytes().begin(), request.device_memory_bytes().end())).dump();
+  Json memory = Json::array();
+  for (int i = 0; i < std::min(request.device_memory_bytes_size(), kMaxSlots); ++i)
+    memory.push_back(std::max<int64_t>(0, request.device_memory_bytes(i)));
+  row.device_memory_json = memory.dump();
+  row.protocol = kProtocol;
   return row;
 }
 
@@ -118,9 +121,16 @@ void CheckResult(v1::FinishRequest* request) {
   request->set_message("the result is not a JSON object");
 }
 
+// What the attempt holds, of a device that it shares its part.
+double DevicesHeld(const scheduler::Lease& lease) {
+  int parts = 0;
+  for (const scheduler::Placement& placement : lease.placements) parts += placement.parts;
+  return static_cast<double>(parts) / scheduler::kPartsOfDevice;
+}
+
 // All ranks hold their devices until the attempt's end, so the one that tells it tells the time of each.
-store::AttemptEnd EndOf(const v1::FinishRequest& request, size_t ranks, bool accepted) {
-  return {accepted, request.exit_code(), request.signal(), request.device_seconds() * static_cast<double>(ranks),
+store::AttemptEnd EndOf(const v1::FinishRequest& request, double devices, bool accepted) {
+  return {accepted, request.exit_code(), request.signal(), request.device_seconds() * devices,
           request.provenance_json().empty() ? "{}" : request.provenance_json()};
 }
 
@@ -215,6 +225,8 @@ bool Core::ApplySync(Batch& batch, const v1::SyncRequest& request) {
   if (row == workers_.end() || row->second.worker_uuid != request.worker_uuid() ||
       !state_.workers.contains(request.worker_id()))
     return false;
+  // Of before an upgrade of the coordinator: Register says what is wrong.
+  if (row->second.protocol != kProtocol) return false;
   Session& session = sessions_[request.worker_id()];
   batch.answered_workers.insert(request.worker_id());
   row->second.last_seen_unix_ms = batch.unix_ms;
@@ -271,8 +283,8 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   const int64_t run_id = request.run_id();
   const scheduler::Lease* lease = scheduler::CurrentLease(state_, run_id, request.attempt_id(), request.generation());
   if (lease == nullptr) return AnswerOfClosed(request);
-  const size_t ranks = lease->placements.size();
-  if (request.rank() < 0 || static_cast<size_t>(request.rank()) >= ranks)
+  const double devices = DevicesHeld(*lease);
+  if (request.rank() < 0 || static_cast<size_t>(request.rank()) >= lease->placements.size())
     return common::InvalidArgument("attempt " + std::to_string(request.attempt_id()) + " has no rank " +
                                    std::to_string(request.rank()));
   if (request.rank() > 0) {  // rank 0 speaks of these
@@ -307,7 +319,7 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
   v1::FinishResponse response;
   response.set_accepted(accepted);
   if (!accepted) response.set_reason("the run was cancelled");
-  const store::AttemptEnd end = EndOf(request, ranks, accepted);
+  const store::AttemptEnd end = EndOf(request, devices, accepted);
   if (actions.noted && outcome == Outcome::kPeerLost) noted_ends_.emplace(request.attempt_id(), end);
   Merge(batch, std::move(actions), end);
   return response;

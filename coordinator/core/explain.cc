@@ -24,9 +24,16 @@ std::string Blocked(const v1::ExplainResponse& response) {
   return "Blocked: a cell that it needs failed, diverged, or did not keep its outputs.";
 }
 
-std::string GpuNeed(const scheduler::Run& run) {
-  const double bytes = static_cast<double>(run.gpu_whole_bytes + run.gpu_divided_bytes) / scheduler::kUsableShareOfGpu;
-  return bytes > 0 ? " (of a GPU: " + common::FormatQuantity(bytes) + ")" : "";
+// The memory that a GPU must have for one of so many ranks.
+std::string GpuNeed(const scheduler::Run& run, int ranks) {
+  const double bytes = scheduler::BytesOnGpu(run, ranks) / scheduler::kUsableShareOfGpu;
+  return bytes > 0 ? " (of a GPU: " + common::FormatQuantity(bytes) + " bytes)" : "";
+}
+
+std::string Ready(const scheduler::Run& run) {
+  if (run.slots_per_gpu == 1) return "It can run and waits for a free slot.";
+  return "It can run and waits for a free slot, of a GPU for 1/" + std::to_string(run.slots_per_gpu) +
+         " that is free, or for more of one with less memory.";
 }
 
 std::string ParentPending(const v1::ExplainResponse& response) {
@@ -55,8 +62,8 @@ std::string Core::ExplainPlaces(const scheduler::Run& run) const {
                                              : std::to_string(ranks) + " devices of one kind";
   const std::string most = offer.ranks == 0 ? "none" : std::to_string(offer.ranks) + " ('" + offer.kind + "')";
   const std::string hint = MixedWorkers() + FaultyDevices();
-  return "It needs " + needs + ", with " + common::FormatQuantity(bytes) +
-         " bytes of memory each, and of workers with " + trainer + " the cluster offers at most " + most +
+  return "It needs " + needs + ", with " + common::FormatQuantity(bytes) + " bytes of memory each" +
+         GpuNeed(run, ranks) + ", and of workers with " + trainer + " the cluster offers at most " + most +
          ". Start more workers, or lower `devices` and submit with --update." + hint;
 }
 
@@ -101,7 +108,7 @@ std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainRespo
   }
   switch (cell.waiting()) {
     case v1::WAIT_REASON_READY:
-      return run.devices == 1 ? "It can run and waits for a free slot." : ExplainPlaces(run);
+      return run.devices == 1 ? Ready(run) : ExplainPlaces(run);
     case v1::WAIT_REASON_PARENT_PENDING:
       return ParentPending(response);
     case v1::WAIT_REASON_BLOCKED:
@@ -113,7 +120,7 @@ std::string Core::ExplainText(const v1::CellStatus& cell, const v1::ExplainRespo
     case v1::WAIT_REASON_NO_FITTING_WORKER:
       if (run.devices != 1) return ExplainPlaces(run);
       return "No connected worker has trainer '" + state_.trainers[run.trainer] + "' and " +
-             common::FormatQuantity(static_cast<double>(run.memory_bytes)) + " bytes of memory" + GpuNeed(run) +
+             common::FormatQuantity(static_cast<double>(run.memory_bytes)) + " bytes of memory" + GpuNeed(run, 1) +
              ". Start one: `allo worker`." + FaultyDevices();
     case v1::WAIT_REASON_BACKOFF: {
       const int64_t left_ms = std::max<int64_t>(0, run.backoff_until_ms - options_.now_boot_ms());

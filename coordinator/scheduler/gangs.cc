@@ -91,15 +91,21 @@ void Occupy(Room& room, int device, int parts, int64_t memory_bytes) {
   room.slots = static_cast<int>(std::ranges::count(room.parts, kPartsOfDevice));
 }
 
-bool FitsDevice(const Run& run, int ranks, const Device& device) {
-  if (device.memory_bytes == 0) return true;
-  const double bytes = static_cast<double>(run.gpu_whole_bytes) + static_cast<double>(run.gpu_divided_bytes) / ranks;
-  return bytes <= kUsableShareOfGpu * static_cast<double>(device.memory_bytes);
+double BytesOnGpu(const Run& run, int ranks) {
+  return static_cast<double>(run.gpu_whole_bytes) + static_cast<double>(run.gpu_divided_bytes) / ranks;
+}
+
+bool FitsDevice(const Run& run, int ranks, const Device& device, int parts) {
+  const double bytes = BytesOnGpu(run, ranks);
+  if (device.memory_bytes == 0 || bytes <= 0) return true;
+  double room = static_cast<double>(device.memory_bytes) * parts / kPartsOfDevice;
+  if (parts < kPartsOfDevice) room -= static_cast<double>(kContextBytesOfGpu);
+  return bytes <= kUsableShareOfGpu * room;
 }
 
 int PartsOn(const Run& run, const Device& device) {
   for (int parts = kPartsOfDevice / std::max<int>(1, run.slots_per_gpu); parts <= kPartsOfDevice; parts *= 2)
-    if (FitsDevice(run, 1, {device.memory_bytes / kPartsOfDevice * parts, ""})) return parts;
+    if (FitsDevice(run, 1, device, parts)) return parts;
   return 0;
 }
 

@@ -18,6 +18,9 @@ int64_t MemoryOfRank(const Run& run, int ranks);
 // How much of a GPU's memory a run's predicted bytes may fill: CUDA's context and the allocator's reserves, which the
 // prediction leaves out, have the rest.
 inline constexpr double kUsableShareOfGpu = 0.5;
+// Bytes of each process that CUDA's context takes, about. The trainer leaves as much out of a part of a GPU
+// (kContextBytes in worker/trainer/engine/device.cc), so of a small part there is little left.
+inline constexpr int64_t kContextBytesOfGpu = 600'000'000;
 
 // What a worker has left, or has in all.
 struct Room {
@@ -40,8 +43,10 @@ Room EmptyRoom(const Worker& worker);
 Rooms EmptyRooms(const State& state);
 // Takes a rank's place out of the room. `memory_bytes`: MemoryOfRank.
 void Occupy(Room& room, int device, int parts, int64_t memory_bytes);
-// Whether a GPU holds one of so many ranks of the run, as far as either is known.
-bool FitsDevice(const Run& run, int ranks, const Device& device);
+// Least bytes that a GPU must hold of one of so many ranks of the run, and be filled by; 0 = not known.
+double BytesOnGpu(const Run& run, int ranks);
+// Whether so many parts of a GPU, 1 to 16, hold one of so many ranks of the run, as far as either is known.
+bool FitsDevice(const Run& run, int ranks, const Device& device, int parts = kPartsOfDevice);
 // The parts of a device that the run takes when it is alone in its attempt: what it asks for, or twice, four times, …
 // that, where it needs so much of the memory. 0: the device is too small.
 int PartsOn(const Run& run, const Device& device);

@@ -55,8 +55,9 @@ NextTry DecideRetry(Run& run, const Ending& ending, const TestHooks& hooks) {
     case Outcome::kDeviceLost:  // without progress perhaps the run's own doing, on any device
       return ending.progressed ? AfterFaultOfDevice(run) : AfterCrash(run, hooks);
     case Outcome::kDeviceFull:
-    case Outcome::kDriverTooOld:
       return AfterFaultOfDevice(run);
+    case Outcome::kDriverTooOld:  // for a trainer of one's own no device is out of service, and another try no better
+      return ending.builtin ? AfterFaultOfDevice(run) : AfterCrash(run, hooks);
     case Outcome::kCrash:
     case Outcome::kPeerLost:
     case Outcome::kCollectiveTimeout:

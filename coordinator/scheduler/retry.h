@@ -9,6 +9,7 @@ struct Ending {
   bool progressed = false;      // at least one step since the attempt's start
   bool stop_requested = false;  // by the coordinator (pause, drain): counts against nothing
   int64_t batch_sequences = 0;  // 0 = not known
+  bool builtin = true;          // the run's trainer is the built-in one, of whose CUDA the workers' probe speaks
 };
 
 struct NextTry {

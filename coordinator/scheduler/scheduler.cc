@@ -129,7 +129,7 @@ class Stepper {
     actions_.cancelled = lease.cancelled && done;
     actions_.accepted = !actions_.cancelled;
     if (done && actions_.accepted) run.keeps_outputs = e.keeps_outputs;
-    if (IsFaultOfDevice(e.outcome)) MarkFault(lease.placements[static_cast<size_t>(e.rank)], e.outcome);
+    if (IsFaultOfDevice(e.outcome)) MarkFault(run, lease.placements[static_cast<size_t>(e.rank)], e.outcome);
     // A rank's own share of the batch is what it may have tried at once.
     const auto ranks = static_cast<int64_t>(lease.placements.size());
     if (EndsTheAttempt(lease, e))
@@ -180,8 +180,10 @@ class Stepper {
   }
 
   // Until the worker tells itself what it has taken out of service, so that the run does not come back at once. The
-  // driver is every device's.
-  void MarkFault(const Placement& placement, Outcome outcome) {
+  // driver is every device's. A trainer of one's own may need another CUDA than the built-in one, by which the worker
+  // judges: its word on the driver is no fault of the devices.
+  void MarkFault(const Run& run, const Placement& placement, Outcome outcome) {
+    if (outcome == Outcome::kDriverTooOld && !state_.IsBuiltin(run)) return;
     const auto worker = state_.workers.find(placement.worker_id);
     if (worker == state_.workers.end()) return;
     for (size_t i = 0; i < worker->second.devices.size(); ++i)
@@ -298,7 +300,7 @@ class Stepper {
 
   void Close(const Lease& lease, Outcome outcome, const std::string& message, int rank, int64_t batch_sequences) {
     Run& run = *state_.FindRun(lease.run_id);
-    Ending ending{outcome, lease.last_step > lease.first_step, lease.stop, batch_sequences};
+    Ending ending{outcome, lease.last_step > lease.first_step, lease.stop, batch_sequences, state_.IsBuiltin(run)};
     const NextTry next = DecideRetry(run, ending, state_.hooks);
     actions_.closed.push_back({lease, outcome, message, rank});
     for (const Placement& placement : lease.placements) actions_.workers.insert(placement.worker_id);

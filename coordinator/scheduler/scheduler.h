@@ -155,8 +155,10 @@ double UnpromisedFlops(const State& state, const Sweep& sweep);
 double FlopsOfSteps(const Run& run, int64_t steps);
 // Of a run that is to run from its checkpoint to its end.
 double RestFlops(const Run& run);
-// Ranks that the worker has.
+// Slots that hold a rank; of a worker with devices those that hold any.
 int BusySlots(const State& state, int64_t worker_id);
+// Slots that hold none; of a worker with devices only those in service.
+int FreeSlots(const State& state, const Worker& worker);
 bool IsWanted(const State& state, const Run& run);  // by a sweep that is not cancelled
 // Whether the connected workers could run it if nothing else ran.
 bool HasFittingWorker(const State& state, const Run& run);

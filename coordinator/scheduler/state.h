@@ -38,6 +38,9 @@ inline constexpr int kMaxDevices = 1'024;
 // In which a GPU is divided among runs that share it.
 inline constexpr int kPartsOfDevice = 16;
 
+// Name of the trainer that comes with the program; the others are users' own.
+inline constexpr char kBuiltinTrainer[] = "builtin";
+
 enum class Kind : uint8_t { kPrepare = 1, kPretrain = 2, kFinetune = 3 };
 enum class RunState : uint8_t { kPending, kRunning, kDone, kFailed, kDiverged };
 enum class SweepState : uint8_t { kActive, kPaused, kCancelled };
@@ -220,6 +223,7 @@ struct State {
   Run* FindRun(int64_t id) { return id >= 1 && id <= static_cast<int64_t>(runs.size()) ? &runs[id - 1] : nullptr; }
   const Run* FindRun(int64_t id) const { return const_cast<State*>(this)->FindRun(id); }
   uint16_t TrainerNumber(const std::string& name);
+  bool IsBuiltin(const Run& run) const { return trainers.at(run.trainer) == kBuiltinTrainer; }
 };
 
 }  // namespace allometry::scheduler

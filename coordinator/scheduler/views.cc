@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "coordinator/scheduler/gangs.h"
 #include "coordinator/scheduler/queues.h"
@@ -97,10 +98,20 @@ double UnpromisedFlops(const State& state, const Sweep& sweep) {
 }
 
 int BusySlots(const State& state, int64_t worker_id) {
-  int64_t busy = 0;
+  int busy = 0;
+  std::set<int> devices;
   for (const auto& [id, lease] : state.leases)
-    busy += std::ranges::count(lease.placements, worker_id, &Placement::worker_id);
-  return static_cast<int>(busy);
+    for (const Placement& placement : lease.placements)
+      if (placement.worker_id == worker_id) busy += placement.device < 0 || devices.insert(placement.device).second;
+  return busy;
+}
+
+int FreeSlots(const State& state, const Worker& worker) {
+  Room room = EmptyRoom(worker);
+  for (const auto& [id, lease] : state.leases)
+    for (const Placement& placement : lease.placements)
+      if (placement.worker_id == worker.id) Occupy(room, placement.device, placement.parts, 0);
+  return std::max(0, room.slots);
 }
 
 bool IsWanted(const State& state, const Run& run) {

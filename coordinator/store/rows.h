@@ -96,6 +96,7 @@ struct WorkerRow {
   int64_t last_seen_unix_ms = 0;
   std::string directory_uuid;             // of its work directory; empty: unknown
   std::string device_memory_json = "[]";  // bytes of each device
+  int64_t protocol = 2;                   // that it registered with; 2: before this was kept
 };
 
 struct AttemptRow {

@@ -72,11 +72,11 @@ std::vector<WorkerRow> Store::Workers() {
   Query q = (*db_)(
       "SELECT worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, devices_json, "
       "trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid, "
-      "device_memory_json FROM workers "
+      "device_memory_json, protocol FROM workers "
       "WHERE state <> 'left' ORDER BY worker_id");
   while (q.Next())
     rows.push_back({q.Int(0), q.Text(1), q.Text(2), q.Text(3), q.Text(4), q.Int(5), q.Int(6), q.Int(7), q.Text(8),
-                    q.Text(9), q.Text(10), q.Text(11), q.Int(12), q.Int(13), q.Text(14), q.Text(15)});
+                    q.Text(9), q.Text(10), q.Text(11), q.Int(12), q.Int(13), q.Text(14), q.Text(15), q.Int(16)});
   return rows;
 }
 
@@ -381,18 +381,18 @@ void Store::PutWorker(const WorkerRow& r) {
   (*db_)(
       "INSERT INTO workers (worker_id, worker_uuid, name, host, state, slots, threads_per_slot, memory_bytes, "
       "devices_json, trainers_json, version, provenance_json, registered_unix_ms, last_seen_unix_ms, directory_uuid, "
-      "device_memory_json) "
-      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET name = "
+      "device_memory_json, protocol) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET name = "
       "excluded.name, "
       "state = excluded.state, slots = excluded.slots, threads_per_slot = excluded.threads_per_slot, "
       "memory_bytes = excluded.memory_bytes, devices_json = excluded.devices_json, trainers_json = "
       "excluded.trainers_json, "
       "version = excluded.version, provenance_json = excluded.provenance_json, last_seen_unix_ms = "
       "excluded.last_seen_unix_ms, directory_uuid = excluded.directory_uuid, device_memory_json = "
-      "excluded.device_memory_json",
+      "excluded.device_memory_json, protocol = excluded.protocol",
       r.worker_id, r.worker_uuid, r.name, r.host, r.state, r.slots, r.threads_per_slot, r.memory_bytes, r.devices_json,
       r.trainers_json, r.version, r.provenance_json, r.registered_unix_ms, r.last_seen_unix_ms, r.directory_uuid,
-      r.device_memory_json)
+      r.device_memory_json, r.protocol)
       .Run();
 }
 

@@ -2,7 +2,8 @@
 """The fake trainer on pretended GPUs: `--probe` prints what a file says, and a run on a device fails as that file says.
 
 gpu_trainer.py STATE --probe | --config run.json. STATE is a JSON file: {"devices": [an entry of the probe each]}; an entry may have `raises`, an error text
-that a trainer on that device ends with half way, as an exception of PyTorch's would end it, and `exit_code` (1). Every start and end of a run is
+that a trainer on that device ends with half way, as an exception of PyTorch's would end it, and `exit_code` (1),
+and `then`, the fault that the probe tells from that moment on. Every start and end of a run is
 appended to STATE.journal as "start|end DEVICE SHARE".
 """
 import json
@@ -24,9 +25,14 @@ class GpuTrainer(fake_trainer.Trainer):
 
     def checkpoint(self, step):
         super().checkpoint(step)
-        entry = next((d for d in json.loads(self.state.read_text())["devices"] if d["device"] == self.execution["device"]), {})
+        state = json.loads(self.state.read_text())
+        entry = next((d for d in state["devices"] if d["device"] == self.execution["device"]), {})
         if "raises" in entry and not self.stop:
             self.note("end")
+            entry["fault"] = entry.get("then", "")
+            written = self.state.with_suffix(".failed")
+            written.write_text(json.dumps(state))
+            written.rename(self.state)
             print(entry["raises"], file=sys.stderr)
             sys.exit(entry.get("exit_code", 1))
 

@@ -87,7 +87,8 @@ void Invariants::CheckDevices(const State& state) {
         world_.Violate("the shares of the attempts on device " + std::to_string(placement.device) + " exceed 1");
       if (lease.gang() && placement.parts != kPartsOfDevice)
         world_.Violate(Name(run) + " has a part of a device a rank");
-      const int64_t memory_bytes = worker->second.devices.front().memory_bytes / kPartsOfDevice * placement.parts;
+      int64_t memory_bytes = worker->second.devices.front().memory_bytes / kPartsOfDevice * placement.parts;
+      if (placement.parts < kPartsOfDevice) memory_bytes -= kContextBytesOfGpu;
       if (run.gpu_whole_bytes > memory_bytes / 2) world_.Violate(Name(run) + " has too little of a device's memory");
     }
 }

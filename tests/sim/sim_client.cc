@@ -30,8 +30,8 @@ std::vector<Cell> CellsOf(int first, int last) {
   // Of the workers' four CPU slots and two GPUs.
   static constexpr int64_t kDevices[] = {1, 2, 1, 4, 1, 3, 0, 2, 1};
   static constexpr int64_t kSlotsPerGpu[] = {2, 1, 4, 1, 16, 1, 8, 1, 2};
-  // Half of a device's 16,000 may be filled: an eighth of a device is enough for the first, the second needs half.
-  static constexpr int64_t kGpuBytes[] = {1'000, 3'000, 0};
+  // Of a device's part of 16 GB, less its context, half may be filled: the first needs an eighth, the second a half.
+  static constexpr int64_t kGpuBytes[] = {650'000'000, 3'000'000'000, 0};
   static constexpr const char* kFates[] = {"ok", "ok", "poison", "memory", "config", "diverge", "ok", "memory", "ok"};
   std::vector<Cell> cells{NewCell("prepare", v1::RUN_KIND_PREPARE, 5, 0, "ok", {})};
   const std::string data = cells[0].identity;

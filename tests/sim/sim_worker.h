@@ -11,7 +11,7 @@
 
 namespace allometry::sim {
 
-inline constexpr int64_t kDeviceBytes = 16'000;
+inline constexpr int64_t kDeviceBytes = 16'000'000'000;
 
 // A worker by the protocol of worker_service.proto, with trainers that only count steps. Dies, hangs, is cut off,
 // drains.

@@ -94,6 +94,7 @@ Attempt::Attempt(Services& services, const v1::Assignment& assignment, Place pla
       ranks_(std::max<int64_t>(1, assignment.ranks())),
       one_worker_(assignment.one_worker()),
       place_(std::move(place)),
+      devices_lost_(services.devices_lost),
       refuse_(refuse),
       directory_(services.options.work_directory, run_id_, attempt_id_, rank_),
       tailer_(directory_.events_path()),
@@ -216,6 +217,9 @@ FinishRequest Attempt::Execute() {
   if (Wanted() && stop_) return Ended(FinishRequest::OUTCOME_STOPPED, "stopped before the trainer was started");
   if (!trainer) return Ended(on_error, trainer.error().message);
   if (!WaitForLease()) return Ended(FinishRequest::OUTCOME_STOPPED, "stopped before the trainer was started");
+  if (services_.devices_lost != devices_lost_)
+    return Ended(FinishRequest::OUTCOME_STOPPED,
+                 "given back: a GPU was lost before the trainer was started, and the others may have new numbers");
   auto id = services_.supervisor.Start(*trainer);
   if (!id) return Ended(FinishRequest::OUTCOME_CRASH, id.error().message);
   common::FaultPoint("worker.trainer_started");
@@ -230,8 +234,9 @@ FinishRequest Attempt::Execute() {
   if (lease_lost_) message = "the coordinator was out of reach until the lease ended; " + message;
   if (tailer_.dropped_lines() > 0 && exit_class != ExitClass::kDone)
     message += "\n" + std::to_string(tailer_.dropped_lines()) + " event lines dropped: " + tailer_.dropped_reason();
+  // The probe is the built-in trainer's: a driver that is too old for another one is no fault of the devices.
   if (exit_class == ExitClass::kDeviceLost || exit_class == ExitClass::kDeviceFull ||
-      exit_class == ExitClass::kDriverTooOld)
+      (exit_class == ExitClass::kDriverTooOld && TrainerName() == "builtin"))
     services_.device_failed(place_.slot, exit_class, Utf8(TellingLine(end.stderr_tail)));
   FinishRequest finish = Ended(OutcomeOf(exit_class), message);
   finish.set_exit_code(end.exit_code);
@@ -240,6 +245,8 @@ FinishRequest Attempt::Execute() {
   spdlog::info("run {} attempt {}: {}", run_id_, attempt_id_, ExitClassName(exit_class));
   return finish;
 }
+
+std::string Attempt::TrainerName() const { return spec_.trainer().empty() ? "builtin" : spec_.trainer(); }
 
 Json Attempt::BaseExecution() const {
   const auto share = std::max<int64_t>(1, int64_t{services_.options.threads_per_slot} * place_.parts / kParts);
@@ -266,7 +273,7 @@ Json Attempt::BaseExecution() const {
 }
 
 common::Result<TrainerSpec> Attempt::PrepareTrainer(FinishRequest::Outcome* on_error) {
-  const std::string name = spec_.trainer().empty() ? "builtin" : spec_.trainer();
+  const std::string name = TrainerName();
   auto command = services_.options.trainers.find(name);
   *on_error = FinishRequest::OUTCOME_CONFIG_ERROR;
   if (command == services_.options.trainers.end())

@@ -35,6 +35,7 @@ struct Services {
   std::function<void(bool urgent)> changed;  // something to tell the coordinator
   // The device of a slot failed, not the run: said before the attempt's end is told. `exit_class`: how.
   std::function<void(int slot, ExitClass exit_class, const std::string& words)> device_failed;
+  std::atomic<int64_t> devices_lost{0};  // counts up: after each CUDA may number the others anew
   std::atomic<int64_t> worker_id{0};
   std::atomic<int64_t> lease_ttl_ms{300'000};
   std::atomic<int64_t> checkpoint_upload_interval_ms{900'000};
@@ -87,6 +88,7 @@ class Attempt {
   void RunThread();
   Outcome Execute();
   Outcome Ended(Outcome::Outcome outcome, const std::string& message) const;
+  std::string TrainerName() const;
   common::Result<TrainerSpec> PrepareTrainer(Outcome::Outcome* on_error);
   common::Status FetchInputs(common::Json* execution);
   common::Status FetchRawFiles(common::Json* files);
@@ -118,6 +120,7 @@ class Attempt {
   const int64_t rank_, ranks_;
   const bool one_worker_;  // all ranks are here
   const Place place_;
+  const int64_t devices_lost_;  // when the place was chosen
   const bool refuse_;
   const RunDirectory directory_;
 

@@ -110,6 +110,8 @@ void TakeProbe(const std::vector<Device>& found, const std::vector<bool>& busy, 
     }
     device.name = same->name;
     device.free_bytes = same->free_bytes;
+    // What the probe's own context did not find room for may be our attempts'.
+    if (busy[i] && device.fault.empty() && same->fault.starts_with(kDeviceFull)) continue;
     const bool was_full = device.fault.starts_with(kDeviceFull);
     const bool has_room = busy[i] || !same->free_bytes || *same->free_bytes >= same->memory_bytes / 10 * 9;
     if (!was_full || has_room || !same->fault.empty()) device.fault = same->fault;

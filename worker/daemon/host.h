@@ -51,7 +51,8 @@ class Probe {
 
 // What a probe says of devices that were known before, each by its uuid or else its name: faults that are mended, names
 // that have moved. A device that is not found, or that was full and has less than nine tenths of its memory free while
-// no attempt of ours runs on it (`busy`), stays out of service. New faults do not end what runs.
+// no attempt of ours runs on it (`busy`), stays out of service. One on which they run does not become full. New faults
+// do not end what runs.
 void TakeProbe(const std::vector<Device>& found, const std::vector<bool>& busy, std::vector<Device>* known);
 
 }  // namespace allometry::worker

@@ -14,7 +14,7 @@ struct WorkerOptions {
   std::string ca_file;                   // PEM file of the authorities to trust: TLS; empty: no TLS
   std::string name;                      // for people; empty: the host and a mark of the work directory
   std::filesystem::path work_directory;  // runs, blobs, logs; one worker at a time
-  int slots = 1;                         // attempts at once; with GPUs there is one slot each instead
+  int slots = 1;                         // attempts at once; with GPUs each is a slot instead, which small runs share
   int threads_per_slot = 0;              // 0: cores / slots
   // What this machine allows to be executed: name in sweep files -> command line. "builtin" is allo-trainer.
   std::map<std::string, std::vector<std::string>> trainers;

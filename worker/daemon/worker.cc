@@ -117,7 +117,8 @@ class Worker::Impl {
   std::vector<Device> devices_;  // one a slot; empty: CPU slots
   std::vector<int> free_parts_;  // of each slot
   std::unique_ptr<Probe> probe_;
-  bool probe_is_stale_ = false;  // a device failed since it was started
+  bool probe_is_stale_ = false;    // a device failed since it was started
+  bool numbers_in_doubt_ = false;  // a device was lost: CUDA may number the others anew, which the next probe tells
   int64_t next_probe_ms_ = 0;
   SentLedger ledger_;
   uint64_t next_number_ = 1, last_applied_ = 0;
@@ -545,6 +546,7 @@ bool Worker::Impl::IsOutOfService(const v1::Assignment& assignment) const {
 }
 
 Place Worker::Impl::PlaceFor(const v1::Assignment& assignment) const {
+  if (numbers_in_doubt_) return {};
   const int parts = assignment.device_parts() > 0 ? std::min(assignment.device_parts(), kParts) : kParts;
   for (size_t slot = 0; slot < free_parts_.size(); ++slot) {
     if (HasDevice(assignment) && static_cast<int32_t>(slot) != assignment.device()) continue;
@@ -565,8 +567,11 @@ void Worker::Impl::DeviceFailed(int slot, ExitClass exit_class, const std::strin
     devices_[i].fault = what + words;
     spdlog::error("{} is out of service: {}", devices_[i].description, devices_[i].fault);
   }
+  const bool lost = exit_class == ExitClass::kDeviceLost && !devices_.empty();
+  numbers_in_doubt_ |= lost;
+  if (lost) ++services_->devices_lost;
   probe_is_stale_ = probe_->running();
-  next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
+  next_probe_ms_ = common::BootMillis() + (numbers_in_doubt_ ? 0 : options_.probe_interval_s * 1000);
   urgent_ = true;
 }
 
@@ -577,6 +582,12 @@ void Worker::Impl::ProbeFaulty() {
     std::vector<bool> busy;
     for (int parts : free_parts_) busy.push_back(parts < kParts);
     TakeProbe(*found, busy, &devices_);
+    numbers_in_doubt_ &= found->empty();
+    if (numbers_in_doubt_)
+      spdlog::error(
+          "the probe found no GPU. Since one was lost the others may have new numbers, so no trainer is started "
+          "before it finds them: next try in {} s, see probe.log in the work directory",
+          options_.probe_interval_s);
     for (size_t i = 0; i < devices_.size(); ++i) {
       if (devices_[i].fault.empty() == before[i].fault.empty()) continue;
       urgent_ = true;
@@ -585,7 +596,8 @@ void Worker::Impl::ProbeFaulty() {
     }
     next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
   }
-  const bool wanted = std::ranges::any_of(devices_, [](const Device& device) { return !device.fault.empty(); });
+  const bool faulty = std::ranges::any_of(devices_, [](const Device& device) { return !device.fault.empty(); });
+  const bool wanted = faulty || numbers_in_doubt_;
   if (!wanted || WantsToLeave() || probe_->running() || common::BootMillis() < next_probe_ms_) return;
   next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
   probe_->Start();

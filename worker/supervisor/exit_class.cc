@@ -25,8 +25,9 @@ struct Sign {
   ExitClass means;
 };
 
-// Texts of cudaGetErrorString (CUDA 13), PyTorch 2.11, NCCL 2.28 and the kernel driver. Not here: "an illegal memory
-// access", "device-side assert" and "invalid argument", which are a program's own mistakes.
+// Texts of cudaGetErrorString (CUDA 13), PyTorch 2.11 and the kernel driver. Not here: "an illegal memory access",
+// "device-side assert" and "invalid argument", which are a program's own mistakes, and NCCL's "unhandled cuda error",
+// which may be any of them. Of MPS, whose server takes all clients of a GPU along: errors 805 to 810.
 constexpr Sign kSigns[] = {
     {"driver on your system is too old", ExitClass::kDriverTooOld},
     {"driver version is insufficient for CUDA runtime version", ExitClass::kDriverTooOld},
@@ -40,7 +41,12 @@ constexpr Sign kSigns[] = {
     {"Xid (", ExitClass::kDeviceLost},
     {"CUDA error: unknown error", ExitClass::kDeviceLost},
     {"no CUDA-capable device is detected", ExitClass::kDeviceLost},
-    {"unhandled cuda error", ExitClass::kDeviceLost},
+    {"MPS client failed to connect", ExitClass::kDeviceLost},
+    {"procedural call between the MPS server and the MPS client failed", ExitClass::kDeviceLost},
+    {"MPS server is not ready", ExitClass::kDeviceLost},
+    {"MPS client has been terminated by the server", ExitClass::kDeviceLost},
+    {"resources required to create MPS client have been exhausted", ExitClass::kDeviceFull},
+    {"resources required to support device connections have been exhausted", ExitClass::kDeviceFull},
     {"device(s) is/are busy or unavailable", ExitClass::kDeviceFull},
 };
 
@@ -48,7 +54,7 @@ const char* Advice(ExitClass exit_class) {
   switch (exit_class) {
     case ExitClass::kDeviceLost:
       return ": the GPU failed, and is out of service until the probe finds it whole. See `dmesg` for its Xid and "
-             "`nvidia-smi -q`; reset or replace it if it does not come back";
+             "`nvidia-smi -q`, with MPS its server's log too; reset or replace it if it does not come back";
     case ExitClass::kDeviceFull:
       return ": another program uses the GPU, which is out of service until there is room. `nvidia-smi` names it; end "
              "it, or hide the GPU from the worker with CUDA_VISIBLE_DEVICES";

@@ -1,3 +1,4 @@
+#include "coordinator/store/database.h"
 #include "tests/unit/core/core_fixture.h"
 
 // GPUs from the worker's registration to its orders: parts of them, memory, and devices out of service.
@@ -35,14 +36,14 @@ class CoreDevicesTest : public CoreFixture {
     }
     return cells;
   }
-  common::Result<v1::SyncResponse> SyncWithFault(int64_t worker, const std::string& reason) {
+  common::Result<v1::SyncResponse> SyncWithFault(int64_t worker, const std::string& reason, int device = 0) {
     v1::SyncRequest request;
     request.set_worker_id(worker);
     request.set_worker_uuid(uuids_[worker]);
     request.set_number(++numbers_[worker]);
     request.set_acknowledged(orders_[worker].number());
     v1::DeviceFault* fault = request.add_faults();
-    fault->set_device(0);
+    fault->set_device(device);
     fault->set_reason(reason);
     return Send(request);
   }
@@ -77,7 +78,7 @@ TEST_F(CoreDevicesTest, TheMemoryOfAGpuDecidesAndNotTheMachines) {
   const int64_t small = JoinWithGpus("small", {"H100"});
   ASSERT_TRUE(Sync(small).ok());
   EXPECT_EQ(orders_[small].desired_size(), 0);
-  EXPECT_THAT(Text("s/c0"), HasSubstr("(of a GPU: 100k)"));
+  EXPECT_THAT(Text("s/c0"), HasSubstr("(of a GPU: 100k bytes)"));
   Restart();
   ASSERT_TRUE(Sync(small).ok());
   EXPECT_EQ(orders_[small].desired_size(), 0) << "known after a restart too";
@@ -104,6 +105,82 @@ TEST_F(CoreDevicesTest, ALostDeviceGetsNothingUntilItsWorkerFindsItWhole) {
   ASSERT_TRUE(Sync(worker).ok());
   EXPECT_EQ(orders_[worker].desired_size(), 1);
   EXPECT_EQ(core_->ListWorkers().workers(0).faults_size(), 0);
+}
+
+TEST_F(CoreDevicesTest, DeviceSecondsOfASharedDeviceAreItsPart) {
+  const int64_t worker = JoinWithGpus("w", {"H100"});
+  ASSERT_TRUE(Submit(SubmitOf("s"), Cells(2, 4)).ok());
+  ASSERT_TRUE(Sync(worker).ok());
+  v1::FinishRequest finish = FinishOf(worker);
+  finish.set_device_seconds(100);
+  finish.set_last_step(100);
+  ASSERT_TRUE(Finish(finish)->accepted());
+  // 1,000 FLOPs in 100 s of a quarter: the whole device would do 40 a second.
+  EXPECT_NEAR(core_->Plan(Cells(2, 4))->expected_seconds(), 1'001 / 40.0, 1e-9);
+}
+
+TEST_F(CoreDevicesTest, TheSameFileAgainRefreshesWhatAnOlderDatabaseDoesNotKnow) {
+  ASSERT_TRUE(Submit(SubmitOf("s"), Cells(2, 1)).ok());
+  v1::SubmitRequest again = SubmitOf("s");
+  again.set_request_uuid("another");
+  ASSERT_TRUE(Submit(again, Cells(2, 2, 20'000)).ok());
+  Restart();
+  const int64_t small = JoinWithGpus("small", {"H100"}, 39'000);
+  ASSERT_TRUE(Sync(small).ok());
+  EXPECT_EQ(orders_[small].desired_size(), 0);
+  const int64_t worker = JoinWithGpus("w", {"H100"}, 80'000'000'000);
+  ASSERT_TRUE(Sync(worker).ok());
+  ASSERT_EQ(orders_[worker].desired_size(), 2);
+  EXPECT_EQ(orders_[worker].desired(0).device_parts(), 8);
+}
+
+TEST_F(CoreDevicesTest, AWorkerOfAnOlderProtocolHasToRegisterAgainAfterAnUpgrade) {
+  const int64_t worker = JoinWithGpus("w", {"H100"});
+  Restart();
+  EXPECT_FALSE(Sync(worker)->reregister()) << "it is kept what it speaks";
+  core_.reset();
+  {
+    const auto database = store::Database::Open(folder_ / "allometry.db", {});
+    ASSERT_TRUE(database.ok());
+    (**database)("UPDATE workers SET protocol = 2").Run();
+  }
+  Restart();
+  EXPECT_TRUE(Sync(worker)->reregister());
+}
+
+TEST_F(CoreDevicesTest, WhatARegistrationSaysOfDevicesIsBroughtIntoItsRange) {
+  ASSERT_TRUE(Submit(SubmitOf("s"), Cells(1, 1, 50'000)).ok());
+  const int64_t worker = JoinWithGpus("w", {"H100"}, -1);
+  ASSERT_TRUE(Sync(worker).ok());
+  EXPECT_EQ(orders_[worker].desired_size(), 1) << "not known";
+  JoinWithGpus("many", std::vector<std::string>(5'000, "H100"));
+  EXPECT_EQ(core_->ListWorkers().workers(1).devices_size(), 4'096);
+  EXPECT_EQ(core_->ListWorkers().workers(1).slots(), 4'096);
+}
+
+TEST_F(CoreDevicesTest, ASharedDeviceIsOneBusySlotAndOneOutOfServiceIsNotFree) {
+  const int64_t worker = JoinWithGpus("w", {"H100", "H100", "H100"});
+  ASSERT_TRUE(SyncWithFault(worker, "device_lost: Xid 79", 1).ok());
+  ASSERT_TRUE(Submit(SubmitOf("s"), Cells(3, 4)).ok());
+  ASSERT_EQ(orders_[worker].desired_size(), 3);
+  EXPECT_EQ(core_->ListWorkers().workers(0).busy(), 1);
+  EXPECT_EQ(core_->Status().slots(), 3);
+  EXPECT_EQ(core_->Status().free_slots(), 1);
+  ASSERT_TRUE(Sync(worker).ok());
+  EXPECT_EQ(core_->ListWorkers().workers(0).busy(), 1);
+  EXPECT_EQ(core_->Status().free_slots(), 2);
+}
+
+TEST_F(CoreDevicesTest, WhoWaitsIsToldWhatOfAGpuItNeeds) {
+  std::vector<Cell> cells = Cells(4, 2);
+  cells[3].devices = cells[3].most_devices = 2;
+  cells[3].slots_per_gpu = 1;
+  cells[3].costs.set_gpu_whole_bytes(30'000);
+  cells[3].costs.set_gpu_divided_bytes(40'000);
+  ASSERT_TRUE(Submit(SubmitOf("s"), cells).ok());
+  ASSERT_TRUE(Sync(JoinWithGpus("w", {"H100"})).ok());
+  EXPECT_THAT(Text("s/c2"), HasSubstr("waits for a free slot, of a GPU for 1/2 that is free"));
+  EXPECT_THAT(Text("s/c3"), HasSubstr("of memory each (of a GPU: 100k bytes), and of workers"));
 }
 
 TEST_F(CoreDevicesTest, MixedDevicesAreNamedWhereAGangWaits) {

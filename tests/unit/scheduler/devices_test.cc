@@ -12,7 +12,8 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr int64_t kGpuBytes = 80'000;
+constexpr int64_t kGb = 1'000'000'000;
+constexpr int64_t kGpuBytes = 80 * kGb;
 
 class DevicesTest : public SchedulerTest {
  protected:
@@ -75,14 +76,26 @@ TEST_F(DevicesTest, DifferentSharesNeverAddUpToMoreThanTheDevice) {
 
 TEST_F(DevicesTest, ARunTakesMorePartsWhereItNeedsTheMemory) {
   NewGpus(1);
-  // An eighth has 10,000 bytes, of which half may be filled.
-  const int64_t small = NewShared(1, 8, 4'000, 1'000), larger = NewShared(2, 8, 5'001), whole = NewShared(3, 1, 40'000);
+  // An eighth has 10 GB, of which CUDA's context takes 0.6 and half of the rest may be filled.
+  const int64_t small = NewShared(1, 8, 4 * kGb, kGb * 7 / 10), larger = NewShared(2, 8, kGb * 47 / 10 + 1),
+                whole = NewShared(3, 1, 40 * kGb);
   EXPECT_THAT(Granted(), ElementsAre(small, larger));
   EXPECT_EQ(PlaceOf(small).second, 2);
   EXPECT_EQ(PlaceOf(larger).second, 4);
   EXPECT_EQ(Waits(whole), WaitReason::kReady);
-  const int64_t too_large = NewShared(4, 8, 40'001);
+  const int64_t too_large = NewShared(4, 8, 40 * kGb + 1);
   EXPECT_EQ(Waits(too_large), WaitReason::kNoFittingWorker);
+}
+
+// A part of 1.25 GB: the trainer's allocator would get 0.65 of it.
+TEST_F(DevicesTest, OfASmallGpuAShareIsWhatItsContextLeaves) {
+  NewGpus(1, 20 * kGb);
+  const int64_t tiny = NewShared(1, 16, kGb * 325 / 1000), larger = NewShared(2, 16, kGb * 4 / 10);
+  EXPECT_THAT(Granted(), ElementsAre(tiny, larger));
+  EXPECT_EQ(PlaceOf(tiny).second, 1);
+  EXPECT_EQ(PlaceOf(larger).second, 2);
+  NewGpus(1, 9 * kGb, "MIG");
+  EXPECT_EQ(PartsOn(*state_.FindRun(NewShared(3, 16, 1)), {9 * kGb, ""}), 2) << "a sixteenth is less than a context";
 }
 
 TEST_F(DevicesTest, AGangTakesWholeDevicesAndPartsAreKeptForAWaitingWholeOne) {
@@ -102,14 +115,14 @@ TEST_F(DevicesTest, AGangTakesWholeDevicesAndPartsAreKeptForAWaitingWholeOne) {
 
 TEST_F(DevicesTest, AutoGoesByTheMemoryOfTheGpus) {
   NewGpus(4);
-  // Of a rank: 10,000 + 100,000 / ranks, of which half of 80,000 must hold.
-  const int64_t run = NewShared(1, 1, 10'000, 100'000, 0);
+  // Of a rank: 10 GB + 100 GB / ranks, which half of 80 GB must hold.
+  const int64_t run = NewShared(1, 1, 10 * kGb, 100 * kGb, 0);
   EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(run)), 4);
-  const int64_t smaller = NewShared(2, 1, 10'000, 60'000, 0);
+  const int64_t smaller = NewShared(2, 1, 10 * kGb, 60 * kGb, 0);
   EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(smaller)), 2);
   NewGpus(1, 2 * kGpuBytes, "H200");
   EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(smaller)), 1);
-  EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(NewShared(3, 1, 100'000, 0, 0))), 0);
+  EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(NewShared(3, 1, 100 * kGb, 0, 0))), 0);
 }
 
 TEST_F(DevicesTest, ADeviceOfUnknownMemoryHoldsWhateverIsAsked) {
@@ -153,6 +166,25 @@ TEST_F(DevicesTest, ATooOldDriverIsEveryDevices) {
   EXPECT_EQ(LeaseOf(run).worker_id(), other);
 }
 
+// The workers' probe answers for the built-in trainer's CUDA alone.
+TEST_F(DevicesTest, ATooOldDriverForATrainerOfOnesOwnIsItsOwnAffair) {
+  const int64_t worker = NewGpus(1);
+  scheduler::Run own;
+  const int64_t run = own.id = 1;
+  own.steps = 100;
+  own.trainer = state_.TrainerNumber("mine");
+  state_.workers.at(worker).trainers.insert(own.trainer);
+  Step(state_, AddRun{own}, now_);
+  Step(state_, AttachCells{1, {run}}, now_);
+  ASSERT_THAT(Granted(), ElementsAre(run));
+  const int64_t other = NewRun(2);
+  Finish(run, Outcome::kDriverTooOld);
+  EXPECT_EQ(state_.workers.at(worker).devices[0].fault, "");
+  EXPECT_EQ(state_.FindRun(run)->crashes, 1);
+  EXPECT_EQ(state_.FindRun(run)->preemptions, 0);
+  EXPECT_THAT(Granted(), ElementsAre(other)) << "the device is in service";
+}
+
 TEST_F(DevicesTest, EndsOfDevicesAreCountedByWhoseFaultTheyAre) {
   scheduler::Run run;
   EXPECT_EQ(DecideRetry(run, {Outcome::kDeviceFull}).state, RunState::kPending);
@@ -160,6 +192,9 @@ TEST_F(DevicesTest, EndsOfDevicesAreCountedByWhoseFaultTheyAre) {
   EXPECT_EQ(DecideRetry(run, {Outcome::kDeviceLost, true}).backoff_ms, kFirstBackoffMs);
   EXPECT_EQ(run.preemptions, 3);
   EXPECT_EQ(run.crashes, 0);
+  scheduler::Run own;
+  EXPECT_EQ(DecideRetry(own, {.outcome = Outcome::kDriverTooOld, .builtin = false}).state, RunState::kPending);
+  EXPECT_EQ(own.crashes, 1);
   for (int i = 0; i < kMaxCrashes; ++i) EXPECT_EQ(DecideRetry(run, {Outcome::kDeviceLost}).state, RunState::kPending);
   EXPECT_EQ(DecideRetry(run, {Outcome::kDeviceLost}).state, RunState::kFailed) << "a run that breaks every device";
   scheduler::Run silent;

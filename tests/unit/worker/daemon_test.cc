@@ -510,6 +510,52 @@ TEST_F(DaemonTest, ALostDeviceIsOutOfServiceUntilTheProbeFindsItWhole) {
   EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DONE) << Last().message();
 }
 
+// CUDA gives its number to the next one.
+TEST_F(DaemonTest, AfterALostDeviceNothingStartsByNumberBeforeTheProbeHasAnswered) {
+  const Json first{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}};
+  Json second{{"device", "cuda:1"}, {"name", "GPU"}, {"uuid", "GPU-1"}};
+  WorkerOptions options = OptionsWithGpus({first, second});
+  options.probe_interval_s = 1;
+  Begin(options);
+  WriteProbe(Json::array());  // a probe that fails
+  server_.Want(OnDevice(Assignment(1, {{"exit", 47}}), 0, 16));
+  ASSERT_TRUE(Finished(1));
+  server_.Want(OnDevice(Assignment(2, {{"forever", true}, {"pause_s", 0.02}}), 1, 16));
+  ASSERT_TRUE(Reaches(2, HeldLease::PHASE_FETCHING));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_EQ(TrainerPid(2), 0) << "held";
+  second["device"] = "cuda:0";
+  WriteProbe(Json::array({second}));
+  ASSERT_TRUE(Reaches(2, HeldLease::PHASE_RUNNING));
+  server_.With([](auto& s) { EXPECT_EQ(s.held.at(2).device(), "cuda:0"); });
+}
+
+TEST_F(DaemonTest, ALostDeviceIsLookedAtWithoutWaitingForTheInterval) {
+  WorkerOptions options = OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}}});
+  options.probe_interval_s = 3'600;
+  Begin(options);
+  server_.Want(OnDevice(Assignment(1, {{"exit", 47}}), 0, 16));
+  ASSERT_TRUE(Finished(1));
+  int64_t attempt = 1;  // given back until the probe has answered
+  EXPECT_TRUE(Eventually([&] {
+    server_.Want(OnDevice(Assignment(++attempt, {{"steps", 1}}), 0, 16));
+    return Finished(static_cast<size_t>(attempt)) && Last().outcome() == FinishRequest::OUTCOME_DONE;
+  }));
+}
+
+// It may need another CUDA than the built-in one, of which alone the probe knows.
+TEST_F(DaemonTest, ADriverTooOldForATrainerOfOnesOwnTakesNoDeviceOutOfService) {
+  WorkerOptions options = OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU"}}});
+  server_.Want(OnDevice(Assignment(1, {{"exit", 49}}), 0, 16));
+  Begin(options);
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DRIVER_TOO_OLD);
+  server_.Want(OnDevice(Assignment(2, {{"steps", 1}}), 0, 16));
+  ASSERT_TRUE(Finished(2));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_DONE) << Last().message();
+  server_.With([](auto& s) { EXPECT_TRUE(s.faults.empty()); });
+}
+
 TEST_F(DaemonTest, DevicesThatAreNotWholeAtTheStartAreToldSo) {
   Begin(OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU"}, {"fault", "driver_too_old: update the driver"}}}));
   ASSERT_TRUE(Eventually([&] {

@@ -43,6 +43,18 @@ TEST(TakeProbe, AFullDeviceWaitsUntilItsMemoryIsFree) {
   EXPECT_EQ(known[0].fault, full);
   TakeProbe({found}, {true}, &known);
   EXPECT_EQ(known[0].fault, "") << "what is missing may be our own attempt's";
+  found.fault = full;
+  TakeProbe({found}, {true}, &known);
+  EXPECT_EQ(known[0].fault, "") << "the probe's own context may be what does not fit beside our attempt";
+  TakeProbe({found}, {false}, &known);
+  EXPECT_EQ(known[0].fault, full);
+  TakeProbe({found}, {true}, &known);
+  EXPECT_EQ(known[0].fault, full) << "an attempt found it full, and nothing says otherwise";
+  found.fault = "device_lost: Xid 79";
+  known[0].fault = "";
+  TakeProbe({found}, {true}, &known);
+  EXPECT_EQ(known[0].fault, found.fault);
+  found.fault = "";
   known[0].fault = full;
   found.free_bytes = 900;
   TakeProbe({found}, {false}, &known);

@@ -172,7 +172,8 @@ int64_t MemoryBytes() {
   return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
-constexpr int64_t kContextBytes = 600'000'000;  // of CUDA in each process, about
+// Of CUDA in each process, about. The coordinator reckons with the same (kContextBytesOfGpu in scheduler/gangs.h).
+constexpr int64_t kContextBytes = 600'000'000;
 
 int64_t ShareOf(int64_t memory_bytes, double share) {
   if (share >= 1) return memory_bytes;

@@ -275,7 +275,8 @@ std::map<std::string, double> TrainingSession::Metrics(arch::Lengths lengths) co
           {"steps", static_cast<double>(summary_.steps)},
           {"tokens", tokens},
           {"tokens_per_second", tokens / std::max(summary_.device_seconds, 1e-9)},
-          {"device_seconds", summary_.device_seconds * static_cast<double>(group_ ? group_->size() : 1)},
+          {"device_seconds", summary_.device_seconds * context_.config.execution.device_share *
+                                 static_cast<double>(group_ ? group_->size() : 1)},
           {"data_wait_fraction", summary_.data_wait_seconds / std::max(summary_.device_seconds, 1e-9)},
           {"peak_memory_bytes", static_cast<double>(PeakMemoryBytes(device_))}};
 }
