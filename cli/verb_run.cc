@@ -32,7 +32,7 @@ struct Options {
   std::vector<std::string> trainers;
   int slots = 0, threads = 0;
   int64_t grace_s = 30, checkpoint_interval_s = 30;
-  bool no_devices = false, update = false;
+  bool no_devices = false, no_kernels = false, update = false;
 };
 
 // Everything that is said of the daemons' doings goes into a file: the screen belongs to the live view.
@@ -76,6 +76,7 @@ worker::WorkerOptions WorkerOptionsOf(const Options& options, const coordinator:
   worker.grace_s = options.grace_s;
   worker.checkpoint_interval_s = options.checkpoint_interval_s;
   worker.use_devices = !options.no_devices;
+  worker.use_kernels = !options.no_kernels;
   return worker;
 }
 
@@ -176,6 +177,8 @@ void Declare(CLI::App& program) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb->add_flag("--no-devices", options->no_devices, "Use no GPU");
+  verb->add_flag("--no-kernels", options->no_kernels,
+                 "On GPUs use LibTorch's own operations, also where the trainer's kernels prove right");
   verb->add_flag("--update", options->update, "Replace the spec of a sweep of this name; results are kept");
   OnRun(verb, [options] { return RunSweep(*options); });
 }

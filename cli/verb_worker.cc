@@ -19,7 +19,7 @@ struct Options {
   worker::WorkerOptions worker;
   std::string work_directory;
   std::vector<std::string> trainers, data_roots;
-  bool no_devices = false;
+  bool no_devices = false, no_kernels = false;
   ConnectOptions connect;
 };
 
@@ -66,6 +66,7 @@ int Work(Options& options) {
                                       : std::filesystem::path(options.work_directory);
   options.worker.data_roots.assign(options.data_roots.begin(), options.data_roots.end());
   options.worker.use_devices = !options.no_devices;
+  options.worker.use_kernels = !options.no_kernels;
   CountInterrupts();
   worker::Worker worker(options.worker);
   if (const auto started = worker.Start(); !started) return Fail(started.error());
@@ -99,6 +100,8 @@ void Declare(CLI::App& program) {
           "devices of several workers")
       ->capture_default_str();
   verb->add_flag("--no-devices", options->no_devices, "Use no GPU");
+  verb->add_flag("--no-kernels", options->no_kernels,
+                 "On GPUs use LibTorch's own operations, also where the trainer's kernels prove right");
   verb->add_option("--probe-interval", options->worker.probe_interval_s,
                    "Seconds between looks at GPUs that are out of service (30)")
       ->check(CLI::Range(1, 86'400));

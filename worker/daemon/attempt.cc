@@ -262,6 +262,10 @@ Json Attempt::BaseExecution() const {
                     {"checkpoint_interval_s", services_.options.checkpoint_interval_s}};
   if (spec_.micro_batch() > 0) execution["micro_batch"] = spec_.micro_batch();
   if (spec_.activation_checkpointing()) execution["activation_checkpointing"] = true;
+  if (place_.kernels && TrainerName() == "builtin") {
+    execution["kernels"] = true;
+    execution["graphs"] = place_.graphs;
+  }
   if (place_.parts < kParts) execution["device_share"] = static_cast<double>(place_.parts) / kParts;
   if (ranks_ > 1) {
     execution["rank"] = rank_;

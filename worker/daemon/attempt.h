@@ -45,9 +45,10 @@ inline constexpr int kParts = 16;  // of a device
 
 // Where an attempt runs.
 struct Place {
-  int slot = -1;               // of the worker, a device's number where it has any; -1: none is held
-  int parts = kParts;          // of the device
-  std::string device = "cpu";  // or what the trainer calls it
+  int slot = -1;                         // of the worker, a device's number where it has any; -1: none is held
+  int parts = kParts;                    // of the device
+  std::string device = "cpu";            // or what the trainer calls it
+  bool kernels = false, graphs = false;  // of the built-in trainer, there
 };
 
 // One rank of a lease: fetches the inputs, runs the trainer, passes on what it tells, uploads what it leaves, finishes.

@@ -28,6 +28,9 @@ Device DeviceOf(const Json& entry) {
   device.memory_bytes = IntegerOr(entry, "memory_bytes", 0);
   if (entry.contains("free_bytes")) device.free_bytes = IntegerOr(entry, "free_bytes", 0);
   device.fault = TextOr(entry, "fault", "");
+  device.kernels = entry.value("kernels", Json()) == true;
+  device.graphs = entry.value("graphs", Json()) == true;
+  device.why_not = TextOr(entry, "why_not", "");
   return device;
 }
 
@@ -49,16 +52,17 @@ Json HostFacts(const WorkerOptions& options) {
           {"cpu", common::CpuModel()}, {"cores", std::thread::hardware_concurrency()}};
 }
 
-bool Probe::Start() {
+bool Probe::Start(bool check_kernels) {
   const auto builtin = options_.trainers.find("builtin");
   if (!options_.use_devices || builtin == options_.trainers.end() || running()) return false;
   TrainerSpec spec;
   spec.command = builtin->second;
   spec.command.push_back("--probe");
+  if (check_kernels) spec.command.push_back("--check-kernels");
   spec.run_directory = options_.work_directory;
   spec.stdout_path = options_.work_directory / "probe.json";
   spec.stderr_path = options_.work_directory / "probe.log";
-  spec.limit_seconds = 120;
+  spec.limit_seconds = check_kernels ? 600 : 120;
   auto id = supervisor_.Start(spec);
   if (!id) {
     spdlog::warn("cannot ask the built-in trainer for devices: {}", id.error().message);

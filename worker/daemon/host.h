@@ -28,14 +28,18 @@ struct Device {
   int64_t memory_bytes = 0;           // 0: not known
   std::optional<int64_t> free_bytes;  // at the time of the probe
   std::string fault;                  // why it is out of service; empty: it is whole
+  // Of the built-in trainer on this device: whether its kernels, and graphs of them, prove right there, or why not.
+  bool kernels = false, graphs = false;
+  std::string why_not;
 };
 
-// `<builtin trainer> --probe`, which may take long on a sick machine: started, then asked for. At most two minutes.
+// `<builtin trainer> --probe`, which may take long on a sick machine: started, then asked for. At most two minutes,
+// with a check of the kernels ten.
 class Probe {
  public:
   Probe(const WorkerOptions& options, Supervisor& supervisor) : options_(options), supervisor_(supervisor) {}
   // False: there is no built-in trainer to ask, devices are not wanted, or it cannot be started.
-  bool Start();
+  bool Start(bool check_kernels);
   bool running() const { return id_.has_value(); }
   // The accelerators, once it has ended; those of a probe that failed are none.
   std::optional<std::vector<Device>> Take();

@@ -25,6 +25,7 @@ struct WorkerOptions {
   int64_t checkpoint_interval_s = 30;             // asked of trainers
   std::string address = "0.0.0.0";                // where trainers listen for the ranks of their gang on other workers
   int64_t probe_interval_s = 30;                  // between looks at devices that are out of service
+  bool use_kernels = true;                        // the built-in trainer's, on GPUs where they prove right
   bool use_devices = true;                        // ask the built-in trainer for GPUs; false: CPU only
 };
 

@@ -165,7 +165,11 @@ common::Status Worker::Impl::Start() {
   blobs_->RemoveUnused(kUnusedBlobSeconds);
   files_ = std::make_unique<FileFinder>(options_.data_roots);
   probe_ = std::make_unique<Probe>(options_, *supervisor_);
-  if (probe_->Start()) devices_ = probe_->Wait();
+  if (probe_->Start(options_.use_kernels)) devices_ = probe_->Wait();
+  for (const Device& device : devices_)
+    if (device.fault.empty() && !device.why_not.empty())
+      spdlog::warn("{} computes without {}: {}", device.description,
+                   device.kernels ? "graphs" : "the project's kernels", device.why_not);
   for (const Device& device : devices_)
     if (!device.fault.empty()) spdlog::error("{} is out of service: {}", device.description, device.fault);
   free_parts_.assign(devices_.empty() ? static_cast<size_t>(options_.slots) : devices_.size(), kParts);
@@ -551,7 +555,8 @@ Place Worker::Impl::PlaceFor(const v1::Assignment& assignment) const {
   for (size_t slot = 0; slot < free_parts_.size(); ++slot) {
     if (HasDevice(assignment) && static_cast<int32_t>(slot) != assignment.device()) continue;
     if (free_parts_[slot] < parts || (!devices_.empty() && !devices_[slot].fault.empty())) continue;
-    return {static_cast<int>(slot), parts, devices_.empty() ? "cpu" : devices_[slot].name};
+    if (devices_.empty()) return {static_cast<int>(slot), parts};
+    return {static_cast<int>(slot), parts, devices_[slot].name, devices_[slot].kernels, devices_[slot].graphs};
   }
   return {};
 }
@@ -600,7 +605,7 @@ void Worker::Impl::ProbeFaulty() {
   const bool wanted = faulty || numbers_in_doubt_;
   if (!wanted || WantsToLeave() || probe_->running() || common::BootMillis() < next_probe_ms_) return;
   next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
-  probe_->Start();
+  probe_->Start(/*check_kernels=*/false);
 }
 
 void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {

@@ -444,6 +444,30 @@ TEST_F(DaemonTest, GpusAreSlotsAndTheProbeTellsThem) {
   });
 }
 
+// The built-in trainer alone has kernels, and they are for the devices on which they prove right.
+TEST_F(DaemonTest, KernelsAreUsedWhereTheyProveRight) {
+  const WorkerOptions options =
+      OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU A"}, {"kernels", true}, {"graphs", false}},
+                       {{"device", "cuda:1"}, {"name", "GPU B"}, {"kernels", false}, {"why_not", "a loss differs"}}});
+  const std::string kept = scratch_.path().string();
+  std::ofstream(scratch_ / "probe.sh") << "#!/bin/sh\nif [ \"$1\" = --probe ]; then echo \"$*\" > '" << kept
+                                       << "/asked'; cat '" << kept << "/devices.json'; else cp run.json '" << kept
+                                       << "/'\"$(basename \"$PWD\")\".json; fi\n";
+  for (int64_t id = 1; id <= 3; ++id) {
+    v1::Assignment assignment = OnDevice(Assignment(id, Json::object()), id == 2, 8);
+    if (id < 3) assignment.mutable_spec()->set_trainer("builtin");
+    server_.Want(assignment);
+  }
+  Begin(options);
+  ASSERT_TRUE(Finished(3));
+  EXPECT_EQ(*common::ReadFile(scratch_ / "asked"), "--probe --check-kernels\n");
+  const Json right = (*common::ReadJsonFile(scratch_ / "1.json"))["execution"];
+  EXPECT_EQ(right["kernels"], true);
+  EXPECT_EQ(right["graphs"], false);
+  EXPECT_FALSE((*common::ReadJsonFile(scratch_ / "2.json"))["execution"].contains("kernels"));
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "3.json")) << "a trainer of one's own";
+}
+
 TEST_F(DaemonTest, AttemptsShareADeviceByParts) {
   WorkerOptions options =
       OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU"}}, {{"device", "cuda:1"}, {"name", "GPU"}}});
