@@ -607,6 +607,42 @@ def row_dots(b):
                 nearest=lambda: (a * other.index_select(0, index)).sum(1), nearest_is="index_select, product and sum")
 
 
+# ---- Dropout's masks and the router's jitter: halves of SplitMix64's outputs, as layers/row_random.h says.
+
+KEY = 0x0123456789abcdef
+
+
+def random_bits(b, count):
+    """32 bits for each of the values 0 ... count - 1 of one row, as int64."""
+    torch, lowest = b.torch, 0xffffffff
+    shifted = lambda x, n: torch.bitwise_right_shift(x, n) & ((1 << (64 - n)) - 1)  # noqa: E731
+    signed = lambda x: (x + (1 << 63)) % (1 << 64) - (1 << 63)  # noqa: E731
+    number = torch.arange(count, device=b.device)
+    x = (shifted(number, 1) + 1) * signed(0x9e3779b97f4a7c15) + KEY
+    x = (x ^ shifted(x, 30)) * signed(0xbf58476d1ce4e5b9)
+    x = (x ^ shifted(x, 27)) * signed(0x94d049bb133111eb)
+    x = x ^ shifted(x, 31)
+    return torch.where(number % 2 == 1, shifted(x, 32), x & lowest)
+
+
+@case
+def random_mask(b):
+    count = b.side(65536 * 768, 1000)
+    out, threshold = b.empty(count), round(0.1 * 2 ** 32)
+    return Case(b.caller("random_mask", "RandomMaskArgs", where={"key": KEY, "inner": count}, out=out, threshold=threshold, scale=1 / 0.9),
+                lambda: [out], lambda: [(random_bits(b, count) >= threshold) / 0.9], bytes=2 * count,
+                nearest=lambda: b.empty(count).bernoulli_(0.9), nearest_is="bernoulli_, of other draws")
+
+
+@case
+def random_uniform(b):
+    count = b.side(65536 * 768, 1000)
+    out = b.floats(count)
+    return Case(b.caller("random_uniform", "RandomUniformArgs", typed=False, where={"key": KEY, "inner": count}, out=out, low=0.99, width=0.02),
+                lambda: [out], lambda: [random_bits(b, count) * 2.0 ** -32 * 0.02 + 0.99], bytes=4 * count,
+                nearest=lambda: b.floats(count).uniform_(0.99, 1.01), nearest_is="uniform_, of other draws")
+
+
 # ---- Linear attention.
 
 def feature_sides(b):
