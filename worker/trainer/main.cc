@@ -27,18 +27,22 @@ constexpr char kHelp[] = R"(allo-trainer: the built-in trainer of Allometry
 
   allo-trainer --config run.json   train: prepare data, pretrain or fine-tune, as the file says
   allo-trainer --probe [--check-kernels]
-                                   print devices and versions as one JSON object, with how the GPUs' kernels fare there
+                                   print devices and versions as one JSON
+                                   object, with how the kernels fare on GPUs
   allo-trainer --check-kernels cuda:N
-                                   compare kernels and graphs with LibTorch's own operations, every architecture
+                                   compare kernels and graphs there with
+                                   LibTorch's own operations
   allo-trainer data ...            data tools; 'allo-trainer data --help' lists them
   allo-trainer checkpoint ...      show, export and import trained models; 'allo-trainer checkpoint --help'
   allo-trainer --version
   allo-trainer --help
 
-Exit codes of --config: 0 done, 40 stopped on request with a checkpoint, 42 configuration error, 43 data error,
-44 diverged, 45 out of memory, 46 another rank was lost, 47 the device is lost, 48 full of other programs, 49 its driver too old,
-50 another rank says nothing; anything else is a crash. The format of run.json and of the events appended to $ALLOMETRY_EVENTS is
-described in docs/trainer-contract.md.
+Exit codes of --config: 0 done, 40 stopped on request with a checkpoint,
+42 configuration error, 43 data error, 44 diverged, 45 out of memory, 46 another
+rank was lost, 47 the device is lost, 48 full of other programs, 49 its driver
+too old, 50 another rank says nothing; anything else is a crash. The format of
+run.json and of the events appended to $ALLOMETRY_EVENTS is described in
+docs/trainer-contract.md.
 )";
 
 std::string Environment(const char* name) {
