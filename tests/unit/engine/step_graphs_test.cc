@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/engine/kept_work.h"
 #include "worker/trainer/kernels/kernel_table.h"
 
 namespace allometry::trainer {
@@ -12,16 +13,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Does the recorded work at every launch.
-class Again : public StepGraph {
- public:
-  void Capture(const std::function<void()>& work) override { work_ = work; }
-  void Launch() override { work_(); }
-
- private:
-  std::function<void()> work_;
-};
 
 DeviceBatch BatchOf(int64_t value, int64_t length) {
   return {at::full({2, length}, value, at::kLong), at::ones({2, 3}, at::kLong), {0, 2}, 2, 6};
@@ -55,7 +46,7 @@ class StepGraphsTest : public ::testing::Test {
 };
 
 TEST_F(StepGraphsTest, TheSecondStepOfAShapeIsRecorded) {
-  StepGraphs graphs = Make([] { return std::make_unique<Again>(); });
+  StepGraphs graphs = Make([] { return std::make_unique<KeptWork>(); });
   EXPECT_EQ(SumOf(graphs, 1, 5), 10);
   EXPECT_EQ(begun_, 0);
   EXPECT_EQ(graphs.launches(), 0);
@@ -69,7 +60,7 @@ TEST_F(StepGraphsTest, TheSecondStepOfAShapeIsRecorded) {
 }
 
 TEST_F(StepGraphsTest, EveryShapeHasItsOwn) {
-  StepGraphs graphs = Make([] { return std::make_unique<Again>(); });
+  StepGraphs graphs = Make([] { return std::make_unique<KeptWork>(); });
   for (int64_t value = 1; value < 4; ++value)
     for (const int64_t length : {5, 7}) EXPECT_EQ(SumOf(graphs, value, length), 2 * length * value);
   EXPECT_EQ(graphs.launches(), 4);
@@ -80,7 +71,7 @@ TEST_F(StepGraphsTest, EveryShapeHasItsOwn) {
 }
 
 TEST_F(StepGraphsTest, ResultsStayTheCallers) {
-  StepGraphs graphs = Make([] { return std::make_unique<Again>(); });
+  StepGraphs graphs = Make([] { return std::make_unique<KeptWork>(); });
   graphs.Take(BatchOf(1, 5));
   const StepResult second = graphs.Take(BatchOf(2, 5)), third = graphs.Take(BatchOf(3, 5));
   EXPECT_EQ(second.loss.item<int64_t>(), 20);
@@ -88,7 +79,7 @@ TEST_F(StepGraphsTest, ResultsStayTheCallers) {
 }
 
 TEST_F(StepGraphsTest, MoreShapesThanItKeepsGoWithout) {
-  StepGraphs graphs = Make([] { return std::make_unique<Again>(); });
+  StepGraphs graphs = Make([] { return std::make_unique<KeptWork>(); });
   for (int round = 0; round < 3; ++round)
     for (int64_t length = 1; length <= 12; ++length) EXPECT_EQ(SumOf(graphs, 1, length), 2 * length);
   EXPECT_EQ(graphs.launches(), 2 * 8);
@@ -96,7 +87,7 @@ TEST_F(StepGraphsTest, MoreShapesThanItKeepsGoWithout) {
 
 // Without a graph the step is taken all the same, once.
 TEST_F(StepGraphsTest, AShapeThatCannotBeRecordedGoesWithout) {
-  struct Refuses : Again {
+  struct Refuses : KeptWork {
     void Capture(const std::function<void()>&) override { TORCH_CHECK(false, "not while recording"); }
   };
   StepGraphs graphs = Make([] { return std::make_unique<Refuses>(); });

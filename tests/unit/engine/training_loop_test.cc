@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "tests/unit/engine/temporary_folder.h"
+#include "tests/unit/models/forwarding_model.h"
 #include "worker/trainer/engine/greedy.h"
 #include "worker/trainer/engine/stop_signal.h"
 
@@ -46,21 +47,9 @@ HostBatch CopyBatch(int64_t step) {
 
 // Adds terms beside the likelihood: of each sequence the mean square of its first token's embedding, and how many of
 // its inputs are odd.
-class WithSideTerms : public Model {
+class WithSideTerms : public ForwardingModel {
  public:
-  WithSideTerms(const std::shared_ptr<Model>& inner, double weight)
-      : inner_(register_module("inner", inner)), weight_(weight) {}
-  at::Tensor Encode(const at::Tensor& inputs_bs) override { return inner_->Encode(inputs_bs); }
-  at::Tensor Decode(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs,
-                    const at::Tensor& decoder_inputs_bt) override {
-    return inner_->Decode(encoded_bsd, inputs_bs, decoder_inputs_bt);
-  }
-  std::unique_ptr<DecodeState> StartDecoding(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs) override {
-    return inner_->StartDecoding(encoded_bsd, inputs_bs);
-  }
-  at::Tensor DecodeNext(DecodeState& state, const at::Tensor& ids_b) override {
-    return inner_->DecodeNext(state, ids_b);
-  }
+  WithSideTerms(const std::shared_ptr<Model>& inner, double weight) : ForwardingModel(inner), weight_(weight) {}
   Loss ComputeLoss(const Batch& batch) override {
     Loss loss = inner_->ComputeLoss(batch);
     const at::Tensor table = inner_->named_parameters()["shared.weight"];
@@ -68,10 +57,8 @@ class WithSideTerms : public Model {
     loss.side.AddMean("odd", (batch.inputs_bs % 2).sum(), at::full({}, batch.inputs_bs.numel()));
     return loss;
   }
-  at::Tensor TokenNll(const Batch& batch) override { return inner_->TokenNll(batch); }
 
  private:
-  std::shared_ptr<Model> inner_;
   double weight_;
 };
 

@@ -4,22 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/engine/kept_work.h"
 #include "tests/unit/kernels/tensor_case.h"
 
 namespace allometry::trainer {
 namespace {
 
 using ::testing::HasSubstr;
-
-// Records by keeping the work.
-class KeptWork : public StepGraph {
- public:
-  void Capture(const std::function<void()>& work) override { work_ = work; }
-  void Launch() override { work_(); }
-
- protected:
-  std::function<void()> work_;
-};
 
 KernelCheckOptions OptionsFor(const kernels::KernelTable& table) {
   KernelCheckOptions options;

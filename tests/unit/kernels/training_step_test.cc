@@ -9,7 +9,9 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/distributed/ranks.h"
+#include "tests/unit/engine/kept_work.h"
 #include "tests/unit/kernels/tensor_case.h"
+#include "tests/unit/models/forwarding_model.h"
 #include "tests/unit/models/model_cases.h"
 #include "worker/trainer/distributed/nccl_collective.h"
 #include "worker/trainer/distributed/sharded_optimizer.h"
@@ -21,17 +23,6 @@ namespace {
 using ::testing::IsEmpty;
 
 constexpr int kSteps = 4;
-
-// Does the recorded work at every launch, with what it was given when it was recorded: a step that went by a number on
-// the host would be the recorded one for ever.
-class Again : public StepGraph {
- public:
-  void Capture(const std::function<void()>& work) override { work_ = work; }
-  void Launch() override { work_(); }
-
- private:
-  std::function<void()> work_;
-};
 
 // Every architecture with its defaults.
 std::vector<ModelCase> Architectures() {
@@ -77,7 +68,7 @@ class DeviceTrainingStep : public TensorKernelTest {
   }
 
   StepGraphMaker Graphs() const {
-    if (device_.is_cpu()) return [] { return std::make_unique<Again>(); };
+    if (device_.is_cpu()) return [] { return std::make_unique<KeptWork>(); };
     std::string why_not;
     StepGraphMaker graphs = CudaGraphs(&why_not);
     EXPECT_TRUE(graphs) << why_not;
@@ -149,28 +140,15 @@ class Does : public StepGraph {
 };
 
 // Fails at one of its calls.
-class FailsAt : public Model {
+class FailsAt : public ForwardingModel {
  public:
-  FailsAt(const std::shared_ptr<Model>& inner, int call) : inner_(register_module("inner", inner)), left_(call) {}
-  at::Tensor Encode(const at::Tensor& inputs_bs) override { return inner_->Encode(inputs_bs); }
-  at::Tensor Decode(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs,
-                    const at::Tensor& decoder_inputs_bt) override {
-    return inner_->Decode(encoded_bsd, inputs_bs, decoder_inputs_bt);
-  }
-  std::unique_ptr<DecodeState> StartDecoding(const at::Tensor& encoded_bsd, const at::Tensor& inputs_bs) override {
-    return inner_->StartDecoding(encoded_bsd, inputs_bs);
-  }
-  at::Tensor DecodeNext(DecodeState& state, const at::Tensor& ids_b) override {
-    return inner_->DecodeNext(state, ids_b);
-  }
-  at::Tensor TokenNll(const Batch& batch) override { return inner_->TokenNll(batch); }
+  FailsAt(const std::shared_ptr<Model>& inner, int call) : ForwardingModel(inner), left_(call) {}
   Loss ComputeLoss(const Batch& batch) override {
     TORCH_CHECK(--left_ != 0, "this call fails");
-    return inner_->ComputeLoss(batch);
+    return ForwardingModel::ComputeLoss(batch);
   }
 
  private:
-  std::shared_ptr<Model> inner_;
   int left_;
 };
 
