@@ -126,18 +126,22 @@ void TrainingStep::BeginPass(int64_t first_row, int64_t rows) const {
 
 at::Tensor TrainingStep::Update(bool wants_norm, const Moments& moments) {
   const std::vector<at::Tensor> gradients = parts_.state.Gradients();
-  at::Tensor norm;
-  if (!on_device_) {
-    const double clip = parts_.config.optimization.clip_norm;
-    if (clip > 0 || wants_norm) norm = at::full({}, GradientNormOfAll(gradients), at::kDouble);
-    if (clip > 0 && norm.item<double>() > clip) ScaleGradients(gradients, clip / norm.item<double>());
-  }
+  const at::Tensor norm = on_device_ ? at::Tensor() : ClipByHost(gradients, wants_norm);
   moments.hold();
   updating_ = true;
   parts_.optimizer.Step(gradients);
   parts_.state.ClearGradients();
-  if (!on_device_) parts_.state.PublishWeights();
-  return on_device_ ? parts_.optimizer.norm() : norm;
+  if (on_device_) return parts_.optimizer.norm();
+  parts_.state.PublishWeights();
+  return norm;
+}
+
+at::Tensor TrainingStep::ClipByHost(const std::vector<at::Tensor>& gradients, bool wants_norm) const {
+  const double clip = parts_.config.optimization.clip_norm;
+  if (clip == 0 && !wants_norm) return {};
+  const double norm = GradientNormOfAll(gradients);
+  if (clip > 0 && norm > clip) ScaleGradients(gradients, clip / norm);
+  return at::full({}, norm, at::kDouble);
 }
 
 // Sums of squares that every rank has count once, the others on each rank.

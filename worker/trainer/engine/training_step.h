@@ -54,6 +54,7 @@ class TrainingStep {
   void BeginPass(int64_t first_row, int64_t rows) const;
   // Clips, steps; returns the norm if it was measured.
   at::Tensor Update(bool wants_norm, const Moments& moments);
+  at::Tensor ClipByHost(const std::vector<at::Tensor>& gradients, bool wants_norm) const;
   double GradientNormOfAll(const std::vector<at::Tensor>& gradients) const;
 
   Parts parts_;
