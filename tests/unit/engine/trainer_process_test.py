@@ -107,6 +107,7 @@ class TrainerProcessTest(unittest.TestCase):
         self.assertEqual(report["validation_set"]["name"], "text/valid/span_corruption-32-8")
         self.assertEqual(report["validation_set"]["examples"], 64)
         self.assertEqual(len(report["validation_set"]["sha256"]), 64)
+        self.assertEqual((report["kernels"], report["graph_launches"]), (False, 0))  # on a CPU
         self.assertEqual(report["bits_per_byte"], {"over": "masked text", "comparable_across_tokenizers": False})
         part, = report["parts"]
         self.assertEqual((part["name"], part["rate"], part["rows"]), ("text", 1, 8 * 400))

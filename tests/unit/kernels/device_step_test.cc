@@ -45,16 +45,52 @@ class DeviceSteps : public TensorKernelTest {
 INSTANTIATE_TEST_SUITE_P(Kernels, DeviceSteps, ::testing::Bool(), TensorKernelName);
 
 TEST_P(DeviceSteps, Adafactor) { ExpectEqualWays<Adafactor>(); }
-// Of a tensor that is divided among ranks the kernels see a part only.
+// One exchange a step, in which the other rank, which has the same, doubles the totals: the step is that of one tensor
+// with each value twice. What is not divided takes its own step.
 TEST_P(DeviceSteps, AdafactorAddsUpOverTheRanksOfADividedTensor) {
+  at::manual_seed(5);
+  const at::Tensor half = at::randn({2, 130, 140}), other = at::randn({130, 140}), whole = at::cat({half, half});
+  const at::Tensor half_gradient = at::randn_like(half), other_gradient = at::randn_like(other);
+  const at::Tensor value = half.to(device_, /*non_blocking=*/false, /*copy=*/true), shared = other.clone().to(device_);
   int sums = 0;
-  const at::Tensor value = at::ones({130, 140}).to(device_);
-  Adafactor optimizer({}, {{"experts", value, /*parts=*/2, [&](const at::Tensor&) { ++sums; }}});
   ByKernels([&] {
-    optimizer.Step({at::ones_like(value)}, 0.01);
+    const auto twice = [&](const at::Tensor& tensor) {
+      ++sums;
+      at::Tensor(tensor).mul_(2);
+    };
+    Adafactor optimizer({}, {{"shared", shared}, {"experts", value, /*parts=*/2, twice}});
+    EXPECT_TRUE(optimizer.UsesKernels());
+    optimizer.Step({other_gradient.to(device_), half_gradient.to(device_)}, 0.01);
     return 0;
   });
   EXPECT_EQ(sums, 1);
+  Adafactor plain({}, {{"shared", other}, {"experts", whole}});
+  plain.Step({other_gradient, at::cat({half_gradient, half_gradient})}, 0.01);
+  EXPECT_TRUE(at::allclose(value.cpu(), whole.slice(0, 0, 2), /*rtol=*/1e-5, /*atol=*/1e-6));
+  EXPECT_TRUE(at::allclose(shared.cpu(), other, /*rtol=*/1e-5, /*atol=*/1e-6));
+}
+
+// Of four tensors this rank counts two, and the other rank adds 5 to the squares.
+TEST_P(DeviceSteps, TheNormIsThatOfAllRanks) {
+  ByKernels([&] {
+    std::vector<TrainedTensor> tensors;
+    std::vector<at::Tensor> gradients;
+    for (const double size : {2, 3, 4, 5}) {
+      tensors.push_back({std::to_string(tensors.size()), at::zeros({1}).to(device_)});
+      gradients.push_back(at::full({1}, size).to(device_));
+    }
+    for (const double limit : {0.0, 2.5, 50.0}) {
+      AdamW optimizer({.beta1 = 0, .beta2 = 0}, tensors);
+      optimizer.SumNormOverRanks({true, false, true, false},
+                                 [](const at::Tensor& squares) { at::Tensor(squares).add_(5); });
+      optimizer.MeasureNorm(limit);
+      optimizer.Step(gradients, 0);
+      EXPECT_FLOAT_EQ(optimizer.norm().item<float>(), 5);  // sqrt(4 + 16 + 5)
+      const float scale = limit == 2.5 ? 0.5f : 1.0f;
+      EXPECT_FLOAT_EQ(optimizer.State().at("1.first_moment").item<float>(), 3 * scale);
+    }
+    return 0;
+  });
 }
 
 // While a graph is recorded nothing is copied: the list of addresses comes after it, and is the graph's own.

@@ -1,3 +1,4 @@
+#include <functional>
 #include <memory>
 
 #include "tests/unit/kernels/kernel_case.h"
@@ -32,8 +33,8 @@ class OptimizersTest : public KernelTest {
 
   std::unique_ptr<Array> Zeros(int64_t n) { return std::make_unique<Array>(Upload(Values(n), DataType::kFloat32)); }
 
-  // `skipped`: a tensor without a gradient.
-  Model MakeModel(DataType type, size_t skipped) {
+  // `skipped`: a tensor without a gradient. `parts`: each tensor is one of so many.
+  Model MakeModel(DataType type, size_t skipped, int64_t parts = 1) {
     Model m{.type = type};
     std::vector<OptimizerTensor> tensors;
     std::vector<OptimizerShape> shapes;
@@ -55,7 +56,7 @@ class OptimizersTest : public KernelTest {
                          .second_moment = m.second[i]->floats(),
                          .row_means = m.rows[i]->floats(),
                          .column_means = m.columns[i]->floats()});
-      shapes.push_back({s.matrices, s.rows, s.columns, s.factored()});
+      shapes.push_back({s.matrices, s.rows, s.columns, s.factored(), parts});
     }
     m.plan = PlanOptimizer(tensors, shapes);
     m.tensors = std::make_unique<Plain<OptimizerTensor>>(&table(), m.plan.tensors);
@@ -80,6 +81,14 @@ class OptimizersTest : public KernelTest {
       table().to_host(raw.data(), drawn.memory, raw.size());
       table().to_device(m.gradient[i]->memory, raw.data(), raw.size());
     }
+  }
+
+  // `between` what it measures and what it applies.
+  void StepAdafactor(const Model& m, AdafactorArgs args, const std::function<void()>& between = {}) {
+    args.work = m.work;
+    table().adafactor_measure(nullptr, m.type, args);
+    if (between) between();
+    table().adafactor_apply(nullptr, m.type, args);
   }
 };
 ALLO_KERNEL_TEST(OptimizersTest);
@@ -204,12 +213,8 @@ TEST_P(OptimizersTest, Adafactor) {
     for (int t = 1; t <= 3; ++t) {
       DrawGradients(m);
       table().advance(nullptr, step.get());
-      table().adafactor(nullptr, type,
-                        {.work = m.work,
-                         .step = step.get(),
-                         .rate = scalars.floats(),
-                         .factor = scalars.floats() + 1,
-                         .weight_decay = 0.1f});
+      StepAdafactor(
+          m, {.step = step.get(), .rate = scalars.floats(), .factor = scalars.floats() + 1, .weight_decay = 0.1f});
       for (size_t i = 0; i < kSides.size(); ++i) {
         if (i == kSkipped) continue;
         Values g = m.gradients[i];
@@ -232,18 +237,56 @@ TEST_P(OptimizersTest, Adafactor) {
   }
 }
 
+// Two parts of each tensor, whose totals are added up in between, make the step of the whole.
+TEST_P(OptimizersTest, AdafactorOfParts) {
+  constexpr float kRate = 0.05f;
+  Model first = MakeModel(DataType::kFloat32, kNone, /*parts=*/2), second = MakeModel(DataType::kFloat32, kNone, 2);
+  const auto step = UploadPlain(std::vector<int64_t>{1});
+  const Array rate = Upload({kRate}, DataType::kFloat32);
+  const AdafactorArgs args{.step = step.get(), .rate = rate.floats()};
+  DrawGradients(first);
+  DrawGradients(second);
+  const auto totals = [&](const Model& m) { return m.work.workspace + m.work.totals; };
+  const size_t bytes = 2 * kSides.size() * sizeof(float);
+  StepAdafactor(first, args, [&] {
+    StepAdafactor(second, args, [&] {
+      std::vector<float> a(2 * kSides.size()), b(a);
+      table().to_host(a.data(), totals(first), bytes);
+      table().to_host(b.data(), totals(second), bytes);
+      for (size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+      table().to_device(totals(first), a.data(), bytes);
+      table().to_device(totals(second), a.data(), bytes);
+    });
+  });
+  for (size_t i = 0; i < kSides.size(); ++i) {
+    Sides whole = kSides[i];
+    if (!whole.factored()) continue;  // a stack's other half is more matrices
+    whole.matrices *= 2;
+    Values x = first.values[i], g = first.gradients[i];
+    x.insert(x.end(), second.values[i].begin(), second.values[i].end());
+    g.insert(g.end(), second.gradients[i].begin(), second.gradients[i].end());
+    Moments moments;
+    PlainAdafactor(whole, x, g, moments, 1, kRate, 0);
+    Values got = first.value[i]->Read();
+    const Values rest = second.value[i]->Read();
+    got.insert(got.end(), rest.begin(), rest.end());
+    ExpectClose(got, x, 1e-5, "value of " + std::to_string(i));
+  }
+}
+
 // Nothing to do is no error, and the same step twice gives the same bits.
 TEST_P(OptimizersTest, EmptyAndRepeatable) {
   const auto step = UploadPlain(std::vector<int64_t>{1});
   const Array rate = Upload({0.1}, DataType::kFloat32);
-  table().adafactor(nullptr, DataType::kFloat32, {.step = step.get(), .rate = rate.floats()});
+  table().adafactor_measure(nullptr, DataType::kFloat32, {.step = step.get(), .rate = rate.floats()});
+  table().adafactor_apply(nullptr, DataType::kFloat32, {.step = step.get(), .rate = rate.floats()});
   table().adamw(nullptr, DataType::kFloat32, {.steps = rate.floats(), .rate = rate.floats()});
   std::vector<Values> results;
   for (int run = 0; run < 2; ++run) {
     random_.seed(3);
     Model m = MakeModel(DataType::kBfloat16, kNone);
     DrawGradients(m);
-    table().adafactor(nullptr, DataType::kBfloat16, {.work = m.work, .step = step.get(), .rate = rate.floats()});
+    StepAdafactor(m, {.step = step.get(), .rate = rate.floats()});
     for (size_t i = 0; i < kSides.size(); ++i) {
       const Values got = m.value[i]->Read();
       if (run == 0)

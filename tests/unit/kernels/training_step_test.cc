@@ -14,7 +14,7 @@
 #include "tests/unit/models/forwarding_model.h"
 #include "tests/unit/models/model_cases.h"
 #include "worker/trainer/distributed/nccl_collective.h"
-#include "worker/trainer/distributed/sharded_optimizer.h"
+#include "worker/trainer/engine/rank_training.h"
 #include "worker/trainer/engine/side_stream.h"
 
 namespace allometry::trainer {
@@ -36,6 +36,13 @@ struct TrainedSteps {
   std::map<std::string, at::Tensor> weights, optimizer;
   std::vector<at::Tensor> copies;
   int64_t launches = 0;
+};
+
+// How two ranks share the work.
+struct Sharing {
+  const char *name, *optimizer;
+  bool states = false;   // each rank has the optimiser's state, and the gradients, of a half of the tensors
+  bool experts = false;  // each has a half of the experts
 };
 
 class DeviceTrainingStep : public TensorKernelTest {
@@ -216,26 +223,28 @@ TEST_P(DeviceTrainingStep, WritesTheCopies) {
   EXPECT_LT(rounded, state.masters().size()) << "the router stays float32";
 }
 
-// Ranks that sum their gradients: the exchange is a part of the graph.
+// What ranks exchange is a part of the graph, and their steps, clipped by the norm of all gradients, are those of one.
 TEST_P(DeviceTrainingStep, GraphsOfRanksAreBitForBitTheOperations) {
   if (!device_.is_cpu()) GTEST_SKIP() << "one GPU has one rank";
-  const TrainingConfig config = ConfigFor({"glu", nullptr}, "adamw");
-  const auto train = [&](const StepGraphMaker& graphs) {
-    std::map<std::string, at::Tensor> weights;
+  const auto train = [&](const TrainingConfig& config, const Sharing& sharing, at::ScalarType type,
+                         const StepGraphMaker& graphs) {
+    TrainedSteps trained;
     InGroup(2, [&](RankGroup& group) {
       const kernels::ForceKernels force(*table_);
       ModelSpec spec{config.model.architecture, config.model.shape, config.model.options, config.dropout};
-      ModelState state(MakeModel(spec, config.seed), device_, at::kBFloat16);
-      const std::vector<int> owners(state.masters().size(), kEveryRank);
-      const auto optimizer = *ShardedOptimizer::Make(config.optimization.optimizer, state.masters(), owners, group);
-      EXPECT_TRUE(optimizer->UsesKernels());
-      GradientReducer reducer(group.tensors(), state.SharedMasters());
-      state.ReduceOverRanks(&reducer);
+      const std::shared_ptr<Model> model = MakeModel(spec, config.seed);
+      std::set<std::string> divided;
+      if (sharing.experts) divided = DivideExpertsAmong(group, *model, config.batch_sequences);
+      ModelState state(model, device_, type);
+      if (sharing.experts) state.SetDivided(&group.tensors(), divided);
+      const RankTraining training = *TrainOnRanks(config.optimization.optimizer, sharing.states, state, group);
+      ASSERT_TRUE(training.optimizer->UsesKernels());
       TrainingStep step({.config = config,
                          .device = device_,
                          .state = state,
-                         .optimizer = *optimizer,
+                         .optimizer = *training.optimizer,
                          .group = &group,
+                         .sharded = sharing.states,
                          .micro_batch = 1,
                          .graphs = graphs});
       state.model().train();
@@ -244,15 +253,50 @@ TEST_P(DeviceTrainingStep, GraphsOfRanksAreBitForBitTheOperations) {
         batch.own = group.RowsOf(batch.rows);
         batch.inputs_bs = batch.inputs_bs.narrow(0, batch.own.first, batch.own.count);
         batch.targets_bt = batch.targets_bt.narrow(0, batch.own.first, batch.own.count);
-        step.Take(n, batch, /*wants_norm=*/true, {[] {}, [] {}});
+        const StepResult result = step.Take(n, batch, /*wants_norm=*/true, {[] {}, [] {}});
+        const at::Tensor loss = result.loss.clone();
+        group.tensors().AllReduce(loss);
+        if (!group.is_first()) continue;
+        trained.losses.push_back(loss.item<double>());
+        trained.norms.push_back(result.gradient_norm.item<double>());
       }
       EXPECT_EQ(step.graph_launches(), graphs ? kSteps - 1 : 0);
-      if (group.is_first())
-        for (const auto& [name, tensor] : state.Weights()) weights[name] = tensor.clone();
+      const auto weights = state.Weights(), optimizer = training.optimizer->State();
+      for (size_t i = 0; i < state.masters().size(); ++i) {
+        const at::Tensor copy = state.Copies()[i], master = state.masters()[i].value;
+        EXPECT_TRUE(!copy.defined() || at::equal(copy, master.to(at::kBFloat16))) << "rank " << group.rank();
+      }
+      if (!group.is_first()) return;
+      for (const auto& [name, tensor] : weights) trained.weights[name] = tensor.clone();
+      for (const auto& [name, tensor] : optimizer) trained.optimizer[name] = tensor.clone();
     });
-    return weights;
+    return trained;
   };
-  ExpectEqual(train(nullptr), train(Graphs()), "2 ranks");
+  for (const Sharing& sharing :
+       std::vector<Sharing>{{.name = "whole", .optimizer = "adamw"},
+                            {.name = "states", .optimizer = "adafactor", .states = true},
+                            {.name = "experts", .optimizer = "adafactor", .experts = true},
+                            {.name = "both", .optimizer = "adamw", .states = true, .experts = true}}) {
+    const std::string name = sharing.name;
+    const TrainingConfig config = ConfigFor({sharing.experts ? "switch" : "glu", nullptr}, sharing.optimizer);
+    const TrainedSteps plain = train(config, sharing, at::kBFloat16, nullptr);
+    const TrainedSteps graphs = train(config, sharing, at::kBFloat16, Graphs());
+    EXPECT_EQ(plain.losses, graphs.losses) << name;
+    EXPECT_EQ(plain.norms, graphs.norms) << name;
+    ExpectEqual(plain.weights, graphs.weights, name);
+    ExpectEqual(plain.optimizer, graphs.optimizer, name);
+
+    const TrainedSteps ranks = train(config, sharing, at::kFloat, Graphs());
+    const TrainedSteps one = ByKernels([&] { return Train(config, at::kFloat, nullptr); });
+    for (size_t i = 0; i < one.losses.size(); ++i) {
+      EXPECT_NEAR(ranks.losses[i], one.losses[i], 1e-4) << name << " step " << i + 1;
+      EXPECT_NEAR(ranks.norms[i], one.norms[i], 1e-3 * one.norms[i]) << name << " step " << i + 1;
+      EXPECT_GT(one.norms[i], config.optimization.clip_norm) << "the steps are clipped";
+    }
+    ASSERT_EQ(ranks.weights.size(), one.weights.size());
+    for (const auto& [weight, tensor] : one.weights)
+      EXPECT_LT((ranks.weights.at(weight) - tensor).abs().max().item<double>(), 1e-3) << name << " " << weight;
+  }
 }
 
 // NCCL itself, with one rank: every call, then a sum within a graph, after the first calls have set it up.

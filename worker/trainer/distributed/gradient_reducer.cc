@@ -122,6 +122,7 @@ void GradientReducer::Reset() {
   for (Bucket& bucket : buckets_) {
     bucket.pending.reset();
     bucket.missing = bucket.slots.size();
+    if (sharded()) bucket.flat = at::Tensor();
   }
   next_ = 0;
   std::fill(filled_.begin(), filled_.end(), false);

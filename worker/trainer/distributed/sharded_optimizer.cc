@@ -26,6 +26,26 @@ ShardedOptimizer::ShardedOptimizer(std::unique_ptr<Optimizer> own, std::vector<T
                                    std::vector<int> owners, RankGroup& group)
     : own_(std::move(own)), tensors_(std::move(tensors)), owners_(std::move(owners)), group_(group) {
   MakeSlabs();
+  if (UsesKernels()) SumNorm();
+}
+
+bool ShardedOptimizer::EveryRankUpdates() const {
+  for (int rank = 0; rank < group_.size(); ++rank)
+    if (std::ranges::none_of(owners_, [&](int owner) { return owner < 0 || owner == rank; })) return false;
+  return true;
+}
+
+// What every rank has is counted by the first.
+void ShardedOptimizer::SumNorm() {
+  if (std::ranges::all_of(owners_, [](int owner) { return owner == kEveryRank; })) return;
+  std::vector<bool> counts;
+  for (const int owner : Own(owners_)) counts.push_back(owner != kEveryRank || group_.is_first());
+  own_->SumNormOverRanks(counts, [this](const at::Tensor& squares) { group_.tensors().AllReduce(squares); });
+}
+
+void ShardedOptimizer::SetCopies(const std::vector<at::Tensor>& copies) {
+  copies_ = copies;
+  own_->SetCopies(Own(copies));
 }
 
 void ShardedOptimizer::MakeSlabs() {
@@ -48,10 +68,7 @@ void ShardedOptimizer::MakeSlabs() {
 }
 
 void ShardedOptimizer::Step(const std::vector<at::Tensor>& gradients) {
-  std::vector<at::Tensor> own;
-  for (size_t i = 0; i < gradients.size(); ++i)
-    if (Updates(i)) own.push_back(gradients[i]);
-  own_->Step(own);
+  own_->Step(Own(gradients));
   ShareValues();
 }
 
@@ -65,10 +82,16 @@ void ShardedOptimizer::ShareValues() {
     int64_t at = 0;
     for (const size_t i : slab.tensors) {
       const at::Tensor& value = tensors_[i].value;
-      if (owners_[i] != group_.rank()) value.copy_(flat.narrow(0, at, value.numel()).view(value.sizes()));
+      if (owners_[i] != group_.rank()) Receive(i, flat.narrow(0, at, value.numel()));
       at += value.numel();
     }
   }
+}
+
+void ShardedOptimizer::Receive(size_t i, const at::Tensor& flat) {
+  const at::Tensor value = flat.view(tensors_[i].value.sizes());
+  tensors_[i].value.copy_(value);
+  if (!copies_.empty() && copies_[i].defined()) copies_[i].copy_(value);
 }
 
 int ShardedOptimizer::OwnerOf(const std::string& state_name) const {

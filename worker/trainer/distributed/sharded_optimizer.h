@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -26,11 +25,11 @@ class ShardedOptimizer : public Optimizer {
   using Optimizer::Step;
   void SetRate(double rate) override { own_->SetRate(rate); }
   void Step(const std::vector<at::Tensor>& gradients) override;
-  // Where every rank makes the whole step, its own optimiser may do so by kernels; norms of parts are no norms.
-  bool UsesKernels() const override { return MakesAll() && own_->UsesKernels(); }
+  // All ranks or none: a rank without any tensor has no step to make.
+  bool UsesKernels() const override { return own_->UsesKernels() && EveryRankUpdates(); }
   void MeasureNorm(double limit) override { own_->MeasureNorm(limit); }
   at::Tensor norm() const override { return own_->norm(); }
-  void SetCopies(const std::vector<at::Tensor>& copies) override { own_->SetCopies(copies); }
+  void SetCopies(const std::vector<at::Tensor>& copies) override;
   void BeginCapture() override { own_->BeginCapture(); }
   at::Tensor EndCapture() override { return own_->EndCapture(); }
   // Complete and whole at rank 0, empty elsewhere.
@@ -48,16 +47,26 @@ class ShardedOptimizer : public Optimizer {
                    RankGroup& group);
   void MakeSlabs();
   void ShareValues();
-  bool MakesAll() const {
-    return std::ranges::all_of(owners_, [](int owner) { return owner == kEveryRank; });
-  }
+  // Another rank's value, and its copy if it has one.
+  void Receive(size_t i, const at::Tensor& flat);
+  void SumNorm();
+  bool EveryRankUpdates() const;
   bool Updates(size_t i) const { return owners_[i] < 0 || owners_[i] == group_.rank(); }
+  // Of all tensors' values those that this rank updates.
+  template <typename T>
+  std::vector<T> Own(const std::vector<T>& all) const {
+    std::vector<T> own;
+    for (size_t i = 0; i < all.size(); ++i)
+      if (Updates(i)) own.push_back(all[i]);
+    return own;
+  }
   // Of the tensor that a part of the state belongs to, by its name; kEveryRank for what belongs to none.
   int OwnerOf(const std::string& state_name) const;
 
   std::unique_ptr<Optimizer> own_;
   std::vector<TrainedTensor> tensors_;
   std::vector<int> owners_;
+  std::vector<at::Tensor> copies_;  // of all tensors, once told
   std::vector<Slab> slabs_;
   RankGroup& group_;
 };

@@ -41,7 +41,7 @@ class ModelState {
   int64_t ParameterCount() const;
 
   // From now on Gradients are the sums over all ranks, but of divided parameters, which have all ranks' already. The
-  // reducer is of SharedMasters and outlives this.
+  // reducer is of SharedMasters and must be there as long as this model is trained.
   void ReduceOverRanks(GradientReducer* reducer);
   // The next backward pass is the step's last one: gradients go to the other ranks as they come.
   void BeginLastPass() { last_pass_ = true; }

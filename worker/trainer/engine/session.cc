@@ -11,11 +11,11 @@
 #include "common/files.h"
 #include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/data/prepare.h"
-#include "worker/trainer/distributed/sharded_optimizer.h"
 #include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/model_folder.h"
+#include "worker/trainer/engine/rank_training.h"
 #include "worker/trainer/engine/stop_signal.h"
-#include "worker/trainer/models/switch.h"
+#include "worker/trainer/kernels/tensor_kernels.h"
 
 namespace allometry::trainer {
 namespace {
@@ -180,28 +180,13 @@ MemoryPlan TrainingSession::ChooseOwnPlan() const {
 
 common::Status TrainingSession::BuildOptimizer() {
   const OptimizerOptions& options = training_.optimization.optimizer;
-  std::vector<TrainedTensor> masters = state_->masters();
   if (!group_) {
-    ALLO_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(options, std::move(masters)));
+    ALLO_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(options, state_->masters()));
     return common::Ok();
   }
-  const std::vector<at::Tensor> shared = state_->SharedMasters();
-  const std::vector<int> shared_owners = sharded_ ? BalancedOwners(shared, group_->size()) : std::vector<int>();
-  std::vector<int> owners;
-  size_t next = 0;
-  for (size_t i = 0; i < masters.size(); ++i) {
-    if (!state_->IsDivided(i)) {
-      owners.push_back(sharded_ ? shared_owners[next++] : kEveryRank);
-      continue;
-    }
-    owners.push_back(kDividedPart);
-    masters[i].parts = group_->size();
-    masters[i].sum_over_parts = [this](const at::Tensor& tensor) { group_->tensors().AllReduce(tensor); };
-  }
-  ALLO_ASSIGN_OR_RETURN(optimizer_, ShardedOptimizer::Make(options, masters, owners, *group_));
-  reducer_ =
-      std::make_unique<GradientReducer>(group_->tensors(), shared, GradientReducer::Options{.owners = shared_owners});
-  state_->ReduceOverRanks(reducer_.get());
+  ALLO_ASSIGN_OR_RETURN(RankTraining training, TrainOnRanks(options, sharded_, *state_, *group_));
+  optimizer_ = std::move(training.optimizer);
+  reducer_ = std::move(training.reducer);
   return common::Ok();
 }
 
@@ -217,11 +202,7 @@ void TrainingSession::BuildModel() {
   const std::shared_ptr<Model> built = MakeModel(spec, training_.seed);
   sharded_ = IsSharded();
   std::set<std::string> divided;
-  if (DividesExperts()) {
-    const auto exchange = [this](const at::Tensor& slices) { return group_->tensors().AllToAll(slices); };
-    divided =
-        DivideExperts(*built, {group_->rank(), group_->size(), training_.batch_sequences / group_->size(), exchange});
-  }
+  if (DividesExperts()) divided = DivideExpertsAmong(*group_, *built, training_.batch_sequences);
   state_ = std::make_unique<ModelState>(built, device_, type);
   if (!divided.empty()) state_->SetDivided(&group_->tensors(), divided);
   plan_ = ChoosePlan();
@@ -297,6 +278,7 @@ Json TrainingSession::Report() const {
               {"data_wait_seconds", summary_.data_wait_seconds},
               {"checkpoint_seconds", summary_.checkpoint_seconds},
               {"micro_batch", summary_.micro_batch},
+              {"kernels", kernels::KernelsFor(state_->masters().at(0).value) != nullptr},
               {"graph_launches", summary_.graph_launches},
               {"activation_checkpointing", plan_.recompute}};
   if (!group_) return report;

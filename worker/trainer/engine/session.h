@@ -36,7 +36,6 @@ class TrainingSession {
   Ending Train(LoopWork work);
 
   // The metrics of the contract that any training has. `lengths` are one example's.
-  StepGraphMaker Graphs() const;
   std::map<std::string, double> Metrics(arch::Lengths lengths) const;
   // Writes the output folder `model` (model.safetensors in float32 and model.json) unless execution.keep_final is off,
   // and returns the `outputs` of the result event.
@@ -62,6 +61,7 @@ class TrainingSession {
   MemoryLimits Limits() const;
   MemoryPlan ChoosePlan() const;
   MemoryPlan ChooseOwnPlan() const;
+  StepGraphMaker Graphs() const;
 
   const RunContext& context_;
   const TrainingConfig& training_;

@@ -49,15 +49,20 @@ StepResult StepGraphs::Take(const DeviceBatch& batch) {
   return CopyOf(kept.result);
 }
 
+void StepGraphs::Fail(Kept& kept, const char* why) {
+  std::fprintf(stderr, "steps of this shape are not recorded as a graph, but taken one operation at a time: %s\n", why);
+  kept.fails = true;
+}
+
 void StepGraphs::Capture(Kept& kept) {
   kept.graph = make_();
   step_.begin_capture();
   try {
     kept.graph->Capture([&] { kept.result = step_.compute(kept.batch); });
+  } catch (const c10::Error& e) {
+    Fail(kept, e.what_without_backtrace());
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "steps of this shape are not recorded as a graph, but taken one operation at a time: %s\n",
-                 e.what());
-    kept.fails = true;
+    Fail(kept, e.what());
   }
   kept.memory = step_.end_capture();
   if (!kept.fails) return;

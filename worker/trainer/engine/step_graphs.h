@@ -56,6 +56,7 @@ class StepGraphs {
     bool fails = false;
   };
   void Capture(Kept& kept);
+  static void Fail(Kept& kept, const char* why);
 
   StepGraphMaker make_;
   Step step_;

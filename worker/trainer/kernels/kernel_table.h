@@ -57,7 +57,8 @@ struct KernelTable {
   void (*advance_each)(Stream, const OptimizerWork&, float* steps) = nullptr;
   void (*gradient_norm)(Stream, DataType, const GradientNormArgs&) = nullptr;
   void (*adamw)(Stream, DataType, const AdamWArgs&) = nullptr;
-  void (*adafactor)(Stream, DataType, const AdafactorArgs&) = nullptr;
+  void (*adafactor_measure)(Stream, DataType, const AdafactorArgs&) = nullptr;
+  void (*adafactor_apply)(Stream, DataType, const AdafactorArgs&) = nullptr;
 
   void (*convolve)(Stream, DataType, const ConvolveArgs&) = nullptr;
   void (*convolve_kernel_gradient)(Stream, DataType, const ConvolveKernelGradientArgs&) = nullptr;
@@ -85,7 +86,7 @@ struct KernelTable {
 };
 
 // Of the table's layout and of what its functions mean.
-inline constexpr int kKernelTableVersion = 3;
+inline constexpr int kKernelTableVersion = 4;
 inline constexpr char kKernelLibraryFile[] = "liballometry-kernels.so";
 inline constexpr char kKernelLibrarySymbol[] = "AllometryKernels";
 

@@ -50,6 +50,7 @@ OptimizerPlan PlanOptimizer(const std::vector<OptimizerTensor>& tensors, const s
   OptimizerPlan plan{.tensors = tensors};
   for (size_t i = 0; i < tensors.size(); ++i) {
     plan.tensors[i].count = shapes[i].matrices * shapes[i].rows * shapes[i].columns;
+    plan.tensors[i].whole_count = plan.tensors[i].count * shapes[i].parts;
     if (shapes[i].factored) AddFactored(plan, i, shapes[i]);
   }
   plan.factored_tiles = static_cast<int64_t>(plan.tiles.size());
@@ -59,7 +60,7 @@ OptimizerPlan PlanOptimizer(const std::vector<OptimizerTensor>& tensors, const s
     plan.tensors[i].rows = Tiles(plan.tensors[i].count, kTileColumns);
     AddTiles(plan, i, 1);
   }
-  // Behind the sums: the squares of value and update for every tile, and two factors for every tensor.
+  // Behind the sums: the squares of value and update, for every tile and for every tensor.
   Reserve(plan, 2 * static_cast<int64_t>(plan.tiles.size()) + 2 * static_cast<int64_t>(tensors.size()));
   return plan;
 }
@@ -71,7 +72,8 @@ OptimizerWork WorkOf(const OptimizerPlan& plan) {
   work.factored_tiles = plan.factored_tiles;
   work.means_count = static_cast<int64_t>(plan.means.size());
   work.matrix_count = static_cast<int64_t>(plan.matrices.size());
-  work.sums = plan.workspace - 2 * work.tile_count - 2 * work.tensor_count;
+  work.totals = plan.workspace - 2 * work.tensor_count;
+  work.sums = work.totals - 2 * work.tile_count;
   return work;
 }
 

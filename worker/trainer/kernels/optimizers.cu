@@ -160,12 +160,12 @@ struct Sums {
   __device__ __forceinline__ explicit Sums(const OptimizerWork& work)
       : value_squares(work.workspace + work.sums),
         update_squares(value_squares + work.tile_count),
-        steps_(update_squares + work.tile_count) {}
-  __device__ __forceinline__ float& Keep(int64_t tensor) const { return steps_[2 * tensor]; }
-  __device__ __forceinline__ float& Step(int64_t tensor) const { return steps_[2 * tensor + 1]; }
+        totals_(work.workspace + work.totals) {}
+  __device__ __forceinline__ float& ValueSquares(int64_t tensor) const { return totals_[2 * tensor]; }
+  __device__ __forceinline__ float& UpdateSquares(int64_t tensor) const { return totals_[2 * tensor + 1]; }
 
  private:
-  float* steps_;
+  float* totals_;
 };
 
 // t^-decay_exponent: the share of what is new.
@@ -334,10 +334,10 @@ __global__ void __launch_bounds__(kThreads) AdafactorSquaresKernel(AdafactorArgs
   if (threadIdx.x == 0) Sums(args.work).update_squares[blockIdx.x] = squares;
 }
 
-// 5. Each tensor's step size, from the root mean squares of its value and its update.
-__global__ void __launch_bounds__(kThreads) AdafactorStepsKernel(AdafactorArgs args) {
+// 5. Each tensor's squares.
+__global__ void __launch_bounds__(kThreads) AdafactorTotalsKernel(AdafactorArgs args) {
   const OptimizerTensor tensor = args.work.tensors[blockIdx.x];
-  if (!tensor.gradient || tensor.count == 0) return;
+  if (!tensor.gradient) return;
   const Sums sums(args.work);
   double value = 0, update = 0;
   for (int64_t tile = threadIdx.x; tile < tensor.tiles; tile += kThreads) {
@@ -347,21 +347,30 @@ __global__ void __launch_bounds__(kThreads) AdafactorStepsKernel(AdafactorArgs a
   value = BlockSum<kThreads>(value);
   update = BlockSum<kThreads>(update);
   if (threadIdx.x != 0) return;
-  const auto root = [&](double squares) {
-    return static_cast<float>(sqrt(squares / static_cast<double>(tensor.count)));
-  };
-  const float size = *args.rate * fmaxf(args.epsilon_scale, root(value));
-  sums.Keep(blockIdx.x) = 1 - size * args.weight_decay;
-  sums.Step(blockIdx.x) = size / fmaxf(1.0f, root(update) / args.clip_threshold);
+  sums.ValueSquares(blockIdx.x) = static_cast<float>(value);
+  sums.UpdateSquares(blockIdx.x) = static_cast<float>(update);
 }
+
+// A tensor's step size, from the root mean squares of its value and its update.
+struct StepSize {
+  float keep, step;
+  __device__ __forceinline__ StepSize(const AdafactorArgs& args, const Place& place) {
+    const Sums sums(args.work);
+    const float among = static_cast<float>(place.tensor.whole_count);
+    const float value = sqrtf(sums.ValueSquares(place.tile.tensor) / among);
+    const float update = sqrtf(sums.UpdateSquares(place.tile.tensor) / among);
+    const float size = *args.rate * fmaxf(args.epsilon_scale, value);
+    keep = 1 - size * args.weight_decay;
+    step = size / fmaxf(1.0f, update / args.clip_threshold);
+  }
+};
 
 // 6. The values.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) AdafactorApplyKernel(AdafactorArgs args) {
   const Place place(args.work, blockIdx.x);
   if (!place.tensor.gradient) return;
-  const Sums sums(args.work);
-  const float keep = sums.Keep(place.tile.tensor), step = sums.Step(place.tile.tensor);
+  const StepSize size(args, place);
   const Updates<T> updates(args, place);
   for (int i = 0; i < kRowsEach; ++i) {
     const Four four = place.At(i);
@@ -370,7 +379,7 @@ __global__ void __launch_bounds__(kThreads) AdafactorApplyKernel(AdafactorArgs a
     updates.Get(i, four, u);
     Load(place.tensor.value, four, x);
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) x[k] = keep * x[k] - step * u[k];
+    for (int k = 0; k < kCount; ++k) x[k] = size.keep * x[k] - size.step * u[k];
     StoreValue(place.tensor, four, x);
   }
 }
@@ -400,7 +409,7 @@ void AdamW(Stream stream, DataType type, const AdamWArgs& args) {
   });
 }
 
-void Adafactor(Stream stream, DataType type, const AdafactorArgs& args) {
+void AdafactorMeasure(Stream stream, DataType type, const AdafactorArgs& args) {
   const OptimizerWork& work = args.work;
   if (work.tile_count == 0) return;
   WithType(type, [&]<typename T>(T) {
@@ -410,8 +419,14 @@ void Adafactor(Stream stream, DataType type, const AdafactorArgs& args) {
       Launch(stream, &AdafactorMatrixKernel, Blocks(work.matrix_count), dim3(kThreads), 0, args);
       Launch(stream, &AdafactorSquaresKernel<T>, Blocks(work.factored_tiles), dim3(kThreads), 0, args);
     }
-    Launch(stream, &AdafactorStepsKernel, Blocks(work.tensor_count), dim3(kThreads), 0, args);
-    Launch(stream, &AdafactorApplyKernel<T>, Blocks(work.tile_count), dim3(kThreads), 0, args);
+  });
+  Launch(stream, &AdafactorTotalsKernel, Blocks(work.tensor_count), dim3(kThreads), 0, args);
+}
+
+void AdafactorApply(Stream stream, DataType type, const AdafactorArgs& args) {
+  if (args.work.tile_count == 0) return;
+  WithType(type, [&]<typename T>(T) {
+    Launch(stream, &AdafactorApplyKernel<T>, Blocks(args.work.tile_count), dim3(kThreads), 0, args);
   });
 }
 
@@ -422,7 +437,8 @@ void AddOptimizerKernels(KernelTable& table) {
   table.advance_each = &AdvanceEach;
   table.gradient_norm = &GradientNorm;
   table.adamw = &AdamW;
-  table.adafactor = &Adafactor;
+  table.adafactor_measure = &AdafactorMeasure;
+  table.adafactor_apply = &AdafactorApply;
 }
 
 }  // namespace allometry::trainer::kernels

@@ -24,6 +24,7 @@ struct OptimizerTensor {
   float* column_means = nullptr;
   // The rest is PlanOptimizer's.
   int64_t count = 0, rows = 0, columns = 0;
+  int64_t whole_count = 0;                                  // of all parts, where this is one of several
   int64_t row_sums = 0, column_sums = 0, matrix_means = 0;  // where they lie in the workspace
   int32_t first_tile = 0, tiles = 0;
   bool factored = false;
@@ -52,6 +53,7 @@ struct OptimizerPlan {
 struct OptimizerShape {
   int64_t matrices = 1, rows = 1, columns = 1;
   bool factored = false;
+  int64_t parts = 1;  // the tensor is one of so many equal ones, on a rank each, that are one variable to the optimiser
 };
 OptimizerPlan PlanOptimizer(const std::vector<OptimizerTensor>& tensors, const std::vector<OptimizerShape>& shapes);
 
@@ -64,6 +66,7 @@ struct OptimizerWork {
   float* workspace = nullptr;
   int64_t tensor_count = 0, tile_count = 0, factored_tiles = 0, means_count = 0, matrix_count = 0;
   int64_t sums = 0;  // floats of the workspace before the tiles' and the tensors'
+  int64_t totals = 0;  // where the tensors' begin: float [tensor_count, 2]
 };
 OptimizerWork WorkOf(const OptimizerPlan& plan);  // the counts; the pointers are the caller's to fill in
 
@@ -89,7 +92,9 @@ struct AdamWArgs {
   float epsilon = 1e-8f, weight_decay = 0;
 };
 
-// Adafactor by the formulas of optim/adafactor.h, with g = factor gradient and t = *step, counted from 1.
+// Adafactor by the formulas of optim/adafactor.h, with g = factor gradient and t = *step, counted from 1. A step is
+// `adafactor_measure`, then `adafactor_apply` with the same arguments. In between the work's totals are each tensor's
+// sums of squares, of its value and of its update before clipping: for one of several parts, to be added up over them.
 struct AdafactorArgs {
   OptimizerWork work;
   const int64_t* step = nullptr;

@@ -83,10 +83,13 @@ Adafactor::Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor>
     slots_.push_back(std::move(slot));
   }
   steps_ = at::zeros({}, at::kLong);
-  const auto is_divided = [](const Slot& slot) { return slot.tensor.parts > 1; };  // the kernels take tensors whole
-  if (std::ranges::any_of(slots_, is_divided)) return;
   TakeKernels(KernelSlots());
-  if (UsesKernels()) steps_ = steps_.to(slots_[0].tensor.value.device());
+  if (!UsesKernels()) return;
+  const at::Device device = slots_[0].tensor.value.device();
+  steps_ = steps_.to(device);
+  at::Tensor divided = at::zeros({static_cast<int64_t>(slots_.size()), 1}, at::kBool);
+  for (size_t i = 0; i < slots_.size(); ++i) divided[static_cast<int64_t>(i)].fill_(IsDivided(slots_[i]));
+  if (std::ranges::any_of(slots_, IsDivided)) divided_ = divided.to(device);
 }
 
 std::vector<DeviceStep::Slot> Adafactor::KernelSlots() const {
@@ -97,7 +100,7 @@ std::vector<DeviceStep::Slot> Adafactor::KernelSlots() const {
                      .second_moment = slot.second_moment,
                      .row_means = slot.row_means,
                      .column_means = slot.column_means,
-                     .shape = {slot.matrices, slot.rows, columns, slot.factored}});
+                     .shape = {slot.matrices, slot.rows, columns, slot.factored, slot.tensor.parts}});
   }
   return slots;
 }
@@ -109,7 +112,7 @@ void Adafactor::Step(const std::vector<at::Tensor>& gradients) {
   const double decay = 1.0 - std::pow(steps_.item<double>(), -options_.decay_exponent);
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!gradients[i].defined() || gradients[i].numel() == 0) continue;
-    if (gradients[i].is_cpu() && gradients[i].scalar_type() == at::kFloat && slots_[i].tensor.parts == 1 &&
+    if (gradients[i].is_cpu() && gradients[i].scalar_type() == at::kFloat && !IsDivided(slots_[i]) &&
         !tensor_operations_)
       StepWithLoops(slots_[i], gradients[i], decay);
     else
@@ -120,16 +123,26 @@ void Adafactor::Step(const std::vector<at::Tensor>& gradients) {
 void Adafactor::StepWithKernels(const std::vector<at::Tensor>& gradients) {
   DeviceStep& step = device();
   step.Take(gradients);
-  kernels::Run(step.table(), step.table().adafactor, slots_[0].tensor.value,
-               {.work = step.work(),
-                .step = steps_.const_data_ptr<int64_t>(),
-                .rate = step.rate(),
-                .factor = step.factor(),
-                .decay_exponent = static_cast<float>(options_.decay_exponent),
-                .clip_threshold = static_cast<float>(options_.clip_threshold),
-                .epsilon_gradient = static_cast<float>(options_.epsilon_gradient),
-                .epsilon_scale = static_cast<float>(options_.epsilon_scale),
-                .weight_decay = static_cast<float>(options_.weight_decay)});
+  const kernels::AdafactorArgs args{.work = step.work(),
+                                    .step = steps_.const_data_ptr<int64_t>(),
+                                    .rate = step.rate(),
+                                    .factor = step.factor(),
+                                    .decay_exponent = static_cast<float>(options_.decay_exponent),
+                                    .clip_threshold = static_cast<float>(options_.clip_threshold),
+                                    .epsilon_gradient = static_cast<float>(options_.epsilon_gradient),
+                                    .epsilon_scale = static_cast<float>(options_.epsilon_scale),
+                                    .weight_decay = static_cast<float>(options_.weight_decay)};
+  const at::Tensor& value = slots_[0].tensor.value;
+  kernels::Run(step.table(), step.table().adafactor_measure, value, args);
+  if (divided_.defined()) AddUpParts(step.totals());
+  kernels::Run(step.table(), step.table().adafactor_apply, value, args);
+}
+
+// One exchange for all of them; the totals of what is not divided stay this rank's.
+void Adafactor::AddUpParts(const at::Tensor& totals) {
+  const at::Tensor sums = totals.clone();
+  std::ranges::find_if(slots_, IsDivided)->tensor.sum_over_parts(sums);
+  at::Tensor(totals).copy_(at::where(divided_, sums, totals));
 }
 
 void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double decay) {
@@ -178,7 +191,7 @@ void Adafactor::StepWithTensors(Slot& slot, const at::Tensor& gradient, double d
     update = gradient * slot.second_moment.rsqrt();
   }
   at::Tensor means = at::stack({at::square(update).mean(), at::square(value).mean()});
-  if (slot.tensor.parts > 1) {
+  if (IsDivided(slot)) {
     slot.tensor.sum_over_parts(means);
     means.div_(static_cast<double>(slot.tensor.parts));
   }

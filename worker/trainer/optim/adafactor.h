@@ -33,9 +33,11 @@ class Adafactor : public KernelOptimizer {
     at::Tensor row_means, column_means;  // [matrices, rows], [matrices, columns]; factored only
     at::Tensor second_moment;            // like the value; otherwise
   };
+  static bool IsDivided(const Slot& slot) { return slot.tensor.parts > 1; }
 
   std::vector<DeviceStep::Slot> KernelSlots() const;
   void StepWithKernels(const std::vector<at::Tensor>& gradients);
+  void AddUpParts(const at::Tensor& totals);
   void StepWithLoops(Slot& slot, const at::Tensor& gradient, double decay);
   void StepWithTensors(Slot& slot, const at::Tensor& gradient, double decay);
 
@@ -43,6 +45,7 @@ class Adafactor : public KernelOptimizer {
   std::vector<Slot> slots_;
   // Steps made, int64 scalar: with kernels on the device, else on the host.
   at::Tensor steps_;
+  at::Tensor divided_;  // bool [slots, 1]: which have other parts on other ranks; undefined: none
   bool tensor_operations_ = false;
 };
 

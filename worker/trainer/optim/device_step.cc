@@ -66,6 +66,18 @@ void DeviceStep::MeasureNorm(double limit) {
   partial_ = at::empty({work_.tile_count}, rate_.options().dtype(at::kDouble));
 }
 
+void DeviceStep::SumNormOverRanks(const std::vector<bool>& counts, std::function<void(const at::Tensor&)> sum) {
+  std::vector<double> by_tile;
+  for (const kernels::OptimizerTile& tile : plan_.tiles)
+    by_tile.push_back(counts[static_cast<size_t>(tile.tensor)] ? 1.0 : 0.0);
+  counts_ = at::tensor(by_tile, at::kDouble).to(device_);
+  sum_over_ranks_ = std::move(sum);
+}
+
+at::Tensor DeviceStep::totals() const {
+  return workspace_.narrow(0, work_.totals, 2 * work_.tensor_count).view({work_.tensor_count, 2});
+}
+
 void DeviceStep::SetCopies(const std::vector<at::Tensor>& copies) {
   copies_ = copies;
   for (size_t i = 0; i < copies.size(); ++i) plan_.tensors[i].copy = static_cast<Bf16*>(kernels::Memory(copies[i]));
@@ -91,6 +103,15 @@ void DeviceStep::Norm() {
                 .norm = kernels::Floats(norm_),
                 .factor = kernels::Floats(factor_),
                 .limit = static_cast<float>(limit_)});
+  if (sum_over_ranks_) FinishNorm();
+}
+
+// In place of what the kernel makes of this rank's squares alone.
+void DeviceStep::FinishNorm() {
+  at::Tensor of_all = (partial_ * counts_).sum();
+  sum_over_ranks_(of_all);
+  norm_.copy_(of_all.sqrt_());
+  if (limit_ > 0) factor_.copy_(of_all.reciprocal_().mul_(limit_).clamp_max_(1));
 }
 
 // The list lies outside of the graph's own memory: there the kernels before this one may have had the same place.

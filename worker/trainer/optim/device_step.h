@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "worker/trainer/kernels/tensor_kernels.h"
@@ -25,6 +27,7 @@ class DeviceStep {
 
   void SetRate(double rate);
   void MeasureNorm(double limit);
+  void SumNormOverRanks(const std::vector<bool>& counts, std::function<void(const at::Tensor&)> sum);
   void SetCopies(const std::vector<at::Tensor>& copies);
   // Takes these gradients: float32, contiguous, in the order of the slots; undefined ones are left out. Measures their
   // norm if that was asked for.
@@ -38,9 +41,11 @@ class DeviceStep {
   const float* rate() const { return kernels::Floats(rate_); }
   const float* factor() const { return kernels::Floats(factor_); }  // of the gradients; null: 1
   const at::Tensor& norm() const { return norm_; }                  // undefined: not asked for
+  at::Tensor totals() const;                                        // the work's, [slots, 2]: its own memory
 
  private:
   void Norm();
+  void FinishNorm();
 
   const kernels::KernelTable& table_;
   at::Device device_;
@@ -53,6 +58,8 @@ class DeviceStep {
   at::Tensor tiles_, means_, matrices_, workspace_, rate_;
   at::Tensor partial_, norm_, factor_;
   double limit_ = 0;
+  at::Tensor counts_;  // by tile: 1 where its squares count, else 0
+  std::function<void(const at::Tensor&)> sum_over_ranks_;
   kernels::OptimizerWork work_;
 };
 
@@ -62,6 +69,9 @@ class KernelOptimizer : public Optimizer {
   void SetRate(double rate) override;
   bool UsesKernels() const override { return device_ != nullptr; }
   void MeasureNorm(double limit) override { device().MeasureNorm(limit); }
+  void SumNormOverRanks(const std::vector<bool>& counts, std::function<void(const at::Tensor&)> sum) override {
+    device().SumNormOverRanks(counts, std::move(sum));
+  }
   at::Tensor norm() const override { return device().norm(); }
   void SetCopies(const std::vector<at::Tensor>& copies) override { device().SetCopies(copies); }
   void BeginCapture() override { device().BeginCapture(); }

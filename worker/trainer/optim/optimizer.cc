@@ -17,6 +17,7 @@ namespace {
 }  // namespace
 
 void Optimizer::MeasureNorm(double) { NeedsKernels(); }
+void Optimizer::SumNormOverRanks(const std::vector<bool>&, std::function<void(const at::Tensor&)>) { NeedsKernels(); }
 at::Tensor Optimizer::norm() const { NeedsKernels(); }
 void Optimizer::SetCopies(const std::vector<at::Tensor>&) { NeedsKernels(); }
 void Optimizer::BeginCapture() { NeedsKernels(); }

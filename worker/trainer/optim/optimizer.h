@@ -43,6 +43,9 @@ class Optimizer {
   virtual bool UsesKernels() const { return false; }
   // Steps scale all gradients together so that their norm is at most `limit`; 0: they only measure it.
   virtual void MeasureNorm(double limit);
+  // The norm is that of all ranks' gradients: `counts`, by tensor, says whose squares this rank adds, and `sum` adds a
+  // tensor up over the ranks, in place. Before MeasureNorm.
+  virtual void SumNormOverRanks(const std::vector<bool>& counts, std::function<void(const at::Tensor&)> sum);
   // Of the last step's gradients before scaling: float32 scalar on the device, which the next step overwrites.
   virtual at::Tensor norm() const;
   // bfloat16 copies of the tensors, in their order, that steps write too; undefined ones have none.
