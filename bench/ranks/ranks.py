@@ -4,7 +4,8 @@
 Every rank has one thread and B / N rows. In each round three things run in turn, so that the machine's noise meets all:
 N processes that share nothing, each with B / N rows (what a step costs without exchange, memory bandwidth shared); N ranks
 over loopback; and, where network namespaces and a token bucket filter can be had (as root), 2 ranks in two namespaces
-joined by a link of each speed. efficiency = seconds without exchange / seconds with it.
+joined by a link of each speed. efficiency = seconds without exchange / seconds with it, the median of the rounds' ratios.
+All of it for every batch B: an exchange costs the same for each, so a larger one shows what it is to a real run.
 
 The model of a step: compute + max(0, transfer - hideable) + last, where transfer = bytes of the buckets but the last / link
 speed, hideable = 2/3 of the compute (the backward pass), and last = the last bucket's bytes / link speed: it is full only when
@@ -13,6 +14,7 @@ the backward pass ends (it holds the embedding).
     .deps/bin/python bench/ranks/ranks.py build/release/allo-trainer -o bench/results/ranks.json
 """
 import argparse
+import collections
 import json
 import os
 import pathlib
@@ -94,12 +96,16 @@ class Bench:
         return subprocess.Popen([*prefix, self.trainer, "--config", "run.json"], cwd=directory, env=environment,
                                 stderr=(directory / "stderr").open("w"), stdout=subprocess.DEVNULL)
 
-    def pretrain(self, rows):
+    def steps(self, batch):
+        """Fewer of a larger batch, but two."""
+        return max(2, self.args.steps * min(self.args.batch) // batch)
+
+    def pretrain(self, rows, steps):
         a = self.args
         shape = {"encoder_layers": a.layers, "decoder_layers": a.layers, "d_model": a.d_model, "d_ff": 4 * a.d_model,
                  "heads": a.d_model // 32, "d_kv": 32, "vocabulary": 8128}
         return {"kind": "pretrain", "trainer": "builtin", "data": "d" * 64, "seed": 0, "batch_sequences": rows,
-                "model": {"architecture": "transformer", "options": {}, "shape": shape}, "steps": a.steps,
+                "model": {"architecture": "transformer", "options": {}, "shape": shape}, "steps": steps,
                 "objective": {"name": "span_corruption", "input_length": a.input_length, "noise_density": 0.15,
                               "mean_span_length": 3.0},
                 "evaluation": {"examples": 1}}
@@ -110,29 +116,29 @@ class Bench:
             raise SystemExit(f"{name} ended with {codes}: " + (self.folder / f"{name}-0/stderr").read_text())
         return json.loads((self.folder / f"{name}-0/events").read_text().splitlines()[-1])
 
-    def alone(self, ranks):
+    def alone(self, batch, ranks):
         """Seconds of a step of processes that share nothing but the machine."""
         name = f"alone-{self.runs}"
         self.runs += 1
-        rows = self.args.batch // ranks
-        ending = self.finish(name, [self.start(f"{name}-{r}", self.pretrain(rows), {"inputs": {"data": str(self.data)}})
+        run = self.pretrain(batch // ranks, self.steps(batch))
+        ending = self.finish(name, [self.start(f"{name}-{r}", run, {"inputs": {"data": str(self.data)}})
                                     for r in range(ranks)])
-        return {"seconds": ending["metrics"]["device_seconds"] / self.args.steps}
+        return {"seconds": ending["metrics"]["device_seconds"] / run["steps"]}
 
-    def together(self, ranks, namespaces=None):
+    def together(self, batch, ranks, namespaces=None):
         name = f"together-{self.runs}"
         self.runs += 1
-        processes = []
+        processes, run = [], self.pretrain(batch, self.steps(batch))
         for r in range(ranks):
             execution = {"inputs": {"data": str(self.data)}, "rank": r, "ranks": ranks, "sharding": "none",
                          "rendezvous": str(self.folder / f"{name}-word")}
             prefix = ()
             if namespaces:
                 execution["listen"], prefix = ADDRESSES[r], ("ip", "netns", "exec", NAMESPACES[r])
-            processes.append(self.start(f"{name}-{r}", self.pretrain(self.args.batch), execution, prefix))
+            processes.append(self.start(f"{name}-{r}", run, execution, prefix))
         ending = self.finish(name, processes)
         report, metrics = ending["report"], ending["metrics"]
-        steps = self.args.steps
+        steps = run["steps"]
         return {"seconds": metrics["device_seconds"] / ranks / steps, "sent_bytes": report["sent_bytes"] / steps,
                 "wait_seconds": report["exchange_wait_seconds"] / steps, "parameters": metrics["parameters"],
                 "last_bucket_bytes": report["last_bucket_bytes"]}
@@ -149,11 +155,12 @@ def predicted(compute, ranks, gradient_bytes, last_bytes, mbit):
     return compute + max(0.0, transfer - compute * 2 / 3) + share * last_bytes / per_second
 
 
-def row_of(ranks, link, alone, together):
+def row_of(batch, ranks, link, alone, together):
     compute, seconds = median(alone, "seconds"), median(together, "seconds")
     gradient_bytes, last = 4 * together[0]["parameters"], together[0]["last_bucket_bytes"]
-    row = {"ranks": ranks, "link_mbit": link, "compute_seconds": compute, "step_seconds": seconds,
-           "efficiency": compute / seconds, "sent_bytes": median(together, "sent_bytes"),
+    row = {"batch": batch, "ranks": ranks, "link_mbit": link, "compute_seconds": compute, "step_seconds": seconds,
+           "efficiency": statistics.median(a["seconds"] / t["seconds"] for a, t in zip(alone, together)),
+           "sent_bytes": median(together, "sent_bytes"),
            "ring_bound_bytes": 2 * (ranks - 1) / ranks * gradient_bytes, "wait_seconds": median(together, "wait_seconds"),
            "parameters": together[0]["parameters"], "last_bucket_bytes": last}
     if link:
@@ -167,32 +174,32 @@ def main():
     parser.add_argument("trainer")
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=12, help="of the smallest batch, in every process (12)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64], help="sequences a step (16 64)")
     parser.add_argument("--d-model", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--input-length", type=int, default=256)
     args = parser.parse_args()
-    counts = [n for n in (2, 4) if args.batch % n == 0]
     with tempfile.TemporaryDirectory(prefix="allometry-ranks-") as folder:
         bench = Bench(args.trainer, pathlib.Path(folder), args)
         links = LINKS_MBIT if Link.possible() else ()
-        alone, together = {n: [] for n in counts}, {}
+        alone, together = collections.defaultdict(list), collections.defaultdict(list)
         for _ in range(args.rounds):
-            for n in counts:
-                alone[n].append(bench.alone(n))
-                together.setdefault((n, None), []).append(bench.together(n))
-            for link in links:
-                with Link() as made:
-                    made.set_speed(link)
-                    together.setdefault((2, link), []).append(bench.together(2, NAMESPACES))
+            for batch in args.batch:
+                for n in (2, 4):
+                    alone[batch, n].append(bench.alone(batch, n))
+                    together[batch, n, None].append(bench.together(batch, n))
+                for link in links:
+                    with Link() as made:
+                        made.set_speed(link)
+                        together[batch, 2, link].append(bench.together(batch, 2, NAMESPACES))
     settings = {**vars(args), "output": None, "trainer": pathlib.Path(args.trainer).name}
-    result = {**provenance("ranks"), "settings": settings, "rows": [row_of(n, link, alone[n], runs)
-                                                                      for (n, link), runs in together.items()]}
+    rows = [row_of(batch, n, link, alone[batch, n], runs) for (batch, n, link), runs in together.items()]
+    result = {**provenance("ranks"), "settings": settings, "rows": rows}
     if not links:
         result["skipped"] = "links: network namespaces cannot be made here"
     pathlib.Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
-    for row in result["rows"]:
+    for row in rows:
         print(json.dumps(row))
 
 
