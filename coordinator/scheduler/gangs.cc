@@ -104,7 +104,9 @@ bool FitsDevice(const Run& run, int ranks, const Device& device, int parts) {
 }
 
 int PartsOn(const Run& run, const Device& device) {
-  for (int parts = kPartsOfDevice / std::max<int>(1, run.slots_per_gpu); parts <= kPartsOfDevice; parts *= 2)
+  const int planned = kPartsOfDevice / std::max<int>(1, run.slots_per_gpu);
+  const int least = std::min(planned << std::min<int>(run.out_of_memory, kMaxOutOfMemory), kPartsOfDevice);
+  for (int parts = least; parts <= kPartsOfDevice; parts *= 2)
     if (FitsDevice(run, 1, device, parts)) return parts;
   return 0;
 }

@@ -24,11 +24,12 @@ NextTry AfterFaultOfDevice(Run& run) {
   return next;
 }
 
-NextTry AfterOutOfMemory(Run& run, int64_t batch_sequences) {
-  const int64_t micro_batch = run.micro_batch > 0 ? run.micro_batch : batch_sequences;
+NextTry AfterOutOfMemory(Run& run, const Ending& ending) {
+  const int64_t micro_batch = run.micro_batch > 0 ? run.micro_batch : ending.batch_sequences;
   run.out_of_memory = static_cast<uint8_t>(std::min(255, run.out_of_memory + 1));
-  if (run.out_of_memory > kMaxOutOfMemory || micro_batch <= 1) return {RunState::kFailed, 0};
-  run.micro_batch = static_cast<uint32_t>(micro_batch / 2);
+  if (run.out_of_memory > kMaxOutOfMemory || (micro_batch <= 1 && ending.had_whole_device))
+    return {RunState::kFailed, 0};
+  if (micro_batch > 1) run.micro_batch = static_cast<uint32_t>(micro_batch / 2);
   return {RunState::kPending, 0};
 }
 
@@ -47,7 +48,7 @@ NextTry DecideRetry(Run& run, const Ending& ending, const TestHooks& hooks) {
     case Outcome::kLimit:
       return {RunState::kFailed, 0};
     case Outcome::kOutOfMemory:
-      return AfterOutOfMemory(run, ending.batch_sequences);
+      return AfterOutOfMemory(run, ending);
     case Outcome::kStopped:
       return ending.stop_requested ? NextTry{} : AfterPreemption(run);
     case Outcome::kLost:

@@ -300,7 +300,9 @@ class Stepper {
 
   void Close(const Lease& lease, Outcome outcome, const std::string& message, int rank, int64_t batch_sequences) {
     Run& run = *state_.FindRun(lease.run_id);
-    Ending ending{outcome, lease.last_step > lease.first_step, lease.stop, batch_sequences, state_.IsBuiltin(run)};
+    const bool whole = lease.placements.front().parts == kPartsOfDevice;
+    Ending ending{
+        outcome, lease.last_step > lease.first_step, lease.stop, batch_sequences, whole, state_.IsBuiltin(run)};
     const NextTry next = DecideRetry(run, ending, state_.hooks);
     actions_.closed.push_back({lease, outcome, message, rank});
     for (const Placement& placement : lease.placements) actions_.workers.insert(placement.worker_id);

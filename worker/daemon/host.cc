@@ -114,6 +114,11 @@ void TakeProbe(const std::vector<Device>& found, const std::vector<bool>& busy, 
     }
     device.name = same->name;
     device.free_bytes = same->free_bytes;
+    if (same->kernels || !same->why_not.empty()) {
+      device.kernels = same->kernels;
+      device.graphs = same->graphs;
+      device.why_not = same->why_not;
+    }
     // What the probe's own context did not find room for may be our attempts'.
     if (busy[i] && device.fault.empty() && same->fault.starts_with(kDeviceFull)) continue;
     const bool was_full = device.fault.starts_with(kDeviceFull);

@@ -31,6 +31,7 @@ struct Device {
   // Of the built-in trainer on this device: whether its kernels, and graphs of them, prove right there, or why not.
   bool kernels = false, graphs = false;
   std::string why_not;
+  bool checked = false;  // that has been looked into
 };
 
 // `<builtin trainer> --probe`, which may take long on a sick machine: started, then asked for. At most two minutes,

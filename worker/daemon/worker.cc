@@ -96,6 +96,7 @@ class Worker::Impl {
   Place PlaceFor(const v1::Assignment& assignment) const;  // slot -1: there is no room now
   void DeviceFailed(int slot, ExitClass exit_class, const std::string& words);
   void ProbeFaulty();
+  void NoteChecks();
   void Leave(Stream* stream, Lock& lock);
 
   WorkerOptions options_;
@@ -118,6 +119,7 @@ class Worker::Impl {
   std::vector<int> free_parts_;  // of each slot
   std::unique_ptr<Probe> probe_;
   bool probe_is_stale_ = false;    // a device failed since it was started
+  bool probe_checks_ = false;      // it compares kernels too
   bool numbers_in_doubt_ = false;  // a device was lost: CUDA may number the others anew, which the next probe tells
   int64_t next_probe_ms_ = 0;
   SentLedger ledger_;
@@ -166,10 +168,7 @@ common::Status Worker::Impl::Start() {
   files_ = std::make_unique<FileFinder>(options_.data_roots);
   probe_ = std::make_unique<Probe>(options_, *supervisor_);
   if (probe_->Start(options_.use_kernels)) devices_ = probe_->Wait();
-  for (const Device& device : devices_)
-    if (device.fault.empty() && !device.why_not.empty())
-      spdlog::warn("{} computes without {}: {}", device.description,
-                   device.kernels ? "graphs" : "the project's kernels", device.why_not);
+  NoteChecks();
   for (const Device& device : devices_)
     if (!device.fault.empty()) spdlog::error("{} is out of service: {}", device.description, device.fault);
   free_parts_.assign(devices_.empty() ? static_cast<size_t>(options_.slots) : devices_.size(), kParts);
@@ -580,13 +579,24 @@ void Worker::Impl::DeviceFailed(int slot, ExitClass exit_class, const std::strin
   urgent_ = true;
 }
 
-// Looks again at devices that are out of service, now and then. Called with the lock held.
+// After a probe that compared kernels: it has done so on every device that is whole.
+void Worker::Impl::NoteChecks() {
+  for (Device& device : devices_) {
+    if (!device.fault.empty() || std::exchange(device.checked, true) || device.why_not.empty()) continue;
+    spdlog::warn("{} computes without {}: {}", device.description, device.kernels ? "graphs" : "the project's kernels",
+                 device.why_not);
+  }
+}
+
+// Looks again at devices that are out of service, now and then, and compares kernels on those that were so until now.
+// Called with the lock held.
 void Worker::Impl::ProbeFaulty() {
   if (const auto found = probe_->Take(); found && !std::exchange(probe_is_stale_, false)) {
     const std::vector<Device> before = devices_;
     std::vector<bool> busy;
     for (int parts : free_parts_) busy.push_back(parts < kParts);
     TakeProbe(*found, busy, &devices_);
+    if (probe_checks_) NoteChecks();
     numbers_in_doubt_ &= found->empty();
     if (numbers_in_doubt_)
       spdlog::error(
@@ -602,10 +612,14 @@ void Worker::Impl::ProbeFaulty() {
     next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
   }
   const bool faulty = std::ranges::any_of(devices_, [](const Device& device) { return !device.fault.empty(); });
-  const bool wanted = faulty || numbers_in_doubt_;
+  const bool unchecked = options_.use_kernels && std::ranges::any_of(devices_, [](const Device& device) {
+                           return device.fault.empty() && !device.checked;
+                         });
+  const bool wanted = faulty || numbers_in_doubt_ || unchecked;
   if (!wanted || WantsToLeave() || probe_->running() || common::BootMillis() < next_probe_ms_) return;
   next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
-  probe_->Start(/*check_kernels=*/false);
+  probe_checks_ = unchecked && !numbers_in_doubt_;
+  probe_->Start(probe_checks_);
 }
 
 void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {

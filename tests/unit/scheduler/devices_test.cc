@@ -74,6 +74,24 @@ TEST_F(DevicesTest, DifferentSharesNeverAddUpToMoreThanTheDevice) {
   EXPECT_THAT(Granted(), ElementsAre(other_half, quarter));
 }
 
+TEST_F(DevicesTest, ARunThatRanOutOfMemoryTakesTwiceThePart) {
+  NewGpus(1);
+  const int64_t run = NewShared(1, 4), other = NewShared(2, 4);
+  EXPECT_THAT(Granted(), ElementsAre(run, other));
+  Finish(run, Outcome::kOutOfMemory);
+  EXPECT_THAT(Granted(), ElementsAre(run));
+  EXPECT_EQ(PlaceOf(run), std::make_pair(0, 8));
+  Finish(run, Outcome::kOutOfMemory);
+  EXPECT_THAT(Granted(), IsEmpty()) << "the other has a quarter of it";
+  Finish(other, Outcome::kDone);
+  for (int tries = 2; tries <= kMaxOutOfMemory; ++tries) {
+    EXPECT_THAT(Granted(), ElementsAre(run));
+    EXPECT_EQ(PlaceOf(run), std::make_pair(0, 16));
+    Finish(run, Outcome::kOutOfMemory);
+  }
+  EXPECT_EQ(state_.FindRun(run)->state, RunState::kFailed);
+}
+
 TEST_F(DevicesTest, ARunTakesMorePartsWhereItNeedsTheMemory) {
   NewGpus(1);
   // An eighth has 10 GB, of which CUDA's context takes 0.6 and half of the rest may be filled.

@@ -22,6 +22,17 @@ TEST(Retry, OutOfMemoryHalvesTheMicroBatchThreeTimes) {
   EXPECT_EQ(micro_batches, (std::vector<uint32_t>{24, 12, 6}));
 }
 
+// A larger part of the device may hold what the smaller one did not, whatever the micro-batch.
+TEST(Retry, OutOfMemoryInAPartOfADeviceIsTriedAgainWithOneSequenceToo) {
+  const Ending in_a_part{.outcome = Outcome::kOutOfMemory, .batch_sequences = 2, .had_whole_device = false};
+  scheduler::Run run;
+  for (int i = 0; i < kMaxOutOfMemory; ++i) {
+    EXPECT_EQ(DecideRetry(run, in_a_part).state, RunState::kPending);
+    EXPECT_EQ(run.micro_batch, 1u);
+  }
+  EXPECT_EQ(DecideRetry(run, in_a_part).state, RunState::kFailed);
+}
+
 TEST(Retry, OutOfMemoryWithOneSequenceFails) {
   scheduler::Run run;
   run.micro_batch = 1;

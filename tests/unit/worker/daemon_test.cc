@@ -468,6 +468,43 @@ TEST_F(DaemonTest, KernelsAreUsedWhereTheyProveRight) {
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "3.json")) << "a trainer of one's own";
 }
 
+// Kernels of a device that was out of service when the worker started are compared when it comes back, once.
+TEST_F(DaemonTest, KernelsAreComparedOnADeviceThatComesBack) {
+  Json device{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}, {"fault", "device_lost: Xid 79"}};
+  WorkerOptions options = OptionsWithGpus({device});
+  options.probe_interval_s = 0;
+  const std::string kept = scratch_.path().string();
+  std::ofstream(scratch_ / "probe.sh") << "#!/bin/sh\ncd '" << kept << "' || exit 1\n"
+                                       << "if [ \"$1\" != --probe ]; then cp \"$OLDPWD\"/run.json . ; exit; fi\n"
+                                       << "echo \"$*\" >> asked\n"
+                                       << "cat devices.json$(test -z \"$2\" || test ! -e whole || echo .checked)\n";
+  Begin(options);
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.size() == 1; }); }));
+  device["fault"] = "";
+  WriteProbe(Json::array({device}));
+  device["kernels"] = true;
+  ASSERT_TRUE(
+      common::WriteFileAtomically(scratch_ / "devices.json.checked", Json{{"devices", Json::array({device})}}.dump())
+          .ok());
+  ASSERT_TRUE(common::WriteFileAtomically(scratch_ / "whole", "").ok());
+  const auto compared = [&] {
+    const auto asked = common::ReadFile(scratch_ / "asked");
+    return asked && asked->ends_with("--probe\n--probe --check-kernels\n");
+  };
+  ASSERT_TRUE(Eventually(compared));
+  // The worker's word for it may come a moment later.
+  bool kernels = false;
+  for (int64_t id = 1; id <= 50 && !kernels; ++id) {
+    v1::Assignment assignment = OnDevice(Assignment(id, Json::object()), 0, 16);
+    assignment.mutable_spec()->set_trainer("builtin");
+    server_.Want(assignment);
+    ASSERT_TRUE(Finished(id));
+    kernels = (*common::ReadJsonFile(scratch_ / "run.json"))["execution"].value("kernels", false);
+  }
+  EXPECT_TRUE(kernels);
+  EXPECT_TRUE(compared()) << "no further probe";
+}
+
 TEST_F(DaemonTest, AttemptsShareADeviceByParts) {
   WorkerOptions options =
       OptionsWithGpus({{{"device", "cuda:0"}, {"name", "GPU"}}, {{"device", "cuda:1"}, {"name", "GPU"}}});
