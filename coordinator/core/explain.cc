@@ -31,8 +31,10 @@ std::string GpuNeed(const scheduler::Run& run, int ranks) {
 }
 
 std::string Ready(const scheduler::Run& run) {
-  if (run.slots_per_gpu == 1) return "It can run and waits for a free slot.";
-  return "It can run and waits for a free slot, of a GPU for 1/" + std::to_string(run.slots_per_gpu) +
+  const int parts =
+      scheduler::PartsAfterOutOfMemory(run, scheduler::kPartsOfDevice / std::max<int>(1, run.slots_per_gpu));
+  if (parts == scheduler::kPartsOfDevice) return "It can run and waits for a free slot.";
+  return "It can run and waits for a free slot, of a GPU for 1/" + std::to_string(scheduler::kPartsOfDevice / parts) +
          " that is free, or for more of one with less memory.";
 }
 

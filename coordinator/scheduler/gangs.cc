@@ -104,11 +104,13 @@ bool FitsDevice(const Run& run, int ranks, const Device& device, int parts) {
 }
 
 int PartsOn(const Run& run, const Device& device) {
-  const int planned = kPartsOfDevice / std::max<int>(1, run.slots_per_gpu);
-  const int least = std::min(planned << std::min<int>(run.out_of_memory, kMaxOutOfMemory), kPartsOfDevice);
-  for (int parts = least; parts <= kPartsOfDevice; parts *= 2)
-    if (FitsDevice(run, 1, device, parts)) return parts;
+  for (int parts = kPartsOfDevice / std::max<int>(1, run.slots_per_gpu); parts <= kPartsOfDevice; parts *= 2)
+    if (FitsDevice(run, 1, device, parts)) return PartsAfterOutOfMemory(run, parts);
   return 0;
+}
+
+int PartsAfterOutOfMemory(const Run& run, int parts) {
+  return std::min(parts << std::min<int>(run.out_of_memory, kMaxOutOfMemory), kPartsOfDevice);
 }
 
 Spot SpotFor(int64_t worker_id, const Room& room, const Run& run) {

@@ -47,10 +47,11 @@ void Occupy(Room& room, int device, int parts, int64_t memory_bytes);
 double BytesOnGpu(const Run& run, int ranks);
 // Whether so many parts of a GPU, 1 to 16, hold one of so many ranks of the run, as far as either is known.
 bool FitsDevice(const Run& run, int ranks, const Device& device, int parts = kPartsOfDevice);
-// The parts of a device that the run takes when it is alone in its attempt: what it asks for, twice that for each time
-// that it ran out of memory, or twice, four times, … as much where it needs so much of the memory. 0: the device is too
-// small.
+// The parts of a device that the run takes when it is alone in its attempt: what it asks for, or twice, four times, …
+// that, where it needs so much of the memory, and PartsAfterOutOfMemory of that. 0: the device is too small.
 int PartsOn(const Run& run, const Device& device);
+// Twice as many for each time that the run ran out of memory.
+int PartsAfterOutOfMemory(const Run& run, int parts);
 // The device of the room with the fewest free parts that are enough for the run, so that whole ones stay whole, and how
 // many it takes; of a room without devices a slot. `parts` 0: nothing fits.
 Spot SpotFor(int64_t worker_id, const Room& room, const Run& run);

@@ -29,7 +29,7 @@ struct TestHooks {
 };
 
 inline constexpr int kMaxCrashes = 3;        // tries after the first, with 10, 20, 40 s before them
-inline constexpr int kMaxOutOfMemory = 3;    // tries after the first, the micro-batch halved before each
+inline constexpr int kMaxOutOfMemory = 3;    // tries after the first, smaller and with more of a GPU
 inline constexpr int kMaxPreemptions = 100;  // stops that nobody here asked for, and lost workers that made progress
 inline constexpr int64_t kFirstBackoffMs = 10'000;
 // How long an attempt whose rank saw another one go waits to hear from that one why.

@@ -20,14 +20,16 @@ namespace {
 
 // `{"device": "cuda:0", "name": "NVIDIA H100"}`, or the device's own name alone under "name".
 Device DeviceOf(const Json& entry) {
-  const std::string model = TextOr(entry, "name", "");
   Device device;
-  device.name = TextOr(entry, "device", model);
-  device.description = device.name == model || model.empty() ? device.name : device.name + " " + model;
+  device.model = TextOr(entry, "name", "");
+  device.name = TextOr(entry, "device", device.model);
+  device.description = device.name;
+  if (device.name != device.model && !device.model.empty()) device.description += " " + device.model;
   device.uuid = TextOr(entry, "uuid", "");
   device.memory_bytes = IntegerOr(entry, "memory_bytes", 0);
   if (entry.contains("free_bytes")) device.free_bytes = IntegerOr(entry, "free_bytes", 0);
   device.fault = TextOr(entry, "fault", "");
+  device.compared = entry.contains("kernels");
   device.kernels = entry.value("kernels", Json()) == true;
   device.graphs = entry.value("graphs", Json()) == true;
   device.why_not = TextOr(entry, "why_not", "");
@@ -52,17 +54,17 @@ Json HostFacts(const WorkerOptions& options) {
           {"cpu", common::CpuModel()}, {"cores", std::thread::hardware_concurrency()}};
 }
 
-bool Probe::Start(bool check_kernels) {
+bool Probe::Start(const std::vector<std::string>& arguments) {
   const auto builtin = options_.trainers.find("builtin");
   if (!options_.use_devices || builtin == options_.trainers.end() || running()) return false;
   TrainerSpec spec;
   spec.command = builtin->second;
   spec.command.push_back("--probe");
-  if (check_kernels) spec.command.push_back("--check-kernels");
+  spec.command.insert(spec.command.end(), arguments.begin(), arguments.end());
   spec.run_directory = options_.work_directory;
   spec.stdout_path = options_.work_directory / "probe.json";
   spec.stderr_path = options_.work_directory / "probe.log";
-  spec.limit_seconds = check_kernels ? 600 : 120;
+  spec.limit_seconds = arguments.empty() ? 120 : 600;
   auto id = supervisor_.Start(spec);
   if (!id) {
     spdlog::warn("cannot ask the built-in trainer for devices: {}", id.error().message);
@@ -78,6 +80,10 @@ std::optional<std::vector<Device>> Probe::Take() {
   if (!end) return std::nullopt;
   id_.reset();
   return Read(*end);
+}
+
+void Probe::Kill() {
+  if (id_) supervisor_.Kill(*id_);
 }
 
 std::vector<Device> Probe::Wait() {
@@ -101,6 +107,13 @@ std::vector<Device> Probe::Read(const ProcessEnd& end) const {
   return devices;
 }
 
+void TakeComparison(const Device& from, Device* device) {
+  device->kernels = from.kernels;
+  device->graphs = from.graphs;
+  device->why_not = from.why_not;
+  device->compared = from.compared;
+}
+
 void TakeProbe(const std::vector<Device>& found, const std::vector<bool>& busy, std::vector<Device>* known) {
   for (size_t i = 0; i < known->size(); ++i) {
     Device& device = (*known)[i];
@@ -114,11 +127,7 @@ void TakeProbe(const std::vector<Device>& found, const std::vector<bool>& busy, 
     }
     device.name = same->name;
     device.free_bytes = same->free_bytes;
-    if (same->kernels || !same->why_not.empty()) {
-      device.kernels = same->kernels;
-      device.graphs = same->graphs;
-      device.why_not = same->why_not;
-    }
+    if (!device.compared) TakeComparison(*same, &device);
     // What the probe's own context did not find room for may be our attempts'.
     if (busy[i] && device.fault.empty() && same->fault.starts_with(kDeviceFull)) continue;
     const bool was_full = device.fault.starts_with(kDeviceFull);

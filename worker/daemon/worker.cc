@@ -96,7 +96,8 @@ class Worker::Impl {
   Place PlaceFor(const v1::Assignment& assignment) const;  // slot -1: there is no room now
   void DeviceFailed(int slot, ExitClass exit_class, const std::string& words);
   void ProbeFaulty();
-  void NoteChecks();
+  void HoldUntilCompared(const std::vector<Device>& before, bool probe_failed);
+  void LogComparison(const Device& device) const;
   void Leave(Stream* stream, Lock& lock);
 
   WorkerOptions options_;
@@ -118,8 +119,8 @@ class Worker::Impl {
   std::vector<Device> devices_;  // one a slot; empty: CPU slots
   std::vector<int> free_parts_;  // of each slot
   std::unique_ptr<Probe> probe_;
-  bool probe_is_stale_ = false;    // a device failed since it was started
-  bool probe_checks_ = false;      // it compares kernels too
+  bool probe_is_stale_ = false;                     // a device failed since it was started
+  std::optional<size_t> comparing_, compare_next_;  // the device on which it, or the next one, compares kernels
   bool numbers_in_doubt_ = false;  // a device was lost: CUDA may number the others anew, which the next probe tells
   int64_t next_probe_ms_ = 0;
   SentLedger ledger_;
@@ -167,8 +168,9 @@ common::Status Worker::Impl::Start() {
   blobs_->RemoveUnused(kUnusedBlobSeconds);
   files_ = std::make_unique<FileFinder>(options_.data_roots);
   probe_ = std::make_unique<Probe>(options_, *supervisor_);
-  if (probe_->Start(options_.use_kernels)) devices_ = probe_->Wait();
-  NoteChecks();
+  const std::vector<std::string> compare{"--check-kernels"};
+  if (probe_->Start(options_.use_kernels ? compare : std::vector<std::string>{})) devices_ = probe_->Wait();
+  for (const Device& device : devices_) LogComparison(device);
   for (const Device& device : devices_)
     if (!device.fault.empty()) spdlog::error("{} is out of service: {}", device.description, device.fault);
   free_parts_.assign(devices_.empty() ? static_cast<size_t>(options_.slots) : devices_.size(), kParts);
@@ -575,28 +577,49 @@ void Worker::Impl::DeviceFailed(int slot, ExitClass exit_class, const std::strin
   numbers_in_doubt_ |= lost;
   if (lost) ++services_->devices_lost;
   probe_is_stale_ = probe_->running();
+  if (std::exchange(comparing_, std::nullopt)) probe_->Kill();  // the others wait for the next probe
   next_probe_ms_ = common::BootMillis() + (numbers_in_doubt_ ? 0 : options_.probe_interval_s * 1000);
   urgent_ = true;
 }
 
-// After a probe that compared kernels: it has done so on every device that is whole.
-void Worker::Impl::NoteChecks() {
-  for (Device& device : devices_) {
-    if (!device.fault.empty() || std::exchange(device.checked, true) || device.why_not.empty()) continue;
-    spdlog::warn("{} computes without {}: {}", device.description, device.kernels ? "graphs" : "the project's kernels",
-                 device.why_not);
+// A device that comes back and of which it is not known how kernels fare computes as others of its kind do. The first
+// of a kind stays out of service until the next probe has compared them there, whatever that finds.
+void Worker::Impl::HoldUntilCompared(const std::vector<Device>& before, bool probe_failed) {
+  if (const auto asked = std::exchange(comparing_, std::nullopt); asked && !devices_[*asked].compared) {
+    Device& device = devices_[*asked];
+    if (probe_failed || device.fault.empty()) {
+      device.why_not = "the comparison gave no answer, see probe.log in the work directory";
+      device.compared = true;
+    }
+  }
+  for (size_t i = 0; i < devices_.size(); ++i) {
+    Device& device = devices_[i];
+    if (before[i].fault.empty() || !device.fault.empty() || device.compared || !options_.use_kernels) continue;
+    const auto like = std::ranges::find_if(
+        devices_, [&](const Device& other) { return other.compared && other.model == device.model; });
+    if (like != devices_.end()) {
+      TakeComparison(*like, &device);
+      continue;
+    }
+    device.fault = before[i].fault;
+    compare_next_ = i;
   }
 }
 
-// Looks again at devices that are out of service, now and then, and compares kernels on those that were so until now.
-// Called with the lock held.
+void Worker::Impl::LogComparison(const Device& device) const {
+  if (device.fault.empty() && !device.why_not.empty())
+    spdlog::warn("{} computes without {}: {}", device.description, device.kernels ? "graphs" : "the project's kernels",
+                 device.why_not);
+}
+
+// Looks again at devices that are out of service, now and then. Called with the lock held.
 void Worker::Impl::ProbeFaulty() {
   if (const auto found = probe_->Take(); found && !std::exchange(probe_is_stale_, false)) {
     const std::vector<Device> before = devices_;
     std::vector<bool> busy;
     for (int parts : free_parts_) busy.push_back(parts < kParts);
     TakeProbe(*found, busy, &devices_);
-    if (probe_checks_) NoteChecks();
+    HoldUntilCompared(before, /*probe_failed=*/found->empty());
     numbers_in_doubt_ &= found->empty();
     if (numbers_in_doubt_)
       spdlog::error(
@@ -608,18 +631,19 @@ void Worker::Impl::ProbeFaulty() {
       urgent_ = true;
       spdlog::warn("{} is {}", devices_[i].description,
                    devices_[i].fault.empty() ? "in service again" : "out of service: " + devices_[i].fault);
+      LogComparison(devices_[i]);
     }
-    next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
+    next_probe_ms_ = common::BootMillis() + (compare_next_ ? 0 : options_.probe_interval_s * 1000);
   }
   const bool faulty = std::ranges::any_of(devices_, [](const Device& device) { return !device.fault.empty(); });
-  const bool unchecked = options_.use_kernels && std::ranges::any_of(devices_, [](const Device& device) {
-                           return device.fault.empty() && !device.checked;
-                         });
-  const bool wanted = faulty || numbers_in_doubt_ || unchecked;
+  const bool wanted = faulty || numbers_in_doubt_;
   if (!wanted || WantsToLeave() || probe_->running() || common::BootMillis() < next_probe_ms_) return;
   next_probe_ms_ = common::BootMillis() + options_.probe_interval_s * 1000;
-  probe_checks_ = unchecked && !numbers_in_doubt_;
-  probe_->Start(probe_checks_);
+  const auto device = std::exchange(compare_next_, std::nullopt);
+  if (device && !numbers_in_doubt_) comparing_ = device;
+  std::vector<std::string> arguments;
+  if (comparing_) arguments = {"--check-kernels", devices_[*comparing_].name};
+  if (!probe_->Start(arguments)) comparing_.reset();
 }
 
 void Worker::Impl::StartAttempt(const v1::Assignment& assignment, bool refuse) {

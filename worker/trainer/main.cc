@@ -26,7 +26,7 @@ constexpr int kUsageExitCode = 2;
 constexpr char kHelp[] = R"(allo-trainer: the built-in trainer of Allometry
 
   allo-trainer --config run.json   train: prepare data, pretrain or fine-tune, as the file says
-  allo-trainer --probe [--check-kernels]
+  allo-trainer --probe [--check-kernels [cuda:N]]
                                    print devices and versions as one JSON
                                    object, with how the kernels fare on GPUs
   allo-trainer --check-kernels cuda:N
@@ -93,9 +93,9 @@ int Main(int argc, char** argv) {
   if (verb == "data") return DataMain(argc - 1, argv + 1);
   if (verb == "checkpoint") return CheckpointMain(argc - 1, argv + 1);
   if (verb == "--probe") {
-    const bool check_kernels = argc == 3 && std::string(argv[2]) == "--check-kernels";
+    const bool check_kernels = (argc == 3 || argc == 4) && std::string(argv[2]) == "--check-kernels";
     common::Json report = ProbeReport();
-    if (check_kernels) AddKernelChecks(&report["devices"]);
+    if (check_kernels) AddKernelChecks(&report["devices"], argc == 4 ? argv[3] : "");
     if (argc == 2 || check_kernels) return std::puts(report.dump(2).c_str()) < 0;
   }
   if (verb == "--check-kernels" && argc == 3) return PrintKernelCheck(argv[2]);

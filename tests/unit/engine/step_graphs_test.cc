@@ -32,7 +32,8 @@ class StepGraphsTest : public ::testing::Test {
                ++ended_;
                return at::ones({1});
              },
-             [this] { ++abandoned_; }, [this] { ++launching_; }}};
+             [this] { ++abandoned_; }, [this](bool failed) { return failed || fails_elsewhere_; },
+             [this] { ++launching_; }}};
   }
   static int64_t SumOf(StepGraphs& graphs, int64_t value, int64_t length) {
     const StepResult result = graphs.Take(BatchOf(value, length));
@@ -42,6 +43,7 @@ class StepGraphsTest : public ::testing::Test {
   }
 
   std::vector<int64_t> calls_;
+  bool fails_elsewhere_ = false;
   int begun_ = 0, ended_ = 0, abandoned_ = 0, launching_ = 0;
 };
 
@@ -57,6 +59,17 @@ TEST_F(StepGraphsTest, TheSecondStepOfAShapeIsRecorded) {
   EXPECT_EQ(begun_, 1);
   EXPECT_EQ(ended_, 1);
   EXPECT_EQ(abandoned_, 0);
+}
+
+TEST_F(StepGraphsTest, WhatAnotherRankCouldNotRecordIsNotLaunched) {
+  StepGraphs graphs = Make([] { return std::make_unique<KeptWork>(); });
+  fails_elsewhere_ = true;
+  for (int64_t value = 1; value < 4; ++value) EXPECT_EQ(SumOf(graphs, value, 5), 10 * value);
+  EXPECT_EQ(graphs.launches(), 0);
+  EXPECT_EQ(launching_, 0);
+  EXPECT_EQ(begun_, 1);
+  EXPECT_EQ(ended_, 1);
+  EXPECT_EQ(abandoned_, 1);
 }
 
 TEST_F(StepGraphsTest, EveryShapeHasItsOwn) {

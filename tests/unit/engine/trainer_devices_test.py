@@ -63,6 +63,9 @@ class TrainerDevicesTest(unittest.TestCase):
         self.assertIn("LibTorch", whole["why_not"])
         self.assertNotIn("kernels", broken)
         self.assertNotIn("kernels", probe(devices=1)[0])
+        first, second = probe("--check-kernels", "cuda:1", devices=2)
+        self.assertNotIn("kernels", first)
+        self.assertIn("kernels", second)
 
     def test_training_on_an_old_driver_or_a_missing_device(self):
         code, errors = self.ending("cuda:0", devices=1, version=12080)

@@ -55,6 +55,7 @@ TEST_P(DeviceSteps, AdafactorAddsUpOverTheRanksOfADividedTensor) {
   int sums = 0;
   ByKernels([&] {
     const auto twice = [&](const at::Tensor& tensor) {
+      EXPECT_EQ(tensor.sizes(), (std::vector<int64_t>{1, 2})) << "another rank has other tensors beside it";
       ++sums;
       at::Tensor(tensor).mul_(2);
     };

@@ -8,6 +8,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <optional>
+
 #include "tests/unit/distributed/ranks.h"
 #include "tests/unit/engine/kept_work.h"
 #include "tests/unit/kernels/tensor_case.h"
@@ -38,9 +41,15 @@ struct TrainedSteps {
   int64_t launches = 0;
 };
 
+class CannotRecord : public StepGraph {
+ public:
+  void Capture(const std::function<void()>&) override { TORCH_CHECK(false, "this graph cannot be recorded"); }
+  void Launch() override {}
+};
+
 // How two ranks share the work.
 struct Sharing {
-  const char *name, *optimizer;
+  const char *name = "", *optimizer = "";
   bool states = false;   // each rank has the optimiser's state, and the gradients, of a half of the tensors
   bool experts = false;  // each has a half of the experts
 };
@@ -260,7 +269,7 @@ TEST_P(DeviceTrainingStep, GraphsOfRanksAreBitForBitTheOperations) {
         trained.losses.push_back(loss.item<double>());
         trained.norms.push_back(result.gradient_norm.item<double>());
       }
-      EXPECT_EQ(step.graph_launches(), graphs ? kSteps - 1 : 0);
+      if (group.is_first()) trained.launches = step.graph_launches();
       const auto weights = state.Weights(), optimizer = training.optimizer->State();
       for (size_t i = 0; i < state.masters().size(); ++i) {
         const at::Tensor copy = state.Copies()[i], master = state.masters()[i].value;
@@ -272,15 +281,29 @@ TEST_P(DeviceTrainingStep, GraphsOfRanksAreBitForBitTheOperations) {
     });
     return trained;
   };
+  // One of two ranks cannot record: both go on without.
+  std::atomic<int> made{0};
+  const StepGraphMaker every_other = [&]() -> std::unique_ptr<StepGraph> {
+    if (++made % 2) return std::make_unique<KeptWork>();
+    return std::make_unique<CannotRecord>();
+  };
+  const TrainingConfig whole = ConfigFor({"glu", nullptr}, "adamw");
+  const TrainedSteps without = train(whole, {}, at::kBFloat16, every_other);
+  EXPECT_EQ(made, 2);
+  EXPECT_EQ(without.launches, 0);
+  ExpectEqual(train(whole, {}, at::kBFloat16, nullptr).weights, without.weights, "one rank cannot record");
+
   for (const Sharing& sharing :
        std::vector<Sharing>{{.name = "whole", .optimizer = "adamw"},
                             {.name = "states", .optimizer = "adafactor", .states = true},
                             {.name = "experts", .optimizer = "adafactor", .experts = true},
-                            {.name = "both", .optimizer = "adamw", .states = true, .experts = true}}) {
+                            {.name = "both", .optimizer = "adafactor", .states = true, .experts = true}}) {
     const std::string name = sharing.name;
     const TrainingConfig config = ConfigFor({sharing.experts ? "switch" : "glu", nullptr}, sharing.optimizer);
     const TrainedSteps plain = train(config, sharing, at::kBFloat16, nullptr);
     const TrainedSteps graphs = train(config, sharing, at::kBFloat16, Graphs());
+    EXPECT_EQ(plain.launches, 0) << name;
+    EXPECT_EQ(graphs.launches, kSteps - 1) << name;
     EXPECT_EQ(plain.losses, graphs.losses) << name;
     EXPECT_EQ(plain.norms, graphs.norms) << name;
     ExpectEqual(plain.weights, graphs.weights, name);
@@ -297,6 +320,16 @@ TEST_P(DeviceTrainingStep, GraphsOfRanksAreBitForBitTheOperations) {
     for (const auto& [weight, tensor] : one.weights)
       EXPECT_LT((ranks.weights.at(weight) - tensor).abs().max().item<double>(), 1e-3) << name << " " << weight;
   }
+}
+
+TEST_P(DeviceTrainingStep, AllRanksHaveKernelsOrNone) {
+  if (!device_.is_cpu()) GTEST_SKIP() << "one GPU has one rank";
+  for (const int with : {0, 1, 2})
+    InGroup(2, [&](RankGroup& group) {
+      std::optional<kernels::ForceKernels> force;
+      if (group.rank() < with) force.emplace(*table_);
+      EXPECT_EQ(AllRanksHaveKernels(group, at::zeros({1})), with == 2) << group.rank();
+    });
 }
 
 // NCCL itself, with one rank: every call, then a sum within a graph, after the first calls have set it up.

@@ -92,6 +92,17 @@ TEST_F(DevicesTest, ARunThatRanOutOfMemoryTakesTwiceThePart) {
   EXPECT_EQ(state_.FindRun(run)->state, RunState::kFailed);
 }
 
+// Not of what it asked for, where that was too little from the beginning.
+TEST_F(DevicesTest, AfterAnOutOfMemoryARunTakesTwiceWhatItHad) {
+  NewGpus(1);
+  const int64_t run = NewShared(1, 8, 8 * kGb);
+  EXPECT_THAT(Granted(), ElementsAre(run));
+  EXPECT_EQ(PlaceOf(run), std::make_pair(0, 4));
+  Finish(run, Outcome::kOutOfMemory);
+  EXPECT_THAT(Granted(), ElementsAre(run));
+  EXPECT_EQ(PlaceOf(run), std::make_pair(0, 8));
+}
+
 TEST_F(DevicesTest, ARunTakesMorePartsWhereItNeedsTheMemory) {
   NewGpus(1);
   // An eighth has 10 GB, of which CUDA's context takes 0.6 and half of the rest may be filled.

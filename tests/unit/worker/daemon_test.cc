@@ -468,7 +468,7 @@ TEST_F(DaemonTest, KernelsAreUsedWhereTheyProveRight) {
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "3.json")) << "a trainer of one's own";
 }
 
-// Kernels of a device that was out of service when the worker started are compared when it comes back, once.
+// Kernels are compared on a device that was out of service when the worker started, once, before it is used.
 TEST_F(DaemonTest, KernelsAreComparedOnADeviceThatComesBack) {
   Json device{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}, {"fault", "device_lost: Xid 79"}};
   WorkerOptions options = OptionsWithGpus({device});
@@ -489,19 +489,15 @@ TEST_F(DaemonTest, KernelsAreComparedOnADeviceThatComesBack) {
   ASSERT_TRUE(common::WriteFileAtomically(scratch_ / "whole", "").ok());
   const auto compared = [&] {
     const auto asked = common::ReadFile(scratch_ / "asked");
-    return asked && asked->ends_with("--probe\n--probe --check-kernels\n");
+    return asked && asked->ends_with("--probe\n--probe --check-kernels cuda:0\n");
   };
-  ASSERT_TRUE(Eventually(compared));
-  // The worker's word for it may come a moment later.
-  bool kernels = false;
-  for (int64_t id = 1; id <= 50 && !kernels; ++id) {
-    v1::Assignment assignment = OnDevice(Assignment(id, Json::object()), 0, 16);
-    assignment.mutable_spec()->set_trainer("builtin");
-    server_.Want(assignment);
-    ASSERT_TRUE(Finished(id));
-    kernels = (*common::ReadJsonFile(scratch_ / "run.json"))["execution"].value("kernels", false);
-  }
-  EXPECT_TRUE(kernels);
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.empty(); }); }));
+  EXPECT_TRUE(compared()) << "before it is in service";
+  v1::Assignment assignment = OnDevice(Assignment(1, Json::object()), 0, 16);
+  assignment.mutable_spec()->set_trainer("builtin");
+  server_.Want(assignment);
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ((*common::ReadJsonFile(scratch_ / "run.json"))["execution"]["kernels"], true);
   EXPECT_TRUE(compared()) << "no further probe";
 }
 

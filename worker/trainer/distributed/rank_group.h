@@ -35,6 +35,8 @@ class RankGroup {
 
   // Sums over all ranks, in the order of the ranks.
   std::vector<double> Sum(std::vector<double> values);
+  // Whether it is true on every rank.
+  bool All(bool own) { return Sum({own ? 1.0 : 0.0})[0] == size(); }
   // Rank 0's text, on every rank; the others' argument is ignored.
   std::string FromFirst(std::string text);
   // What f returns at rank 0, on every rank. While it computes, however long, the others wait.

@@ -124,13 +124,14 @@ Json ToJson(const KernelCheck& check) {
   return {{"kernels", check.kernels}, {"graphs", check.graphs}, {"why_not", check.why_not}};
 }
 
-// What a program prints that is stopped after two minutes, and how it ended, as waitpid says it.
+// What a program prints that is stopped after two minutes, and how it ended, as waitpid says it. It stays in the
+// caller's process group, with which it is killed.
 struct Said {
   std::string text;
   int status = -1;
 };
 Said Ask(const std::string& command) {
-  std::FILE* output = ::popen(("exec timeout -s KILL 120 " + command).c_str(), "re");
+  std::FILE* output = ::popen(("exec timeout --foreground -s KILL 120 " + command).c_str(), "re");
   if (!output) return {};
   Said said;
   std::array<char, 4096> part{};
@@ -194,10 +195,11 @@ int PrintKernelCheck(const std::string& device) {
   return std::puts(ToJson(check).dump().c_str()) < 0 || !check.kernels;
 }
 
-void AddKernelChecks(Json* devices) {
+void AddKernelChecks(Json* devices, const std::string& only) {
   std::map<std::string, KernelCheck> checks;
   for (Json& device : *devices) {
     if (device["device"] == "cpu" || device["fault"] != "") continue;
+    if (!only.empty() && device["device"] != only) continue;
     const auto [known, is_new] = checks.try_emplace(device["name"].get<std::string>());
     if (is_new) known->second = CheckKernelsApart(device["device"].get<std::string>());
     device.update(ToJson(known->second));

@@ -38,6 +38,7 @@ int PrintKernelCheck(const std::string& device);
 
 // Adds `kernels`, `graphs` and `why_not` to each whole GPU of a probe's devices: the verdict of such a process on the
 // first of its kind, since a kernel at fault, or one that waits for ever, ends the process. Up to two minutes a kind.
-void AddKernelChecks(common::Json* devices);
+// `only`: of this one, as "cuda:N"; empty: of all.
+void AddKernelChecks(common::Json* devices, const std::string& only);
 
 }  // namespace allometry::trainer

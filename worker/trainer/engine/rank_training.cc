@@ -1,6 +1,7 @@
 #include "worker/trainer/engine/rank_training.h"
 
 #include "worker/trainer/distributed/sharded_optimizer.h"
+#include "worker/trainer/kernels/tensor_kernels.h"
 #include "worker/trainer/models/switch.h"
 
 namespace allometry::trainer {
@@ -8,6 +9,10 @@ namespace allometry::trainer {
 std::set<std::string> DivideExpertsAmong(RankGroup& group, Model& model, int64_t batch_sequences) {
   const auto exchange = [&group](const at::Tensor& slices) { return group.tensors().AllToAll(slices); };
   return DivideExperts(model, {group.rank(), group.size(), batch_sequences / group.size(), exchange});
+}
+
+bool AllRanksHaveKernels(RankGroup& group, const at::Tensor& like) {
+  return group.All(kernels::KernelsFor(like) != nullptr);
 }
 
 common::Result<RankTraining> TrainOnRanks(const OptimizerOptions& options, bool sharded, ModelState& state,

@@ -17,6 +17,10 @@ namespace allometry::trainer {
 // has as many. `group` must outlive the model.
 std::set<std::string> DivideExpertsAmong(RankGroup& group, Model& model, int64_t batch_sequences);
 
+// Whether there are kernels for tensors like this one on every rank. Steps by kernels exchange other sums than those
+// without: all ranks make theirs in one way.
+bool AllRanksHaveKernels(RankGroup& group, const at::Tensor& like);
+
 // What a rank updates a model with that all ranks train.
 struct RankTraining {
   std::unique_ptr<Optimizer> optimizer;

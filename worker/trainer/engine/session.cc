@@ -84,6 +84,7 @@ common::Result<std::unique_ptr<TrainingSession>> TrainingSession::Open(const Run
   std::unique_ptr<TrainingSession> session(new TrainingSession(context, training, device, precision));
   session->RequireRoom();
   ALLO_RETURN_IF_ERROR(session->JoinRanks());
+  session->AgreeOnKernels();
   session->BuildModel();
   ALLO_RETURN_IF_ERROR(session->BuildOptimizer());
   return session;
@@ -124,6 +125,14 @@ common::Status TrainingSession::JoinRanks() {
   options.wait_for_word = [&] { return WaitForWord(execution.rendezvous); };
   group_ = std::make_unique<RankGroup>(options, device_);
   return common::Ok();
+}
+
+void TrainingSession::AgreeOnKernels() const {
+  if (!group_ || !device_.is_cuda()) return;
+  const at::Tensor like = at::empty({0}, at::TensorOptions(device_).dtype(at::kFloat));
+  if (AllRanksHaveKernels(*group_, like) || !kernels::KernelsFor(like)) return;
+  std::fprintf(stderr, "another rank computes without kernels, so this one does too\n");
+  kernels::UseModule(false);
 }
 
 // A machine's CPUs are shared by all ranks that it has: rank by rank as if all were here.
@@ -232,8 +241,16 @@ Ending TrainingSession::Train(LoopWork work) {
   return ending;
 }
 
-// Where the kernels do not make the optimiser's step a step cannot be one.
+// On all ranks or on none.
 StepGraphMaker TrainingSession::Graphs() const {
+  const StepGraphMaker own = OwnGraphs();
+  if (!group_ || !device_.is_cuda() || group_->All(own != nullptr)) return own;
+  if (own) std::fprintf(stderr, "another rank takes no steps as CUDA graphs, so this one does not either\n");
+  return nullptr;
+}
+
+// Where the kernels do not make the optimiser's step a step cannot be one.
+StepGraphMaker TrainingSession::OwnGraphs() const {
   if (!device_.is_cuda() || !context_.config.execution.graphs || !optimizer_->UsesKernels()) return nullptr;
   std::string why_not;
   StepGraphMaker graphs = CudaGraphs(&why_not);

@@ -54,6 +54,7 @@ class TrainingSession {
   TrainingSession(const RunContext& context, const TrainingConfig& training, at::Device device, std::string precision);
   void RequireRoom();
   common::Status JoinRanks();
+  void AgreeOnKernels() const;
   common::Status BuildOptimizer();
   void BuildModel();
   bool IsSharded() const;
@@ -62,6 +63,7 @@ class TrainingSession {
   MemoryPlan ChoosePlan() const;
   MemoryPlan ChooseOwnPlan() const;
   StepGraphMaker Graphs() const;
+  StepGraphMaker OwnGraphs() const;
 
   const RunContext& context_;
   const TrainingConfig& training_;

@@ -23,6 +23,18 @@ StepResult CopyOf(const StepResult& result) {
   return out;
 }
 
+// Why it failed; empty: it did not.
+std::string Record(StepGraph& graph, const std::function<void()>& work) {
+  try {
+    graph.Capture(work);
+    return "";
+  } catch (const c10::Error& e) {
+    return e.what_without_backtrace();
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+}
+
 }  // namespace
 
 StepResult StepGraphs::Take(const DeviceBatch& batch) {
@@ -49,23 +61,16 @@ StepResult StepGraphs::Take(const DeviceBatch& batch) {
   return CopyOf(kept.result);
 }
 
-void StepGraphs::Fail(Kept& kept, const char* why) {
-  std::fprintf(stderr, "steps of this shape are not recorded as a graph, but taken one operation at a time: %s\n", why);
-  kept.fails = true;
-}
-
 void StepGraphs::Capture(Kept& kept) {
   kept.graph = make_();
   step_.begin_capture();
-  try {
-    kept.graph->Capture([&] { kept.result = step_.compute(kept.batch); });
-  } catch (const c10::Error& e) {
-    Fail(kept, e.what_without_backtrace());
-  } catch (const std::exception& e) {
-    Fail(kept, e.what());
-  }
+  std::string why_not = Record(*kept.graph, [&] { kept.result = step_.compute(kept.batch); });
   kept.memory = step_.end_capture();
+  kept.fails = step_.failed_on_any_rank(!why_not.empty());
   if (!kept.fails) return;
+  if (why_not.empty()) why_not = "another rank could not";
+  std::fprintf(stderr, "steps of this shape are not recorded as a graph, but taken one operation at a time: %s\n",
+               why_not.c_str());
   step_.abandon();
   kept.memory = at::Tensor();
   kept.result = {};

@@ -34,6 +34,9 @@ class StepGraphs {
     std::function<void()> begin_capture;
     std::function<at::Tensor()> end_capture;
     std::function<void()> abandon;
+    // After recording, on every rank: whether it failed on any. What ranks exchange is in the graphs of all or of none:
+    // NCCL asks for that.
+    std::function<bool(bool failed)> failed_on_any_rank;
     // Before a launch: from here on the step is taken.
     std::function<void()> launching;
   };
@@ -56,7 +59,6 @@ class StepGraphs {
     bool fails = false;
   };
   void Capture(Kept& kept);
-  static void Fail(Kept& kept, const char* why);
 
   StepGraphMaker make_;
   Step step_;

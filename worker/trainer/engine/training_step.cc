@@ -25,13 +25,17 @@ TrainingStep::TrainingStep(const Parts& parts)
                                                    return Compute(batch, /*wants_norm=*/true, {[] {}, [] {}});
                                                  },
                                                  [this] { BeginCapture(); }, [this] { return EndCapture(); },
-                                                 [this] { parts_.state.AbandonStep(); }, [this] { updating_ = true; }});
+                                                 [this] { parts_.state.AbandonStep(); },
+                                                 [this](bool failed) { return FailedOnAnyRank(failed); },
+                                                 [this] { updating_ = true; }});
 }
 
 void TrainingStep::BeginCapture() {
   parts_.optimizer.BeginCapture();
   if (parts_.group) parts_.group->tensors().BeginCapture();
 }
+
+bool TrainingStep::FailedOnAnyRank(bool failed) const { return parts_.group ? !parts_.group->All(!failed) : failed; }
 
 at::Tensor TrainingStep::EndCapture() {
   if (parts_.group) parts_.group->tensors().EndCapture();

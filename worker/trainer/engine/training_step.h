@@ -46,6 +46,7 @@ class TrainingStep {
   void SetNumbers(int64_t step, const DeviceBatch& batch);
   void BeginCapture();
   at::Tensor EndCapture();
+  bool FailedOnAnyRank(bool failed) const;
   // What a graph holds: nothing here may depend on the step but through device memory.
   StepResult Compute(const DeviceBatch& batch, bool wants_norm, const Moments& moments);
   StepResult Accumulate(const DeviceBatch& batch);

@@ -12,7 +12,7 @@ namespace allometry::trainer::kernels {
 const KernelTable* KernelsFor(const at::Tensor& t);
 
 // Whether tensors of GPUs take the module's kernels at all, in the whole process; they do unless told otherwise. Before
-// the first tensor operation.
+// a model and its optimiser are made.
 void UseModule(bool use);
 
 // While it lives, this thread takes these kernels for tensors of a CPU: how the tests run layers and optimisers through

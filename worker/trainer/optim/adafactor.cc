@@ -87,9 +87,23 @@ Adafactor::Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor>
   if (!UsesKernels()) return;
   const at::Device device = slots_[0].tensor.value.device();
   steps_ = steps_.to(device);
-  at::Tensor divided = at::zeros({static_cast<int64_t>(slots_.size()), 1}, at::kBool);
-  for (size_t i = 0; i < slots_.size(); ++i) divided[static_cast<int64_t>(i)].fill_(IsDivided(slots_[i]));
-  if (std::ranges::any_of(slots_, IsDivided)) divided_ = divided.to(device);
+  ListDivided(device);
+}
+
+void Adafactor::ListDivided(at::Device device) {
+  if (std::ranges::none_of(slots_, IsDivided)) return;
+  const auto count = static_cast<int64_t>(slots_.size());
+  at::Tensor divided = at::zeros({count, 1}, at::kBool), places = at::zeros({count}, at::kLong);
+  std::vector<int64_t> slots;
+  for (int64_t i = 0; i < count; ++i) {
+    if (!IsDivided(slots_[static_cast<size_t>(i)])) continue;
+    divided[i].fill_(true);
+    places[i].fill_(static_cast<int64_t>(slots.size()));
+    slots.push_back(i);
+  }
+  divided_ = divided.to(device);
+  place_among_divided_ = places.to(device);
+  divided_slots_ = at::tensor(slots, at::kLong).to(device);
 }
 
 std::vector<DeviceStep::Slot> Adafactor::KernelSlots() const {
@@ -138,11 +152,11 @@ void Adafactor::StepWithKernels(const std::vector<at::Tensor>& gradients) {
   kernels::Run(step.table(), step.table().adafactor_apply, value, args);
 }
 
-// One exchange for all of them; the totals of what is not divided stay this rank's.
+// One exchange for all of them, and of them alone: what else a rank has in its slots differs.
 void Adafactor::AddUpParts(const at::Tensor& totals) {
-  const at::Tensor sums = totals.clone();
+  const at::Tensor sums = totals.index_select(0, divided_slots_);
   std::ranges::find_if(slots_, IsDivided)->tensor.sum_over_parts(sums);
-  at::Tensor(totals).copy_(at::where(divided_, sums, totals));
+  at::Tensor(totals).copy_(at::where(divided_, sums.index_select(0, place_among_divided_), totals));
 }
 
 void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double decay) {

@@ -111,7 +111,7 @@ void DeviceStep::FinishNorm() {
   at::Tensor of_all = (partial_ * counts_).sum();
   sum_over_ranks_(of_all);
   norm_.copy_(of_all.sqrt_());
-  if (limit_ > 0) factor_.copy_(of_all.reciprocal_().mul_(limit_).clamp_max_(1));
+  if (limit_ > 0) factor_.copy_(of_all.reciprocal_().mul_(limit_).clamp_max_(1).nan_to_num_(1));
 }
 
 // The list lies outside of the graph's own memory: there the kernels before this one may have had the same place.
