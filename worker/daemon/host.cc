@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "common/files.h"
 #include "common/machine.h"
@@ -79,11 +80,14 @@ std::optional<std::vector<Device>> Probe::Take() {
   const auto end = supervisor_.TakeEnd(*id_);
   if (!end) return std::nullopt;
   id_.reset();
+  if (std::exchange(killed_, false)) return std::vector<Device>{};
   return Read(*end);
 }
 
 void Probe::Kill() {
-  if (id_) supervisor_.Kill(*id_);
+  if (!id_) return;
+  supervisor_.Kill(*id_);
+  killed_ = true;
 }
 
 std::vector<Device> Probe::Wait() {

@@ -33,6 +33,7 @@ struct Device {
   bool kernels = false, graphs = false;
   std::string why_not;
   bool compared = false;  // that is known
+  int unanswered = 0;     // comparisons that left it unknown
 };
 
 // `<builtin trainer> --probe`, which may take long on a sick machine: started, then asked for. At most two minutes,
@@ -47,7 +48,7 @@ class Probe {
   // The accelerators, once it has ended; those of a probe that failed are none.
   std::optional<std::vector<Device>> Take();
   std::vector<Device> Wait();
-  void Kill();
+  void Kill();  // it then finds nothing, without a word in the log
 
  private:
   std::vector<Device> Read(const ProcessEnd& end) const;
@@ -55,6 +56,7 @@ class Probe {
   const WorkerOptions& options_;
   Supervisor& supervisor_;
   std::optional<Supervisor::TrainerId> id_;
+  bool killed_ = false;
 };
 
 // What a probe says of devices that were known before, each by its uuid or else its name: faults that are mended, names

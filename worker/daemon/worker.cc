@@ -35,6 +35,7 @@ constexpr int64_t kUrgentPauseMs = 20, kNewsPauseMs = 500;
 constexpr size_t kMaxUnacknowledged = 16;
 constexpr size_t kMaxEnded = 10'000;
 constexpr int64_t kUnusedBlobSeconds = 7 * 24 * 3600;
+constexpr int kMostComparisons = 2;  // of kernels on a GPU that comes back, if the first gives no answer
 
 common::Error MakeRegisterError(const common::Error& error, const std::string& coordinator) {
   return {error.code, "cannot register with " + coordinator + ": " + error.message};
@@ -583,18 +584,18 @@ void Worker::Impl::DeviceFailed(int slot, ExitClass exit_class, const std::strin
 }
 
 // A device that comes back and of which it is not known how kernels fare computes as others of its kind do. The first
-// of a kind stays out of service until the next probe has compared them there, whatever that finds.
+// of a kind stays out of service until a probe has compared them there; the second one without an answer is the last.
 void Worker::Impl::HoldUntilCompared(const std::vector<Device>& before, bool probe_failed) {
   if (const auto asked = std::exchange(comparing_, std::nullopt); asked && !devices_[*asked].compared) {
     Device& device = devices_[*asked];
-    if (probe_failed || device.fault.empty()) {
-      device.why_not = "the comparison gave no answer, see probe.log in the work directory";
-      device.compared = true;
-    }
+    const bool was_asked = device.fault.empty() && device.name == before[*asked].name;
+    if ((probe_failed || was_asked) && ++device.unanswered == kMostComparisons)
+      device.why_not = "comparing them gave no answer";
   }
   for (size_t i = 0; i < devices_.size(); ++i) {
     Device& device = devices_[i];
-    if (before[i].fault.empty() || !device.fault.empty() || device.compared || !options_.use_kernels) continue;
+    const bool returns = !before[i].fault.empty() && device.fault.empty();
+    if (!returns || !options_.use_kernels || device.compared || device.unanswered == kMostComparisons) continue;
     const auto like = std::ranges::find_if(
         devices_, [&](const Device& other) { return other.compared && other.model == device.model; });
     if (like != devices_.end()) {

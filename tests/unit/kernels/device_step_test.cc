@@ -80,16 +80,24 @@ TEST_P(DeviceSteps, TheNormIsThatOfAllRanks) {
       tensors.push_back({std::to_string(tensors.size()), at::zeros({1}).to(device_)});
       gradients.push_back(at::full({1}, size).to(device_));
     }
+    const auto add_five = [](const at::Tensor& squares) { at::Tensor(squares).add_(5); };
     for (const double limit : {0.0, 2.5, 50.0}) {
       AdamW optimizer({.beta1 = 0, .beta2 = 0}, tensors);
-      optimizer.SumNormOverRanks({true, false, true, false},
-                                 [](const at::Tensor& squares) { at::Tensor(squares).add_(5); });
+      optimizer.SumNormOverRanks({true, false, true, false}, add_five);
       optimizer.MeasureNorm(limit);
       optimizer.Step(gradients, 0);
       EXPECT_FLOAT_EQ(optimizer.norm().item<float>(), 5);  // sqrt(4 + 16 + 5)
       const float scale = limit == 2.5 ? 0.5f : 1.0f;
       EXPECT_FLOAT_EQ(optimizer.State().at("1.first_moment").item<float>(), 3 * scale);
     }
+    // A gradient that is no number is left as it is, and so are the others.
+    gradients[0].fill_(std::nan(""));
+    AdamW optimizer({.beta1 = 0, .beta2 = 0}, tensors);
+    optimizer.SumNormOverRanks({true, false, true, false}, add_five);
+    optimizer.MeasureNorm(/*limit=*/1);
+    optimizer.Step(gradients, 0);
+    EXPECT_TRUE(std::isnan(optimizer.norm().item<float>()));
+    EXPECT_FLOAT_EQ(optimizer.State().at("1.first_moment").item<float>(), 3);
     return 0;
   });
 }

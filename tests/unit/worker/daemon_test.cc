@@ -57,6 +57,15 @@ class DaemonTest : public ::testing::Test {
     options.trainers["builtin"] = {probe.string()};
     return options;
   }
+  // Keeps what it is asked in `asked`, and a run's file as run.json; once there is a file `whole` a comparison finds
+  // what is in devices.json.checked.
+  void WriteCountingProbe() {
+    const std::string kept = scratch_.path().string();
+    std::ofstream(scratch_ / "probe.sh") << "#!/bin/sh\ncd '" << kept << "' || exit 1\n"
+                                         << "if [ \"$1\" != --probe ]; then cp \"$OLDPWD\"/run.json . ; exit; fi\n"
+                                         << "echo \"$*\" >> asked\n"
+                                         << "cat devices.json$(test -z \"$2\" || test ! -e whole || echo .checked)\n";
+  }
   static v1::Assignment OnDevice(v1::Assignment assignment, int device, int parts) {
     assignment.set_device(device);
     assignment.set_device_parts(parts);
@@ -473,20 +482,16 @@ TEST_F(DaemonTest, KernelsAreComparedOnADeviceThatComesBack) {
   Json device{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}, {"fault", "device_lost: Xid 79"}};
   WorkerOptions options = OptionsWithGpus({device});
   options.probe_interval_s = 0;
-  const std::string kept = scratch_.path().string();
-  std::ofstream(scratch_ / "probe.sh") << "#!/bin/sh\ncd '" << kept << "' || exit 1\n"
-                                       << "if [ \"$1\" != --probe ]; then cp \"$OLDPWD\"/run.json . ; exit; fi\n"
-                                       << "echo \"$*\" >> asked\n"
-                                       << "cat devices.json$(test -z \"$2\" || test ! -e whole || echo .checked)\n";
+  WriteCountingProbe();
   Begin(options);
   ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.size() == 1; }); }));
   device["fault"] = "";
-  WriteProbe(Json::array({device}));
-  device["kernels"] = true;
-  ASSERT_TRUE(
-      common::WriteFileAtomically(scratch_ / "devices.json.checked", Json{{"devices", Json::array({device})}}.dump())
-          .ok());
+  Json known = device;
+  known["kernels"] = true;
+  const std::string checked = Json{{"devices", Json::array({known})}}.dump();
+  ASSERT_TRUE(common::WriteFileAtomically(scratch_ / "devices.json.checked", checked).ok());
   ASSERT_TRUE(common::WriteFileAtomically(scratch_ / "whole", "").ok());
+  WriteProbe(Json::array({device}));
   const auto compared = [&] {
     const auto asked = common::ReadFile(scratch_ / "asked");
     return asked && asked->ends_with("--probe\n--probe --check-kernels cuda:0\n");
@@ -499,6 +504,42 @@ TEST_F(DaemonTest, KernelsAreComparedOnADeviceThatComesBack) {
   ASSERT_TRUE(Finished(1));
   EXPECT_EQ((*common::ReadJsonFile(scratch_ / "run.json"))["execution"]["kernels"], true);
   EXPECT_TRUE(compared()) << "no further probe";
+}
+
+TEST_F(DaemonTest, ADeviceThatComesBackComputesAsOthersOfItsKind) {
+  Json lost{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}, {"fault", "device_lost: Xid 79"}};
+  const Json other{{"device", "cuda:1"}, {"name", "GPU"}, {"uuid", "GPU-1"}, {"kernels", true}, {"graphs", true}};
+  WorkerOptions options = OptionsWithGpus({lost, other});
+  options.probe_interval_s = 0;
+  WriteCountingProbe();
+  Begin(options);
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.size() == 1; }); }));
+  lost["fault"] = "";
+  WriteProbe({lost, other});
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.empty(); }); }));
+  EXPECT_THAT(*common::ReadFile(scratch_ / "asked"), ::testing::Not(::testing::HasSubstr("--check-kernels cuda")));
+  v1::Assignment assignment = OnDevice(Assignment(1, Json::object()), 0, 16);
+  assignment.mutable_spec()->set_trainer("builtin");
+  server_.Want(assignment);
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ((*common::ReadJsonFile(scratch_ / "run.json"))["execution"]["graphs"], true);
+}
+
+// A comparison that never gives an answer is made twice.
+TEST_F(DaemonTest, ADeviceOnWhichNothingComparesIsUsedWithoutKernels) {
+  Json device{{"device", "cuda:0"}, {"name", "GPU"}, {"uuid", "GPU-0"}, {"fault", "device_lost: Xid 79"}};
+  WorkerOptions options = OptionsWithGpus({device});
+  options.probe_interval_s = 0;
+  WriteCountingProbe();
+  ASSERT_TRUE(common::WriteFileAtomically(scratch_ / "devices.json.checked", "no answer").ok());
+  Begin(options);
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.size() == 1; }); }));
+  ASSERT_TRUE(common::WriteFileAtomically(scratch_ / "whole", "").ok());
+  device["fault"] = "";
+  WriteProbe(Json::array({device}));
+  ASSERT_TRUE(Eventually([&] { return server_.With([](auto& s) { return s.faults.empty(); }); }));
+  const std::string compared = "--probe --check-kernels cuda:0\n--probe\n";
+  EXPECT_THAT(*common::ReadFile(scratch_ / "asked"), ::testing::EndsWith(compared + compared));
 }
 
 TEST_F(DaemonTest, AttemptsShareADeviceByParts) {
