@@ -23,6 +23,7 @@ import time
 import traceback
 
 import curves
+import kernel_bench
 import kernel_cases
 import kernel_module
 import kernel_trace
@@ -80,11 +81,11 @@ class Context:
 def kernels(context, clock):
     try:
         beside = pathlib.Path(context.options.trainer or "allo-trainer").resolve().with_name("liballometry-kernels.so")
-        module = kernel_cases.open_module(context.options.kernels or beside, pathlib.Path(context.options.kernel_headers))
+        module = kernel_module.Module(context.options.kernels or beside, pathlib.Path(context.options.kernel_headers))
     except (OSError, kernel_module.Unreadable) as why:
         context.rows.skip(3, "all", f"no kernels: {why}")
         return
-    bench = kernel_cases.Bench(context.torch, module, context.options.device)
+    bench = kernel_bench.Bench(context.torch, module, context.options.device)
     peak = speed.Peak(context.torch, context.options.device).measure()
     for name in module.names:
         if context.rows.has(3, name):
@@ -96,7 +97,7 @@ def kernels(context, clock):
             context.rows.skip(3, name, "the time was up")
             continue
         try:
-            row = kernel_cases.measure(bench, name, peak)
+            row = kernel_bench.measure(bench, kernel_cases.CASES[name](bench), peak)
         except Exception as error:  # whatever one kernel does, the others have their rows
             context.rows.skip(3, name, f"{type(error).__name__}: {str(error)[:200]}")
             continue

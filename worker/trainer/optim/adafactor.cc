@@ -84,26 +84,7 @@ Adafactor::Adafactor(const OptimizerOptions& options, std::vector<TrainedTensor>
   }
   steps_ = at::zeros({}, at::kLong);
   TakeKernels(KernelSlots());
-  if (!UsesKernels()) return;
-  const at::Device device = slots_[0].tensor.value.device();
-  steps_ = steps_.to(device);
-  ListDivided(device);
-}
-
-void Adafactor::ListDivided(at::Device device) {
-  if (std::ranges::none_of(slots_, IsDivided)) return;
-  const auto count = static_cast<int64_t>(slots_.size());
-  at::Tensor divided = at::zeros({count, 1}, at::kBool), places = at::zeros({count}, at::kLong);
-  std::vector<int64_t> slots;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!IsDivided(slots_[static_cast<size_t>(i)])) continue;
-    divided[i].fill_(true);
-    places[i].fill_(static_cast<int64_t>(slots.size()));
-    slots.push_back(i);
-  }
-  divided_ = divided.to(device);
-  place_among_divided_ = places.to(device);
-  divided_slots_ = at::tensor(slots, at::kLong).to(device);
+  if (UsesKernels()) steps_ = steps_.to(slots_[0].tensor.value.device());
 }
 
 std::vector<DeviceStep::Slot> Adafactor::KernelSlots() const {
@@ -148,15 +129,19 @@ void Adafactor::StepWithKernels(const std::vector<at::Tensor>& gradients) {
                                     .weight_decay = static_cast<float>(options_.weight_decay)};
   const at::Tensor& value = slots_[0].tensor.value;
   kernels::Run(step.table(), step.table().adafactor_measure, value, args);
-  if (divided_.defined()) AddUpParts(step.totals());
+  AddUpParts(step.totals());
   kernels::Run(step.table(), step.table().adafactor_apply, value, args);
 }
 
-// One exchange for all of them, and of them alone: what else a rank has in its slots differs.
+// One exchange for all that is divided, and of that alone: what else a rank has in its slots differs.
 void Adafactor::AddUpParts(const at::Tensor& totals) {
-  const at::Tensor sums = totals.index_select(0, divided_slots_);
+  std::vector<at::Tensor> divided;
+  for (size_t i = 0; i < slots_.size(); ++i)
+    if (IsDivided(slots_[i])) divided.push_back(totals.select(0, static_cast<int64_t>(i)));
+  if (divided.empty()) return;
+  const at::Tensor sums = at::stack(divided);
   std::ranges::find_if(slots_, IsDivided)->tensor.sum_over_parts(sums);
-  at::Tensor(totals).copy_(at::where(divided_, sums.index_select(0, place_among_divided_), totals));
+  at::_foreach_copy_(divided, sums.unbind());
 }
 
 void Adafactor::StepWithLoops(Slot& slot, const at::Tensor& gradient, double decay) {

@@ -36,7 +36,6 @@ class Adafactor : public KernelOptimizer {
   static bool IsDivided(const Slot& slot) { return slot.tensor.parts > 1; }
 
   std::vector<DeviceStep::Slot> KernelSlots() const;
-  void ListDivided(at::Device device);
   void StepWithKernels(const std::vector<at::Tensor>& gradients);
   void AddUpParts(const at::Tensor& totals);
   void StepWithLoops(Slot& slot, const at::Tensor& gradient, double decay);
@@ -46,9 +45,6 @@ class Adafactor : public KernelOptimizer {
   std::vector<Slot> slots_;
   // Steps made, int64 scalar: with kernels on the device, else on the host.
   at::Tensor steps_;
-  // Of the slots that have other parts on other ranks: which they are, bool [slots, 1]; their numbers, int64; and by
-  // slot its place among them, or 0. Undefined: there are none.
-  at::Tensor divided_, divided_slots_, place_among_divided_;
   bool tensor_operations_ = false;
 };
 
