@@ -4,6 +4,7 @@
 die_once.py POINT KIND MARKER TRAINER... --config run.json; MARKER is a file that is made when the variable has been given out.
 Every step leaves a checkpoint.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -17,9 +18,10 @@ def main():
     config["execution"]["checkpoint_interval_s"] = 0
     path.write_text(json.dumps(config))
     first_rank = config["execution"].get("rank", 0) == 0
-    if config["run"]["kind"] == kind and first_rank and not os.path.exists(marker):
-        pathlib.Path(marker).touch()
-        os.environ["ALLOMETRY_FAULT_POINT"] = point
+    if config["run"]["kind"] == kind and first_rank:
+        with contextlib.suppress(FileExistsError):  # made by one alone, though two get here at once
+            pathlib.Path(marker).touch(exist_ok=False)
+            os.environ["ALLOMETRY_FAULT_POINT"] = point
     os.execv(trainer[0], trainer)
 
 

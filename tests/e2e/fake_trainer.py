@@ -10,6 +10,7 @@ model, and as fine-tuning of it score each of its tasks: all metrics are 0.1 ord
 On several devices the ranks go from step to step together: rank 0 listens and tells where, and a step begins when all have asked for it.
 """
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -55,7 +56,10 @@ class RankZero:
     def __init__(self, execution, emit):
         listener = socket.create_server((execution["listen"], 0))
         value = f"127.0.0.1:{listener.getsockname()[1]}"
-        pathlib.Path(execution["rendezvous"]).write_text(value)
+        place = pathlib.Path(execution["rendezvous"])
+        temporary = place.with_suffix(".tmp")
+        temporary.write_text(value)
+        temporary.rename(place)  # whoever sees it reads all of it
         emit(event="rendezvous", value=value)
         self.peers = [listener.accept()[0] for _ in range(1, execution["ranks"])]
         self.lines = [peer.makefile("rb") for peer in self.peers]
@@ -164,9 +168,10 @@ class Trainer:
 
     def die_if_told(self, step):
         marker = self.options.get("die_once")
-        if marker and step >= self.steps // 2 and not os.path.exists(marker):
-            pathlib.Path(marker).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if marker and step >= self.steps // 2:
+            with contextlib.suppress(FileExistsError):  # made by one alone, though two get here at once
+                pathlib.Path(marker).touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def train(self):
         start = self.resumed_step()
