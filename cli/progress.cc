@@ -7,6 +7,7 @@
 #include "analysis/benchmarks.h"
 #include "cli/names.h"
 #include "cli/output.h"
+#include "cli/time_left.h"
 #include "common/json.h"
 #include "common/table.h"
 #include "records/scores.h"
@@ -32,17 +33,6 @@ std::string PadRight(std::string text, size_t columns) {
 
 std::string PadLeft(const std::string& text, size_t columns) {
   return text.size() >= columns ? text : std::string(columns - text.size(), ' ') + text;
-}
-
-double Fraction(const v1::CellStatus& cell) {
-  return cell.steps() > 0 ? std::clamp(static_cast<double>(cell.step()) / static_cast<double>(cell.steps()), 0.0, 1.0)
-                          : 0.0;
-}
-
-// Seconds that the cell needs at its present speed; negative when not known.
-double SecondsLeft(const v1::CellStatus& cell) {
-  if (cell.tokens_per_second() <= 0 || cell.costs().tokens() <= 0 || cell.steps() <= 0) return -1;
-  return cell.costs().tokens() * (1 - Fraction(cell)) / cell.tokens_per_second();
 }
 
 // "glue 0.452, 8 tasks (5 at chance)": of many scores the averages that are there.
@@ -134,35 +124,15 @@ bool Progress::Ended() const {
   return sweep_.state() == v1::SWEEP_STATE_FINISHED || sweep_.state() == v1::SWEEP_STATE_CANCELLED;
 }
 
-double Progress::FlopsDone() const {
-  double flops = 0;
-  for (const auto& [name, cell] : cells_) {
-    if (cell.state() == v1::RUN_STATE_DONE) flops += cell.costs().training_flops();
-    if (cell.state() == v1::RUN_STATE_RUNNING) flops += cell.costs().training_flops() * Fraction(cell);
-  }
-  return flops;
-}
-
-std::string Progress::TimeLeft(double now_s) const {
-  const double done = FlopsDone();
-  if (!flops_at_start_) flops_at_start_ = done;
-  double total = 0;
-  for (const auto& [name, cell] : cells_)
-    if (cell.state() <= v1::RUN_STATE_DONE) total += cell.costs().training_flops();
-  const double gained = done - *flops_at_start_;
-  if (gained <= 0 || now_s < 5 || total <= done) return "-";
-  return FormatDuration((total - done) / gained * now_s);
-}
-
 std::string Progress::Bar(const v1::CellStatus& cell, int width) const {
-  const int filled = static_cast<int>(std::floor(Fraction(cell) * kBarColumns));
+  const int filled = static_cast<int>(std::floor(FractionDone(cell) * kBarColumns));
   const std::string steps = std::to_string(cell.step()) + "/" + std::to_string(cell.steps());
   const bool trains = cell.kind() != v1::RUN_KIND_PREPARE;
   std::string line = " [" + std::string(filled, '#') + std::string(kBarColumns - filled, '.') + "] " +
                      PadLeft(cell.steps() > 0 ? steps : "-", 9);
   if (trains && cell.step() > 0) line += " loss " + PadLeft(Fixed(cell.loss(), 3), 6);
   if (cell.tokens_per_second() > 0) line += PadLeft(common::FormatQuantity(cell.tokens_per_second()), 6) + " tok/s";
-  if (const double left = SecondsLeft(cell); left >= 0) line += PadLeft(FormatDuration(left), 8);
+  if (const auto left = SecondsLeftAtPresentSpeed(cell)) line += PadLeft(FormatDuration(*left), 8);
   // The name gets what the numbers leave.
   const int name_columns = std::clamp(width - static_cast<int>(line.size()), 12, 40);
   return PadRight(ShortName(cell.cell()), static_cast<size_t>(name_columns)) + line;
@@ -170,7 +140,9 @@ std::string Progress::Bar(const v1::CellStatus& cell, int width) const {
 
 std::vector<std::string> Progress::Lines(double now_s, int width, int max_bars) const {
   std::vector<std::string> lines;
-  lines.push_back(sweep_.name() + ": " + Totals() + "; " + FormatDuration(now_s) + ", left " + TimeLeft(now_s));
+  const auto left = EstimateSecondsLeft(cells_);
+  lines.push_back(sweep_.name() + ": " + Totals() + "; " + FormatDuration(now_s) +
+                  (Ended() ? "" : ", left " + (left ? FormatDuration(*left) : "-")));
   std::map<v1::WaitReason, int> waiting;
   int running = 0;
   for (const auto& [name, cell] : cells_) {

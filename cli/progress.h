@@ -33,13 +33,9 @@ class Progress {
 
  private:
   std::string Bar(const v1::CellStatus& cell, int width) const;
-  std::string TimeLeft(double now_s) const;
-  double FlopsDone() const;
 
   v1::Sweep sweep_;
   std::map<std::string, v1::CellStatus> cells_;
-  // Training FLOPs that were done when the watching began: what is left is judged by what came since.
-  mutable std::optional<double> flops_at_start_;
 };
 
 // Cell names in a sweep's own view leave out "<sweep>/".

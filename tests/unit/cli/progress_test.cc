@@ -105,16 +105,17 @@ TEST(Progress, DrawsBarsTotalsAndReasonsWithinTheWidth) {
   EXPECT_THAT(lines, Contains("1 waits for the runs they build on"));
 }
 
-TEST(Progress, JudgesTheTimeLeftByWhatWasDoneWhileWatching) {
+TEST(Progress, SaysTheTimeLeftUntilTheSweepEnds) {
   Progress progress;
   v1::Sweep sweep;
-  sweep.set_cells(4);
   progress.Apply(sweep);
-  progress.Apply(Cell("a", v1::RUN_STATE_DONE));  // done before: no speed follows from it
-  for (const char* name : {"b", "c", "d"}) progress.Apply(Cell(name, v1::RUN_STATE_PENDING));
-  EXPECT_THAT(progress.Lines(1, 80, 4)[0], HasSubstr("left -"));
-  progress.Apply(Cell("b", v1::RUN_STATE_DONE));
-  EXPECT_THAT(progress.Lines(30, 80, 4)[0], HasSubstr("left 1:00"));  // one in 30 s, two to go
+  progress.Apply(Cell("a", v1::RUN_STATE_PENDING));
+  EXPECT_THAT(progress.Lines(1, 80, 4)[0], HasSubstr("; 0:01, left -"));
+  progress.Apply(Running("a", 400));  // of 1,600 steps, ten a second
+  EXPECT_THAT(progress.Lines(42, 80, 4)[0], HasSubstr("; 0:42, left 2:00"));
+  sweep.set_state(v1::SWEEP_STATE_FINISHED);
+  progress.Apply(sweep);
+  EXPECT_THAT(progress.Lines(160, 80, 4)[0], ::testing::EndsWith("; 2:40"));
 }
 
 TEST(Progress, EndsWithTheSweep) {
