@@ -18,6 +18,8 @@ namespace {
 using common::Json;
 
 constexpr int kBarColumns = 12;
+constexpr int kNumbersColumns = 57;  // the bar and what may stand right of it
+constexpr int kFewestNameColumns = 12;
 constexpr size_t kMostScores = 4;  // that are told one by one
 
 std::string Fixed(double value, int digits) {
@@ -124,7 +126,7 @@ bool Progress::Ended() const {
   return sweep_.state() == v1::SWEEP_STATE_FINISHED || sweep_.state() == v1::SWEEP_STATE_CANCELLED;
 }
 
-std::string Progress::Bar(const v1::CellStatus& cell, int width) const {
+std::string Progress::Bar(const v1::CellStatus& cell, size_t name_columns) const {
   const int filled = static_cast<int>(std::floor(FractionDone(cell) * kBarColumns));
   const std::string steps = std::to_string(cell.step()) + "/" + std::to_string(cell.steps());
   const bool trains = cell.kind() != v1::RUN_KIND_PREPARE;
@@ -133,9 +135,14 @@ std::string Progress::Bar(const v1::CellStatus& cell, int width) const {
   if (trains && cell.step() > 0) line += " loss " + PadLeft(Fixed(cell.loss(), 3), 6);
   if (cell.tokens_per_second() > 0) line += PadLeft(common::FormatQuantity(cell.tokens_per_second()), 6) + " tok/s";
   if (const auto left = SecondsLeftAtPresentSpeed(cell)) line += PadLeft(FormatDuration(*left), 8);
-  // The name gets what the numbers leave.
-  const int name_columns = std::clamp(width - static_cast<int>(line.size()), 12, 40);
-  return PadRight(ShortName(cell.cell()), static_cast<size_t>(name_columns)) + line;
+  return PadRight(ShortName(cell.cell()), name_columns) + line;
+}
+
+size_t Progress::NameColumns(int width) const {
+  size_t longest = 0;
+  for (const auto& [name, cell] : cells_)
+    if (cell.state() == v1::RUN_STATE_RUNNING) longest = std::max(longest, ShortName(name).size());
+  return std::min(longest, static_cast<size_t>(std::max(kFewestNameColumns, width - kNumbersColumns)));
 }
 
 std::vector<std::string> Progress::Lines(double now_s, int width, int max_bars) const {
@@ -143,12 +150,13 @@ std::vector<std::string> Progress::Lines(double now_s, int width, int max_bars) 
   const auto left = EstimateSecondsLeft(cells_);
   lines.push_back(sweep_.name() + ": " + Totals() + "; " + FormatDuration(now_s) +
                   (Ended() ? "" : ", left " + (left ? FormatDuration(*left) : "-")));
+  const size_t name_columns = NameColumns(width);
   std::map<v1::WaitReason, int> waiting;
   int running = 0;
   for (const auto& [name, cell] : cells_) {
     if (cell.state() == v1::RUN_STATE_PENDING) ++waiting[cell.waiting()];
     if (cell.state() != v1::RUN_STATE_RUNNING || ++running > max_bars) continue;
-    lines.push_back(Bar(cell, width));
+    lines.push_back(Bar(cell, name_columns));
   }
   if (running > max_bars) lines.push_back("and " + std::to_string(running - max_bars) + " more running");
   for (const auto& [reason, count] : waiting)

@@ -32,7 +32,9 @@ class Progress {
   bool Succeeded() const { return sweep_.cells() > 0 && sweep_.done() == sweep_.cells(); }
 
  private:
-  std::string Bar(const v1::CellStatus& cell, int width) const;
+  std::string Bar(const v1::CellStatus& cell, size_t name_columns) const;
+  // As many as the longest name of a running cell has, or as the numbers leave: bars stand below each other.
+  size_t NameColumns(int width) const;
 
   v1::Sweep sweep_;
   std::map<std::string, v1::CellStatus> cells_;

@@ -59,7 +59,7 @@ common::Status CheckTrainer(const v1::SweepSpec& spec, const Trainers& trainers)
                                  ": allow it with --trainer " + name + "=COMMAND");
 }
 
-// A slot a processor with one thread each: models that fit a CPU gain more from company than from threads.
+// A slot a processor, as a rule with one thread: models that fit a CPU gain more from company than from threads.
 int DefaultSlots() { return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 64u)); }
 
 worker::WorkerOptions WorkerOptionsOf(const Options& options, const coordinator::CoordinatorServer& server,

@@ -215,7 +215,9 @@ class Study:
         memory = self.memory_of(cell.name)
         memory["crashes"] += 1
         if code == OUT_OF_MEMORY:
-            memory["micro_batch"] = max(1, (memory["micro_batch"] or cell.run["batch_sequences"]) // 2)
+            told = [e["micro_batch"] for e in events if e["event"] == "out_of_memory"]
+            tried = told[-1] if told else memory["micro_batch"] or cell.run["batch_sequences"]
+            memory["micro_batch"] = max(1, tried // 2)
         self.remember(cell.name, memory)
         if code in (CONFIGURATION, DATA) or memory["crashes"] >= ATTEMPTS:
             self.settle(cell, [*events, {"event": "study", "state": "failed", "code": code, "reason": reason}])

@@ -161,7 +161,7 @@ class Trainer:
                "batch_sequences": batch, "steps": steps, "evaluation": {"examples": evaluation}}
         execution = {"run_id": "bench", "attempt": 1, "device": device, "threads": os.cpu_count(), "precision": precision,
                      "inputs": {"data": self.data}, "log_every": log_every, "keep_final": False,
-                     "checkpoint_interval_s": 100000, "kernels": True, **execution}
+                     "checkpoint_interval_s": 100000, "kernels": True, "activation_checkpointing": False, **execution}
         (folder / "run.json").write_text(json.dumps({"contract_version": 1, "run": run, "execution": execution}))
         return Running([self.program, "--config", "run.json"], folder, environment or {})
 
@@ -177,7 +177,8 @@ class Trainer:
         micro = micro_batch or batch
         while True:
             try:
-                return self.run(name, *arguments, batch=batch, micro_batch=micro, **keywords), micro
+                outcome = self.run(name, *arguments, batch=batch, micro_batch=micro, **keywords)
+                return outcome, outcome.report().get("micro_batch", micro)  # one process halves too
             except Failed as failed:
                 if failed.code != OUT_OF_MEMORY or micro == 1:
                     raise

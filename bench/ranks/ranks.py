@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Steps of one model by 1, 2 and 4 ranks on CPUs, and by 2 over links of several speeds, beside what the model of a step says.
+"""Steps of one model by 2 and 4 ranks on CPUs, and by 2 over links of several speeds, beside what the model of a step says.
 
 Every rank has one thread and B / N rows. In each round three things run in turn, so that the machine's noise meets all:
 N processes that share nothing, each with B / N rows (what a step costs without exchange, memory bandwidth shared); N ranks

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "common/fault_point.h"
 #include "common/json.h"
@@ -311,7 +312,10 @@ Result<v1::FinishResponse> Core::ApplyFinish(Batch& batch, v1::FinishRequest req
       request.outputs(), [](const v1::Output& o) { return o.name() != "checkpoint" && o.name() != "predictions"; });
   finished.message = request.message();
   finished.rank = static_cast<int>(request.rank());
-  if (outcome == Outcome::kOutOfMemory) finished.batch_sequences = BatchSequencesOf(run_id);
+  if (outcome == Outcome::kOutOfMemory) {
+    finished.micro_batch = std::min<int64_t>(request.micro_batch(), std::numeric_limits<int32_t>::max());
+    finished.batch_sequences = BatchSequencesOf(run_id);
+  }
   scheduler::Actions actions = Step(state_, finished, batch.boot_ms);
   const bool accepted = actions.accepted;
   if (accepted && outcome == Outcome::kDone && request.rank() == 0) AcceptResult(request);

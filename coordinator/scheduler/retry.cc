@@ -25,7 +25,7 @@ NextTry AfterFaultOfDevice(Run& run) {
 }
 
 NextTry AfterOutOfMemory(Run& run, const Ending& ending) {
-  const int64_t micro_batch = run.micro_batch > 0 ? run.micro_batch : ending.batch_sequences;
+  const int64_t micro_batch = ending.micro_batch;
   run.out_of_memory = static_cast<uint8_t>(std::min(255, run.out_of_memory + 1));
   if (run.out_of_memory > kMaxOutOfMemory || (micro_batch <= 1 && ending.had_whole_device))
     return {RunState::kFailed, 0};

@@ -8,7 +8,7 @@ struct Ending {
   Outcome outcome = Outcome::kCrash;
   bool progressed = false;       // at least one step since the attempt's start
   bool stop_requested = false;   // by the coordinator (pause, drain): counts against nothing
-  int64_t batch_sequences = 0;   // 0 = not known
+  int64_t micro_batch = 0;       // sequences at once that memory did not hold, at most; 0 = not known
   bool had_whole_device = true;  // not a part that its next try may have more of
   bool builtin = true;           // the run's trainer is the built-in one, of whose CUDA the workers' probe speaks
 };

@@ -130,11 +130,9 @@ class Stepper {
     actions_.accepted = !actions_.cancelled;
     if (done && actions_.accepted) run.keeps_outputs = e.keeps_outputs;
     if (IsFaultOfDevice(e.outcome)) MarkFault(run, lease.placements[static_cast<size_t>(e.rank)], e.outcome);
-    // A rank's own share of the batch is what it may have tried at once.
-    const auto ranks = static_cast<int64_t>(lease.placements.size());
     if (EndsTheAttempt(lease, e))
       Close(Lease(lease), lease.cancelled ? Outcome::kCancelled : e.outcome, e.message, e.rank,
-            (e.batch_sequences + ranks - 1) / ranks);
+            TriedAtOnce(e, run, static_cast<int64_t>(lease.placements.size())));
     else
       Note(lease, e);
   }
@@ -223,6 +221,14 @@ class Stepper {
 
   // Of the ranks after 0, success is no news before rank 0 has told its result, and whoever was stopped waits for rank
   // 0's checkpoint. A lost peer is nobody's own failure: the cause may still be on its way.
+  // Sequences of a rank: what the trainer told, at most what it was given. One that does not tell and was given nothing
+  // may have tried its whole share of the batch.
+  static int64_t TriedAtOnce(const AttemptFinished& e, const Run& run, int64_t ranks) {
+    const int64_t given = run.micro_batch > 0 ? run.micro_batch : (e.batch_sequences + ranks - 1) / ranks;
+    if (e.micro_batch <= 0) return given;
+    return given > 0 ? std::min(given, e.micro_batch) : e.micro_batch;
+  }
+
   static bool EndsTheAttempt(const Lease& lease, const AttemptFinished& e) {
     if (e.outcome == Outcome::kPeerLost) return !lease.gang();
     return e.rank == 0 || (e.outcome != Outcome::kDone && e.outcome != Outcome::kStopped);
@@ -298,11 +304,10 @@ class Stepper {
       Close(lease, lease.cancelled ? Outcome::kCancelled : Outcome::kLost, message, rank, 0);
   }
 
-  void Close(const Lease& lease, Outcome outcome, const std::string& message, int rank, int64_t batch_sequences) {
+  void Close(const Lease& lease, Outcome outcome, const std::string& message, int rank, int64_t micro_batch) {
     Run& run = *state_.FindRun(lease.run_id);
     const bool whole = lease.placements.front().parts == kPartsOfDevice;
-    Ending ending{
-        outcome, lease.last_step > lease.first_step, lease.stop, batch_sequences, whole, state_.IsBuiltin(run)};
+    Ending ending{outcome, lease.last_step > lease.first_step, lease.stop, micro_batch, whole, state_.IsBuiltin(run)};
     const NextTry next = DecideRetry(run, ending, state_.hooks);
     actions_.closed.push_back({lease, outcome, message, rank});
     for (const Placement& placement : lease.placements) actions_.workers.insert(placement.worker_id);

@@ -100,7 +100,8 @@ struct AttemptFinished {
   Outcome outcome = Outcome::kCrash;
   int64_t last_step = 0;
   bool keeps_outputs = false;
-  int64_t batch_sequences = 0;  // where halving starts when the trainer chose the micro-batch itself
+  int64_t micro_batch = 0;      // that did not fit, as the trainer told; 0 = it did not tell
+  int64_t batch_sequences = 0;  // of a trainer that does not tell and chose the micro-batch itself; 0 = not known
   std::string message;
   std::optional<int64_t> resumed_step = std::nullopt;  // where the trainer started, if it did
   int rank = 0;

@@ -242,6 +242,7 @@ FinishRequest Attempt::Execute() {
   finish.set_exit_code(end.exit_code);
   finish.set_signal(end.signal);
   finish.set_device_seconds(end.seconds);
+  if (exit_class == ExitClass::kOutOfMemory) finish.set_micro_batch(micro_batch_);
   spdlog::info("run {} attempt {}: {}", run_id_, attempt_id_, ExitClassName(exit_class));
   return finish;
 }
@@ -443,8 +444,9 @@ void Attempt::TailEvents(bool to_the_end) {
 
 void Attempt::OnEvent(int64_t offset, const Json& event) {
   const std::string& kind = event["event"].get_ref<const std::string&>();
-  if (rank_ > 0) return;
   std::lock_guard lock(mutex_);
+  if (kind == "out_of_memory") micro_batch_ = IntegerOr(event, "micro_batch", 0);
+  if (rank_ > 0) return;
   if (kind == "start") {
     started_ = true;
     held_.set_precision(Utf8(TextOr(event, "precision", "")));

@@ -132,6 +132,7 @@ class Attempt {
   bool stop_sent_ = false, kill_sent_ = false, lease_lost_ = false;
   common::Json result_, provenance_ = common::Json::object();
   bool has_result_ = false;
+  int64_t micro_batch_ = 0;  // that the trainer told not to fit; 0 = none
   LocalCheckpoint newest_;
   int64_t uploaded_step_ = -1, next_upload_ms_ = 0;
   CheckpointUpload upload_;

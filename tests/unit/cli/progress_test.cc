@@ -105,6 +105,17 @@ TEST(Progress, DrawsBarsTotalsAndReasonsWithinTheWidth) {
   EXPECT_THAT(lines, Contains("1 waits for the runs they build on"));
 }
 
+TEST(Progress, PutsBarsBelowEachOther) {
+  Progress progress;
+  progress.Apply(Running("glu-s0", 800));
+  v1::CellStatus starts = Running("transformer-s0-ft", 0);
+  starts.set_tokens_per_second(0);
+  progress.Apply(starts);
+  const auto lines = progress.Lines(10, 80, 4);
+  EXPECT_THAT(lines[1], ::testing::StartsWith("glu-s0            [######......]  800/1600 loss"));
+  EXPECT_THAT(lines[2], ::testing::StartsWith("transformer-s0-ft [............]    0/1600"));
+}
+
 TEST(Progress, SaysTheTimeLeftUntilTheSweepEnds) {
   Progress progress;
   v1::Sweep sweep;

@@ -70,6 +70,38 @@ TEST(MemoryPlanTest, AFewRowsAreTakenWhole) {
   EXPECT_FALSE(plan.recompute);
 }
 
+TEST(MemoryPlanTest, ActivationCheckpointingIsAskedForOrForbidden) {
+  MemoryLimits limits{.rows = 128, .most_rows = 128, .bytes = 500 * kGiB, .recompute = true};
+  EXPECT_TRUE(PlanMemory(Base(), "fp32", limits).recompute);
+  limits.recompute = false;
+  limits.bytes = kGiB;
+  const MemoryPlan plan = PlanMemory(Base(), "fp32", limits);
+  EXPECT_EQ(plan.micro_batch, 1);
+  EXPECT_FALSE(plan.recompute);
+}
+
+// After an out of memory the coordinator gives the micro-batch: what needed activation checkpointing needs it still.
+TEST(MemoryPlanTest, AGivenMicroBatchIsTakenAndCheckpointedWhereItMust) {
+  MemoryLimits limits{.rows = 100, .most_rows = 100, .bytes = 10'000 * kGiB};
+  EXPECT_EQ(PlanGiven(Base(), "fp32", limits, 64).micro_batch, 64);
+  EXPECT_EQ(PlanGiven(Base(), "fp32", limits, 128).micro_batch, 100);
+  EXPECT_FALSE(PlanGiven(Base(), "fp32", limits, 64).recompute);
+  bool seen = false;
+  for (int64_t bytes = 64 * kGiB; bytes >= kGiB; bytes -= kGiB / 4) {
+    limits.bytes = bytes;
+    const MemoryPlan own = PlanMemory(Base(), "fp32", limits);
+    if (!own.recompute || own.micro_batch == 1) continue;
+    seen = true;
+    const MemoryPlan next = PlanGiven(Base(), "fp32", limits, own.micro_batch);
+    EXPECT_EQ(next.micro_batch, own.micro_batch);
+    EXPECT_TRUE(next.recompute) << bytes;
+  }
+  EXPECT_TRUE(seen);
+  limits.bytes = kGiB;
+  limits.recompute = false;
+  EXPECT_FALSE(PlanGiven(Base(), "fp32", limits, 64).recompute);
+}
+
 TEST(MemoryPlanTest, StatesAreShardedWhenOneRankCannotHoldThem) {
   EXPECT_FALSE(NeedsSharding(Base(), "fp32", {.rows = 8, .most_rows = 8, .bytes = 64 * kGiB, .ranks = 1}));
   EXPECT_TRUE(NeedsSharding(Base(), "fp32", {.rows = 8, .most_rows = 8, .bytes = 2 * kGiB, .ranks = 1}));

@@ -111,9 +111,12 @@ TEST(RunConfigTest, ReadsZLossAndActivationCheckpointing) {
   EXPECT_EQ(ParsePretrain(run)->training.z_loss, 1e-4);
   run["z_loss"] = -1;
   EXPECT_THAT(PretrainError(run), HasSubstr("run.z_loss"));
-  EXPECT_FALSE(ParseRunConfig({{"run", Pretraining()}})->execution.activation_checkpointing);
-  const Json execution{{"activation_checkpointing", true}};
-  EXPECT_TRUE(ParseRunConfig({{"run", Pretraining()}, {"execution", execution}})->execution.activation_checkpointing);
+  EXPECT_EQ(ParseRunConfig({{"run", Pretraining()}})->execution.activation_checkpointing, std::nullopt);
+  for (const bool asked : {false, true}) {
+    const Json execution{{"activation_checkpointing", asked}};
+    EXPECT_EQ(ParseRunConfig({{"run", Pretraining()}, {"execution", execution}})->execution.activation_checkpointing,
+              asked);
+  }
 }
 
 TEST(RunConfigTest, ReadsAFinetuning) {

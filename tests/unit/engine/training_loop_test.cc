@@ -95,7 +95,7 @@ class TrainingLoopTest : public testing::Test {
     std::shared_ptr<Model> model = MakeModel(spec, config.seed);
     if (side_weight_) model = std::make_shared<WithSideTerms>(model, *side_weight_);
     if (most_rows_) model = std::make_shared<WithinMemory>(model, *most_rows_);
-    model->set_recompute(execution.activation_checkpointing);
+    model->set_recompute(execution.activation_checkpointing.value_or(false));
     ModelState state(model, at::kCPU, bf16 ? at::kBFloat16 : at::kFloat);
     auto optimizer = *MakeOptimizer(config.optimization.optimizer, state.masters());
     CheckpointStore checkpoints(folder_ / name / "checkpoint", "run", [this](const std::string& s) { log_ += s; });
@@ -526,8 +526,17 @@ TEST_F(TrainingLoopTest, AStepThatMemoryDoesNotHoldIsTakenAgainWithHalf) {
   ASSERT_EQ(halved.ending.code, ExitCode::kDone) << halved.ending.reason;
   EXPECT_EQ(halved.summary.micro_batch, 2);
   for (const auto& [name, tensor] : small.weights) EXPECT_TRUE(at::equal(tensor, halved.weights.at(name))) << name;
+  const auto told_out_of_memory = [&](const std::string& name) {
+    std::vector<Json> events = Events(name);
+    std::erase_if(events, [](const Json& event) { return event["event"] != "out_of_memory"; });
+    return events;
+  };
+  EXPECT_TRUE(told_out_of_memory("halved").empty());
   most_rows_ = 0;
   EXPECT_THROW(Train(config, "none", CopyWork(), execution), c10::OutOfMemoryError);
+  const std::vector<Json> told = told_out_of_memory("none");
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0]["micro_batch"], 1);
 }
 
 TEST_F(TrainingLoopTest, Bfloat16KeepsFloat32Masters) {

@@ -341,5 +341,23 @@ TEST_F(GangsTest, OutOfMemoryHalvesARanksShare) {
   EXPECT_EQ(state_.FindRun(gang)->micro_batch, 8u);
 }
 
+TEST_F(GangsTest, OutOfMemoryHalvesWhatTheTrainerTells) {
+  NewWorker(4);
+  const int64_t gang = NewGang(10, 4);
+  const auto next_after = [&](int64_t told) {
+    Granted();
+    const Lease lease = LeaseOf(gang);
+    AttemptFinished finish{gang, lease.attempt_id, lease.generation, Outcome::kOutOfMemory};
+    finish.micro_batch = told;
+    finish.batch_sequences = 64;
+    finish.rank = 2;
+    Step(state_, finish, now_);
+    return state_.FindRun(gang)->micro_batch;
+  };
+  EXPECT_EQ(next_after(12), 6u);  // its own plan, of a share of 16
+  EXPECT_EQ(next_after(32), 3u);  // not more than it was given
+  EXPECT_EQ(next_after(0), 1u);   // it does not tell
+}
+
 }  // namespace
 }  // namespace allometry::scheduler

@@ -17,14 +17,15 @@ TEST(Retry, CrashesAreTriedThreeMoreTimesAfterTenTwentyFortySeconds) {
 TEST(Retry, OutOfMemoryHalvesTheMicroBatchThreeTimes) {
   scheduler::Run run;
   std::vector<uint32_t> micro_batches;
-  while (DecideRetry(run, {Outcome::kOutOfMemory, false, false, 48}).state == RunState::kPending)
-    micro_batches.push_back(run.micro_batch);
+  int64_t tried = 48;
+  while (DecideRetry(run, {Outcome::kOutOfMemory, false, false, tried}).state == RunState::kPending)
+    micro_batches.push_back(static_cast<uint32_t>(tried = run.micro_batch));
   EXPECT_EQ(micro_batches, (std::vector<uint32_t>{24, 12, 6}));
 }
 
 // A larger part of the device may hold what the smaller one did not, whatever the micro-batch.
 TEST(Retry, OutOfMemoryInAPartOfADeviceIsTriedAgainWithOneSequenceToo) {
-  const Ending in_a_part{.outcome = Outcome::kOutOfMemory, .batch_sequences = 2, .had_whole_device = false};
+  const Ending in_a_part{.outcome = Outcome::kOutOfMemory, .micro_batch = 2, .had_whole_device = false};
   scheduler::Run run;
   for (int i = 0; i < kMaxOutOfMemory; ++i) {
     EXPECT_EQ(DecideRetry(run, in_a_part).state, RunState::kPending);
@@ -35,8 +36,7 @@ TEST(Retry, OutOfMemoryInAPartOfADeviceIsTriedAgainWithOneSequenceToo) {
 
 TEST(Retry, OutOfMemoryWithOneSequenceFails) {
   scheduler::Run run;
-  run.micro_batch = 1;
-  EXPECT_EQ(DecideRetry(run, {Outcome::kOutOfMemory, false, false, 48}).state, RunState::kFailed);
+  EXPECT_EQ(DecideRetry(run, {Outcome::kOutOfMemory, false, false, 1}).state, RunState::kFailed);
   scheduler::Run unknown;
   EXPECT_EQ(DecideRetry(unknown, {Outcome::kOutOfMemory}).state, RunState::kFailed);
 }

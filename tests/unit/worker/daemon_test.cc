@@ -744,6 +744,16 @@ TEST_F(DaemonTest, ALostPeerIsToldAsSuch) {
   EXPECT_EQ(Last().rank(), 1);
 }
 
+TEST_F(DaemonTest, WhateverRankItWasTellsWhatMemoryDidNotHold) {
+  v1::Assignment assignment = Rank(1, {{"steps", 1}, {"does_not_fit", 12}, {"exit_of_others", 45}});
+  assignment.set_rendezvous("somewhere:1");
+  server_.Want(assignment);
+  Begin(Options());
+  ASSERT_TRUE(Finished(1));
+  EXPECT_EQ(Last().outcome(), FinishRequest::OUTCOME_OUT_OF_MEMORY);
+  EXPECT_EQ(Last().micro_batch(), 12);
+}
+
 TEST_F(DaemonTest, BothRanksOfAGangRunSideBySideAndADroppedOneDiesAtOnce) {
   const Json run{{"forever", true}, {"pause_s", 0.02}, {"stubborn", true}};
   server_.Want(Rank(0, run));

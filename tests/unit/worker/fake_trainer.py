@@ -66,6 +66,8 @@ while step < steps or run.get("forever"):
     if run.get("pause_s"):
         time.sleep(run["pause_s"])
 
+if "does_not_fit" in run:
+    emit(event="out_of_memory", micro_batch=run["does_not_fit"])
 if execution.get("rank", 0) > 0:
     sys.exit(run.get("exit_of_others", 0))
 if run.get("exit"):

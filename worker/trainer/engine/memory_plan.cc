@@ -35,11 +35,19 @@ MemoryPlan PlanMemory(const TrainingConfig& training, const std::string& precisi
   const int64_t most = std::max<int64_t>(1, std::min(limits.rows, limits.most_rows));
   MemoryPlan plan;
   for (const bool recompute : {false, true}) {
+    if (recompute != limits.recompute.value_or(recompute)) continue;
     plan = {most, recompute};
     while (plan.micro_batch > 1 && !Fits(training, precision, limits, plan))
       plan.micro_batch = (plan.micro_batch + 1) / 2;
     if (plan.micro_batch >= std::min(kFewRows, most) && Fits(training, precision, limits, plan)) return plan;
   }
+  return plan;
+}
+
+MemoryPlan PlanGiven(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits,
+                     int64_t micro_batch) {
+  MemoryPlan plan{std::min(micro_batch, limits.rows), false};
+  plan.recompute = limits.recompute.value_or(!Fits(training, precision, limits, plan));
   return plan;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "worker/trainer/engine/run_config.h"
 
@@ -13,11 +14,12 @@ struct MemoryPlan {
 };
 
 struct MemoryLimits {
-  int64_t rows = 1;       // of this rank in a batch
-  int64_t most_rows = 1;  // more at once would not be faster
-  int64_t bytes = 0;      // that the device has for this run
-  int64_t ranks = 1;      // among which optimiser states and gradients are divided; 1 = not
-  bool on_gpu = false;    // no process counts, and the allocator keeps more than is in use
+  int64_t rows = 1;                              // of this rank in a batch
+  int64_t most_rows = 1;                         // more at once would not be faster
+  int64_t bytes = 0;                             // that the device has for this run
+  int64_t ranks = 1;                             // among which optimiser states and gradients are divided; 1 = not
+  bool on_gpu = false;                           // no process counts, and the allocator keeps more than is in use
+  std::optional<bool> recompute = std::nullopt;  // asked for, or forbidden; else where memory needs it
 };
 
 // The largest of most_rows, half of it, a quarter, … that the architecture's memory estimate (arch/) lets nine tenths
@@ -25,6 +27,10 @@ struct MemoryLimits {
 // rows (or all there are) fit, activation checkpointing is on, of which the estimate assumes that it leaves the
 // activations of one block. At least 1: whether that fits only a try can tell.
 MemoryPlan PlanMemory(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits);
+
+// Exactly micro_batch rows at once (or all there are), with activation checkpointing where they would not fit without.
+MemoryPlan PlanGiven(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits,
+                     int64_t micro_batch);
 
 // Whether the least that a run can do with fits: one row at a time, with activation checkpointing.
 bool FitsAtAll(const TrainingConfig& training, const std::string& precision, const MemoryLimits& limits);

@@ -59,7 +59,8 @@ Result<Execution> ParseExecution(const Json& value) {
   execution.resume = reader.String("resume", "");
   execution.keep_final = reader.Boolean("keep_final", true);
   execution.checkpoint_interval_s = reader.Number("checkpoint_interval_s", 30.0, 0.0, 1e9);
-  execution.activation_checkpointing = reader.Boolean("activation_checkpointing", false);
+  if (reader.Has("activation_checkpointing"))
+    execution.activation_checkpointing = reader.Boolean("activation_checkpointing", false);
   execution.kernels = reader.Boolean("kernels", false);
   execution.graphs = reader.Boolean("graphs", true);
   execution.deterministic = reader.Boolean("deterministic", false);

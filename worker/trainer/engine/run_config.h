@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,13 +26,14 @@ struct Execution {
   std::string device = "cpu";  // "cpu", "cuda" or "cuda:N"
   int64_t threads = 1;
   std::string precision = "auto";  // "auto", "fp32", "bf16"; "fp64" for tests on a CPU
-  int64_t micro_batch = 0;         // sequences of one rank at once; 0 = all of them on a CPU, up to 32 on a GPU
+  int64_t micro_batch = 0;         // sequences of one rank at once; 0 = as many as memory holds (engine/memory_plan.h)
   std::map<std::string, std::filesystem::path> inputs;  // parent's name -> folder of its outputs
   std::map<std::string, std::filesystem::path> files;   // SHA-256 -> path
   std::filesystem::path resume;                         // empty: none
   bool keep_final = true;                               // leave the output `model`
   double checkpoint_interval_s = 30;
-  bool activation_checkpointing = false;  // compute activations twice and keep fewer: equal results, less memory
+  // Compute activations twice and keep fewer: equal results, less memory. Not said: where the memory estimate says so.
+  std::optional<bool> activation_checkpointing;
   // The ranks that train together, and how they meet: rank 0 writes its word to the file `rendezvous` and as an event,
   // the others wait for that file.
   int64_t rank = 0, ranks = 1;

@@ -180,11 +180,9 @@ MemoryPlan TrainingSession::ChooseOwnPlan() const {
   const Execution& execution = context_.config.execution;
   MemoryLimits limits = Limits();
   if (sharded_) limits.ranks = group_->size();
-  if (execution.micro_batch > 0)
-    return {std::min(execution.micro_batch, limits.rows), execution.activation_checkpointing};
-  MemoryPlan plan = PlanMemory(training_, precision_, limits);
-  plan.recompute |= execution.activation_checkpointing;
-  return plan;
+  limits.recompute = execution.activation_checkpointing;
+  if (execution.micro_batch > 0) return PlanGiven(training_, precision_, limits, execution.micro_batch);
+  return PlanMemory(training_, precision_, limits);
 }
 
 common::Status TrainingSession::BuildOptimizer() {

@@ -84,6 +84,21 @@ TrainingLoop::TrainingLoop(LoopParts parts, LoopWork work)
 }
 
 Ending TrainingLoop::Run() {
+  try {
+    return RunToAnEnd();
+  } catch (const std::exception& e) {
+    if (IsOutOfMemory(e)) TellWhatDidNotFit();
+    throw;
+  }
+}
+
+// The next attempt begins with half of it.
+void TrainingLoop::TellWhatDidNotFit() {
+  const auto told = parts_.events.Write({{"event", "out_of_memory"}, {"micro_batch", training_step_.micro_batch()}});
+  if (!told) std::fprintf(stderr, "%s\n", told.error().message.c_str());
+}
+
+Ending TrainingLoop::RunToAnEnd() {
   if (auto ending = Resume()) return *ending;
   if (auto ending = WriteStart()) return *ending;
   last_checkpoint_ = last_progress_ = Clock::now();

@@ -104,6 +104,8 @@ class TrainingLoop {
   std::optional<Evaluation> EvaluateWhole(bool last);
   Ending FinishWork();
 
+  Ending RunToAnEnd();
+  void TellWhatDidNotFit();
   std::optional<Checkpoint> LoadCheckpoint();
   std::optional<Ending> Resume();
   std::optional<Ending> WriteStart();
