@@ -219,8 +219,6 @@ class Stepper {
     }
   }
 
-  // Of the ranks after 0, success is no news before rank 0 has told its result, and whoever was stopped waits for rank
-  // 0's checkpoint. A lost peer is nobody's own failure: the cause may still be on its way.
   // Sequences of a rank: what the trainer told, at most what it was given. One that does not tell and was given nothing
   // may have tried its whole share of the batch.
   static int64_t TriedAtOnce(const AttemptFinished& e, const Run& run, int64_t ranks) {
@@ -229,6 +227,8 @@ class Stepper {
     return given > 0 ? std::min(given, e.micro_batch) : e.micro_batch;
   }
 
+  // Of the ranks after 0, success is no news before rank 0 has told its result, and whoever was stopped waits for rank
+  // 0's checkpoint. A lost peer is nobody's own failure: the cause may still be on its way.
   static bool EndsTheAttempt(const Lease& lease, const AttemptFinished& e) {
     if (e.outcome == Outcome::kPeerLost) return !lease.gang();
     return e.rank == 0 || (e.outcome != Outcome::kDone && e.outcome != Outcome::kStopped);
