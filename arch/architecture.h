@@ -64,15 +64,22 @@ struct FlopCount {
   double six_nd_per_token = 0;       // 6 N with N the non-embedding parameters
 };
 
-// The peak of a training run: on a CPU the resident size of the process, on a GPU (without process_bytes) what the
-// allocator holds. Within 15 % of what was measured (tests/memory). Activation checkpointing is not considered.
+// The peak of a training run: on a CPU the resident size of the process, on a GPU (OnGpu) what the allocator holds.
+// Within 15 % of what was measured (tests/memory). Activation checkpointing is not considered.
 struct MemoryEstimate {
   int64_t process_bytes = 0;  // before there is a model: LibTorch's code and data
   int64_t weights_bytes = 0;
+  int64_t heap_bytes = 0;  // of weights_bytes: what a CPU's heap keeps of the float32 weights of a run in bf16
   int64_t gradients_bytes = 0;
   int64_t optimizer_bytes = 0;
   int64_t activations_bytes = 0;  // kept for the backward pass, at the given micro-batch
   int64_t workspace_bytes = 0;    // what the backward pass of the hungriest layer needs besides
+  MemoryEstimate OnGpu() const {
+    MemoryEstimate gpu = *this;
+    gpu.weights_bytes -= heap_bytes;
+    gpu.process_bytes = gpu.heap_bytes = 0;
+    return gpu;
+  }
   int64_t total() const {
     return process_bytes + weights_bytes + gradients_bytes + optimizer_bytes + activations_bytes + workspace_bytes;
   }

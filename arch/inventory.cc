@@ -50,8 +50,8 @@ MemoryEstimate Inventory::Memory(const TrainingSetup& setup) const {
   }
   MemoryEstimate memory;
   memory.process_bytes = kProcessBytes;
-  // bf16: the weights, float32 masters, and two bytes that the heap keeps of the float32 weights a run begins with.
-  memory.weights_bytes = parameters * (bf16 ? 8 : 4);
+  memory.heap_bytes = bf16 ? 2 * parameters : 0;
+  memory.weights_bytes = parameters * (bf16 ? 2 + 4 : 4) + memory.heap_bytes;  // bf16: with float32 masters
   memory.gradients_bytes = parameters * (bf16 ? 2 : 4);
   memory.optimizer_bytes = 4 * (setup.optimizer == "adamw" ? 2 * parameters : adafactor_values);
   memory.activations_bytes = setup.micro_batch * (activation_values_ * (bf16 ? 2 : 4) + 4 * float32_activation_values_);

@@ -34,6 +34,7 @@ from trainer_process import STOPPED, Failed
 
 SHARES = {"1": 5, "2": 4, "3": 1.5, "4": 1.5, "resume": 1, "memory": 2, "cpu-curves": 1}  # of the time that is left
 SETTLES_S = 0.002
+STUDY = "5"
 
 
 class Context:
@@ -225,7 +226,7 @@ def main(arguments=None):
     parser.add_argument("--trainer", help="the built allo-trainer")
     parser.add_argument("--data", help="the output folder of a prepare run")
     parser.add_argument("--curves-data", help="of item 4: one with a small vocabulary; default: that of --data")
-    parser.add_argument("--only", nargs="+", default=["1", "2", "3", "4"], choices=list(ITEMS), metavar="ITEM", help="default: 1 2 3 4")
+    parser.add_argument("--only", nargs="+", default=["1", "2", "3", "4"], choices=[*ITEMS, STUDY], metavar="ITEM", help="default: 1 2 3 4")
     parser.add_argument("--limit", type=float, default=840, metavar="SECONDS", help="for this call; what does not fit is skipped and says so")
     parser.add_argument("--again", action="store_true", help="measure rows that are there already")
     parser.add_argument("--device", default="cuda:0")
@@ -243,6 +244,8 @@ def main(arguments=None):
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, to prove the program")
     parser.add_argument("-o", "--output")
     options = parser.parse_args(arguments)
+    if STUDY in options.only:
+        parser.error("item 5 is the study, which is not this program's: bench/gpu/run.sh --study SLOTS, or bench/gpu/study.py")
     options.data, options.curves_data = options.data or options.curves_data, options.curves_data or options.data
     if options.rehearse:
         options = rehearsed(options)

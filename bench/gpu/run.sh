@@ -4,9 +4,9 @@
 #   bench/gpu/run.sh [--limit SECONDS] [--only ITEM...] [--trainer PROGRAM] [--study SLOTS] OUT DATA
 #
 # Needs PyTorch's wheel, nvcc, CMake, and DATA: what prepare.sh made, as a folder or packed as .tar.xz. Writes OUT/gpu.json, whole after
-# each row, and logs beside it; with --study the study's cells instead of the items, into OUT/study. The same command goes on where it was. Without a GPU it
-# builds nothing and says of every item why it is skipped. --limit (840) is for all of it, the build included; --trainer
-# takes a program that is built already, with its modules beside it.
+# each row, and logs beside it; with --study the study's cells instead of the items, SLOTS at once, into OUT/study; --only 5 is --study 4.
+# The same command goes on where it was. Without a GPU it builds nothing and says of every item, and of the study, why it is skipped.
+# --limit (840) is for all of it, the build included; --trainer takes a program that is built already, with its modules beside it.
 set -uo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -31,6 +31,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ $# = 2 ] || { usage >&2; exit 2; }
+if [[ " ${only[*]} " = *" 5 "* ]]; then
+  [ ${#only[@]} = 1 ] || { echo "run.sh: item 5 is the study, which goes without other items: --only 5, or --study SLOTS" >&2; exit 2; }
+  study=${study:-4}
+fi
 mkdir -p "$1"
 out=$(realpath "$1")
 data=$2
@@ -75,14 +79,14 @@ build() {
   trainer=$root/build/trainer/allo-trainer
 }
 
-device_tests() {  # programs whose cases need a GPU
+device_tests() {  # programs whose cases on a GPU are named .../Device; the same ones as .../Emulated need none
   local name program found=0
   for name in kernels_test device_ops_test; do
     [ -d "$root/build/trainer" ] && cmake --build "$root/build/trainer" --target $name -j "$(nproc)" >> "$out/build.log" 2>&1
     program=$(dirname "$trainer")/tests/$name
     [ -x "$program" ] || continue
     found=1
-    timeout 120 "$program" --gtest_filter='*Device*:*Gpu*' > "$out/$name.log" 2>&1
+    timeout 120 "$program" --gtest_filter='*/Device' > "$out/$name.log" 2>&1
     say "$name: exit code $?, $(tail -1 "$out/$name.log")"
   done
   [ $found = 1 ] || say "GPU tests: not run: there are no programs tests/kernels_test, tests/device_ops_test beside the trainer"
@@ -102,12 +106,15 @@ if has_gpu; then
   [ -d "$data/lib" ] && [ -n "$trainer" ] && cp -n "$data"/lib/*.so* "$(dirname "$trainer")/"
   [ -n "$trainer" ] && [ -z "$study" ] && device_tests
 else
-  say "no GPU, or no PyTorch: nothing is built, and no GPU test is run"
+  why="there is no GPU here"
+  [ -n "$torch" ] || why="PyTorch is not there"
+  say "$why: nothing is built, and no GPU test is run"
+  [ -z "$study" ] || { say "the study: not measured: $why"; exit 0; }
 fi
 
 given=()
 [ -n "$trainer" ] && given+=(--trainer "$trainer")
-if [ -n "$study" ] && has_gpu; then
+if [ -n "$study" ]; then
   say "the study, $study cells at once"
   "$python" bench/gpu/study.py run --plan "$data/plan.json" "${given[@]}" --data "$data/text" -o "$out/study" --slots "$study" \
     --limit $((limit - SECONDS)) --whole

@@ -6,6 +6,7 @@
     python bench/gpu/study.py run --plan plan.json --trainer build/trainer/allo-trainer --data PREPARED -o STUDY --slots 4 --limit 460
     allo import STUDY/results/runs.csv --name one-gpu-study --db study.db
     allo report one-gpu-study --db study.db -o report.html
+    allo slopes one-gpu-study --db study.db --format csv | python bench/gpu/study.py paper
 
 `run` ends with code 0 when every cell is done, and with 40 when it stopped before, at its limit or by SIGTERM: the same command
 goes on from the checkpoints. STUDY/results (the table, and each cell's events) is small and all that another machine needs to
@@ -32,7 +33,11 @@ MEMORY_SHARE = 0.9
 METRICS = ("parameters", "non_embedding_parameters", "active_parameters", "forward_flops", "training_flops", "tokens", "steps",
            "validation_loss", "text_loss", "unigram_loss", "bits_per_byte", "peak_memory_bytes", "device_seconds", "tokens_per_second")
 OF_THE_DEVICE = ("device_seconds", "tokens_per_second")  # of a cell that had the device for itself
-COLUMNS = ("cell", "architecture", "size", "seed", "state", "device", *METRICS)
+GRAPHS = "metric.graph_launches"  # steps of the last attempt that were a graph, under a name that `allo import` takes
+COLUMNS = ("cell", "architecture", "size", "seed", "state", "device", *METRICS, GRAPHS)
+# Slopes that are known of Tay et al. 2022, arXiv 2207.10551, Table 2: (relation, architecture) -> slope.
+PAPER = {("F,U", "transformer"): 0.54, ("F,U", "performer"): 0.25, ("F,D", "transformer"): 0.28, ("F,D", "albert"): -0.12}
+AXES = {"F": "flops", "U": "upstream", "D": "downstream"}  # as `allo slopes` names them
 
 
 def replace(path, text):
@@ -177,7 +182,8 @@ class Study:
         memory = self.memory_of(cell.name)
         execution = {"run_id": cell.name, "attempt": memory["crashes"] + 1, "device": self.options.device, "threads": self.options.threads,
                      "precision": self.options.precision or cell.run.get("precision", "auto"), "inputs": {"data": self.data},
-                     "keep_final": False, "checkpoint_interval_s": self.options.checkpoint_interval}
+                     "keep_final": False, "checkpoint_interval_s": self.options.checkpoint_interval,
+                     "kernels": self.options.device != "cpu"}
         if memory["micro_batch"]:
             execution["micro_batch"] = memory["micro_batch"]
         (folder / "run.json").write_text(json.dumps({"contract_version": 1, "run": cell.run, "execution": execution}))
@@ -228,13 +234,14 @@ class Study:
             if self.state_of(cell) == "pending":
                 continue
             events = events_of(self.results / f"{cell.name}.jsonl")
-            result = next((e["metrics"] for e in reversed(events) if e["event"] == "result"), {})
+            result = next((e for e in reversed(events) if e["event"] == "result"), {"metrics": {}})
             start = next((e for e in events if e["event"] == "start"), {})
             architecture, size = cell.architecture()
             alone = self.options.slots == 1
             rows.append({"cell": cell.name, "architecture": architecture, "size": size, "seed": cell.run["seed"],
                          "state": self.state_of(cell), "device": start.get("device", ""),
-                         **{m: result.get(m, "") for m in METRICS if alone or m not in OF_THE_DEVICE}})
+                         **{m: result["metrics"].get(m, "") for m in METRICS if alone or m not in OF_THE_DEVICE},
+                         GRAPHS: result.get("report", {}).get("graph_launches", "")})
         path = self.results / "runs.csv"
         with open(path.with_name("runs.csv.partial"), "w", newline="") as file:
             writer = csv.DictWriter(file, [c for c in COLUMNS if self.options.slots == 1 or c not in OF_THE_DEVICE])
@@ -314,6 +321,28 @@ def run(options):
     return study.run()
 
 
+# ---- Beside the paper.
+
+def beside_paper(options):
+    """Measured slopes, each with its interval, beside those that are known of the paper."""
+    with sys.stdin if options.slopes == "-" else open(options.slopes) as file:
+        measured = {(row["architecture"], row["x"], row["y"]): row for row in csv.DictReader(file)}
+    print(f"{'slope':8}{'architecture':14}{'measured':30}the paper's")
+    for (relation, architecture), value in PAPER.items():
+        x, y = relation.split(",")
+        row = measured.get((architecture, AXES[x], AXES[y]), {})
+        print(f"a({relation}){'':2}{architecture:14}{with_interval(row):30}{value:.2f}")
+    print("the paper: Tay et al. 2022, arXiv 2207.10551; F FLOPs, U -loss, D score. How it transforms its axes is not known: compare signs and order, not values")
+    return 0
+
+
+def with_interval(row):
+    if not row.get("alpha"):
+        return "not measured"
+    kind = next((k for k in ("seed", "line") if row[f"{k}_low"]), None)
+    return f"{float(row['alpha']):.3f}" + (f" ({kind} {float(row[f'{kind}_low']):.3f} to {float(row[f'{kind}_high']):.3f})" if kind else "")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
@@ -323,6 +352,9 @@ def main():
         sub.add_argument("--plan", required=True, help="what `allo plan --format json` printed")
         sub.add_argument("--trainer", required=True)
         sub.add_argument("-o", "--output", required=True)
+    paper = verbs.add_parser("paper", help="slopes beside those that are known of the paper")
+    paper.set_defaults(function=beside_paper)
+    paper.add_argument("slopes", nargs="?", default="-", help="what `allo slopes --format csv` printed; default: standard input")
     verbs.choices["prepare"].add_argument("--data-root", required=True, help="raw files, found below it by their hashes")
     verbs.choices["prepare"].add_argument("--threads", type=int)
     add = verbs.choices["run"].add_argument

@@ -26,7 +26,7 @@ std::string Blocked(const v1::ExplainResponse& response) {
 
 // The memory that a GPU must have for one of so many ranks.
 std::string GpuNeed(const scheduler::Run& run, int ranks) {
-  const double bytes = scheduler::BytesOnGpu(run, ranks) / scheduler::kUsableShareOfGpu;
+  const double bytes = scheduler::GpuFor(scheduler::BytesOnGpu(run, ranks));
   return bytes > 0 ? " (of a GPU: " + common::FormatQuantity(bytes) + " bytes)" : "";
 }
 

@@ -166,8 +166,9 @@ class Expander {
   arch::MemoryEstimate MemoryOnGpu(const Json& model, const GridShape& shape, const StepSize& step, int64_t rows,
                                    const std::string& optimizer) const {
     const std::string precision = spec_.precision() == "fp32" ? "fp32" : "bf16";
-    return ArchitectureOf(model).EstimateMemory(shape.shape, model.at("options"),
-                                                {step.lengths, rows, precision, optimizer});
+    return ArchitectureOf(model)
+        .EstimateMemory(shape.shape, model.at("options"), {step.lengths, rows, precision, optimizer})
+        .OnGpu();
   }
 
   Cell Pretrain(const Json& model, int64_t steps, uint64_t seed) {
@@ -228,7 +229,7 @@ class Expander {
     costs.set_replicated_bytes(memory.process_bytes + memory.weights_bytes);
     const auto least = MemoryOnGpu(model, shape, step, 1, optimizer);
     costs.set_gpu_divided_bytes(least.gradients_bytes + least.optimizer_bytes);
-    costs.set_gpu_whole_bytes(least.total() - least.process_bytes - costs.gpu_divided_bytes());
+    costs.set_gpu_whole_bytes(least.total() - costs.gpu_divided_bytes());
     return costs;
   }
 

@@ -95,12 +95,22 @@ double BytesOnGpu(const Run& run, int ranks) {
   return static_cast<double>(run.gpu_whole_bytes) + static_cast<double>(run.gpu_divided_bytes) / ranks;
 }
 
+double UsableOfGpu(double room_bytes) {
+  return std::max(kUsableShareOfGpu * room_bytes,
+                  kMostUsableShareOfGpu * room_bytes - static_cast<double>(kReservedBytesOfGpu));
+}
+
+double GpuFor(double bytes) {
+  return std::min(bytes / kUsableShareOfGpu,
+                  (bytes + static_cast<double>(kReservedBytesOfGpu)) / kMostUsableShareOfGpu);
+}
+
 bool FitsDevice(const Run& run, int ranks, const Device& device, int parts) {
   const double bytes = BytesOnGpu(run, ranks);
   if (device.memory_bytes == 0 || bytes <= 0) return true;
   double room = static_cast<double>(device.memory_bytes) * parts / kPartsOfDevice;
   if (parts < kPartsOfDevice) room -= static_cast<double>(kContextBytesOfGpu);
-  return bytes <= kUsableShareOfGpu * room;
+  return bytes <= UsableOfGpu(room);
 }
 
 int PartsOn(const Run& run, const Device& device) {

@@ -18,6 +18,14 @@ int64_t MemoryOfRank(const Run& run, int ranks);
 // How much of a GPU's memory a run's predicted bytes may fill: CUDA's context and the allocator's reserves, which the
 // prediction leaves out, have the rest.
 inline constexpr double kUsableShareOfGpu = 0.5;
+// Of a large GPU, or a large part of one, more than that: all but a tenth and these bytes. Small models were measured
+// to take up to 5 GB more than predicted (bench/results/memory_gpu.json). The trainer goes by the same numbers
+// (worker/trainer/engine/memory_plan.cc).
+inline constexpr double kMostUsableShareOfGpu = 0.9;
+inline constexpr int64_t kReservedBytesOfGpu = 8'000'000'000;
+double UsableOfGpu(double room_bytes);
+// Its inverse: the memory of a GPU that so many predicted bytes need.
+double GpuFor(double bytes);
 // Bytes of each process that CUDA's context takes, about. The trainer leaves as much out of a part of a GPU
 // (kContextBytes in worker/trainer/engine/device.cc), so of a small part there is little left.
 inline constexpr int64_t kContextBytesOfGpu = 600'000'000;

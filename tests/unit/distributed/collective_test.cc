@@ -201,6 +201,32 @@ TEST_P(OnEveryNumberOfRanks, GradientsAreSummedWhateverTheirOrder) {
     });
 }
 
+// Of sharded gradients a rank holds its own part and the buckets that are on their way, never all.
+TEST_P(OnEveryNumberOfRanks, ShardedGradientsAreLetGoOfWhileMoreCome) {
+  constexpr size_t kTensors = 32;
+  constexpr int64_t kSize = 1000;
+  std::vector<at::Tensor> parameters;
+  for (size_t i = 0; i < kTensors; ++i) parameters.push_back(at::zeros({kSize}));
+  InGroup(GetParam(), [&](RankGroup& group) {
+    for (const bool sharded : {false, true}) {
+      GradientReducer::Options options{.first_bucket_bytes = 4 * kSize, .bucket_bytes = 4 * kSize};
+      if (sharded) options.owners = BalancedOwners(parameters, group.size());
+      GradientReducer reducer(group.tensors(), parameters, options);
+      int64_t most = 0;
+      for (size_t i = kTensors; i-- > 0;) {
+        reducer.Ready(i, parameters[i]);
+        most = std::max(most, reducer.held_bytes());
+      }
+      const int64_t all = 4 * kSize * static_cast<int64_t>(kTensors);
+      if (!sharded)
+        EXPECT_GE(most, all);
+      else
+        EXPECT_LE(most, all / group.size() + 5 * 4 * (kSize + 1));
+      reducer.Finish();
+    }
+  });
+}
+
 TEST(BalancedOwners, GiveEveryRankAboutTheSame) {
   std::vector<at::Tensor> tensors;
   for (int64_t i = 1; i <= 100; ++i) tensors.push_back(at::empty({i * 37 % 101 + 1}));

@@ -102,6 +102,20 @@ TEST_F(NcclStub, AnAbortThatWaitsForGraphsKeepsNobody) {
   }
 }
 
+// A lost device may never let NCCL end: a rank that leaves does not wait for it for ever.
+TEST_F(NcclStub, AnAbortThatNeverEndsIsLeft) {
+  const auto hold = reinterpret_cast<void (*)(int)>(::dlsym(handle_, "StubHoldGraphs"));
+  ::testing::internal::CaptureStderr();
+  const std::string id = NewNcclId();
+  OnRanks(2, [&](int rank) {
+    NcclCollective collective(id, rank, 2, at::kCPU, nullptr, std::chrono::seconds(5));
+    hold(1);
+    collective.AllReduce(at::ones({1}));
+  });
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("does not end, and is left"));
+  hold(0);
+}
+
 // The device of this rank may be broken: that is no word on the others.
 TEST_F(NcclStub, AnErrorOfCudasOwnIsThisRanks) {
   try {

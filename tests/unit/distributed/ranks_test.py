@@ -2,6 +2,7 @@
 """Several allo-trainer processes that train one model: equal to one, whatever happens to them."""
 import json
 import pathlib
+import socket
 import sys
 import tempfile
 import unittest
@@ -11,7 +12,7 @@ import small_data  # noqa: E402
 from trainer_process import Attempt, result, series  # noqa: E402
 
 VOCABULARY = 280
-PEER_LOST, STOPPED = 46, 40
+PEER_LOST, COLLECTIVE_TIMEOUT, STOPPED = 46, 50, 40
 MIXER = {"input_length": 48, "target_length": 12}
 # With what it takes to be small: layers of encoder and decoder, options.
 ARCHITECTURES = {"transformer": (1, {}), "evolved": (2, {}), "funnel": (5, {}), "dconv": (1, {}), "glu": (1, {}),
@@ -208,6 +209,27 @@ class RanksTest(unittest.TestCase):
         for attempt in waiting:
             attempt.wait_until_it_can_be_stopped()
             self.assertEqual(attempt.stop(), STOPPED, attempt.errors)
+
+    # --- ranks that do not meet
+
+    def rank_of(self, rank, ranks, rendezvous):
+        return Attempt(self.path / f"{rank}", pretrain(), {"inputs": self.inputs, "rank": rank, "ranks": ranks,
+                                                           "rendezvous": str(rendezvous), "peer_timeout_s": 1})
+
+    def test_a_rank_that_cannot_reach_the_first_gives_up(self):
+        with socket.socket() as deaf:  # bound, but nobody listens
+            deaf.bind(("127.0.0.1", 0))
+            port = deaf.getsockname()[1]
+            word = self.path / "word"
+            word.write_text(json.dumps({"addresses": ["127.0.0.1"], "port": port, "key": "k"}))
+            attempt = self.rank_of(1, 2, word)
+            self.assertEqual(attempt.finish(), COLLECTIVE_TIMEOUT, attempt.errors)
+        self.assertIn(f"in vain for rank 0 to answer at 127.0.0.1:{port}: is the --address", attempt.errors)
+
+    def test_the_first_names_who_is_missing(self):
+        first, second = (self.rank_of(rank, 3, self.path / "word") for rank in (0, 1))
+        self.assertEqual([first.finish(), second.finish()], [COLLECTIVE_TIMEOUT, PEER_LOST], first.errors + second.errors)
+        self.assertIn("in vain for rank 2 to connect to 127.0.0.1:", first.errors)
 
     # --- bad input
 

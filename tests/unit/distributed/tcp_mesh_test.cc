@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 
 #include "tests/unit/distributed/ranks.h"
@@ -15,12 +16,24 @@
 namespace allometry::trainer {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string WhatOf(const std::function<void()>& f) {
   try {
     f();
   } catch (const PeerLost& lost) {
+    return lost.what();
+  }
+  return "";
+}
+
+// The same, and whether it is a time-out is as expected.
+std::string WhatOfTimeout(bool expected, const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const PeerLost& lost) {
+    EXPECT_EQ(dynamic_cast<const CollectiveTimeout*>(&lost) != nullptr, expected) << lost.what();
     return lost.what();
   }
   return "";
@@ -104,15 +117,94 @@ TEST(TcpMesh, ShutdownWakesWhoWaits) {
   });
 }
 
-TEST(TcpMesh, RanksThatDoNotComeAreWaitedForInVain) {
+// Others may be fetching their inputs for longer than ranks are waited for.
+TEST(TcpMesh, TheFirstOtherRankIsWaitedForWithoutALimit) {
   Meeting meeting(2);
   MeshOptions options = meeting.Options(0);
   options.connect_timeout_s = 1;
-  EXPECT_THAT(WhatOf([&] { TcpMesh mesh(options, 1); }), HasSubstr("did not come within 1 s"));
-  Meeting other(2);
-  options = other.Options(0);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  options.cancelled = [&] { return std::chrono::steady_clock::now() > end; };
+  EXPECT_THROW(TcpMesh(options, 1), MeetingCancelled);
+}
+
+TEST(TcpMesh, OnceARankHasComeTheMissingOnesAreNamedAfterTheLimit) {
+  Meeting meeting(4);
+  OnRanks(2, [&](int rank) {
+    MeshOptions options = meeting.Options(rank);
+    if (rank == 0) options.connect_timeout_s = 1;
+    const std::string what = WhatOfTimeout(rank == 0, [&] { TcpMesh mesh(options, 1); });
+    const std::string port = common::Json::parse(meeting.Word()).at("port").dump();
+    EXPECT_THAT(what,
+                HasSubstr(rank == 1 ? "rank 0 is gone" : "in vain for rank 2, rank 3 to connect to 127.0.0.1:" + port));
+    if (rank == 1) return;
+    EXPECT_THAT(what, AllOf(HasSubstr("--address"), HasSubstr("peer_timeout_s")));
+  });
+}
+
+// A port of this machine that nobody else gets and nobody listens on.
+class DeafPort {
+ public:
+  DeafPort() {
+    sockaddr_in address{};
+    socklen_t size = sizeof address;
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::bind(fd_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
+  }
+  ~DeafPort() { ::close(fd_); }
+  DeafPort(const DeafPort&) = delete;
+  DeafPort& operator=(const DeafPort&) = delete;
+  int number() const { return port_; }
+
+ private:
+  int fd_ = ::socket(AF_INET, SOCK_STREAM, 0), port_ = 0;
+};
+
+TEST(TcpMesh, ARankThatCannotBeReachedIsTriedUntilTheLimit) {
+  const DeafPort port;
+  MeshOptions options;
+  options.rank = 1;
+  options.ranks = 2;
+  options.connect_timeout_s = 1;
+  options.wait_for_word = [&] {
+    const common::Json addresses = {"127.0.0.1", "localhost"};
+    return common::Json{{"addresses", addresses}, {"port", port.number()}, {"key", "k"}}.dump();
+  };
+  const std::string what = WhatOfTimeout(true, [&] { TcpMesh mesh(options, 1); }),
+                    number = std::to_string(port.number());
+  EXPECT_THAT(what, HasSubstr("in vain for rank 0 to answer at 127.0.0.1:" + number + ", localhost:" + number));
+  EXPECT_THAT(what, AllOf(HasSubstr("--address"), HasSubstr("firewall")));
+}
+
+// All have reached rank 0, but rank 1 tells an address where nobody can connect to.
+TEST(TcpMesh, RanksAfterTheFirstThatDoNotReachOneAnotherGiveUpToo) {
+  Meeting meeting(3);
+  OnRanks(3, [&](int rank) {
+    MeshOptions options = meeting.Options(rank);
+    if (rank == 0) return void(TcpMesh(options, 1));
+    options.connect_timeout_s = 1;
+    if (rank == 1) options.listen = "255.255.255.255";
+    const std::string what = WhatOfTimeout(true, [&] { TcpMesh mesh(options, 1); });
+    EXPECT_THAT(
+        what, HasSubstr(rank == 1 ? "rank 2 to connect to 255.255.255.255:" : "rank 1 to answer at 255.255.255.255:"));
+  });
+}
+
+TEST(TcpMesh, AMeetingCanBeCancelled) {
+  Meeting alone(2);
+  MeshOptions options = alone.Options(0);
   options.cancelled = [] { return true; };
   EXPECT_THROW(TcpMesh(options, 1), MeetingCancelled);
+  Meeting meeting(3);  // of which one does not come
+  std::atomic<bool> over{false};
+  OnRanks(2, [&](int rank) {
+    MeshOptions waiting = meeting.Options(rank);
+    waiting.cancelled = [&, tries = 0]() mutable { return rank == 1 ? ++tries > 3 : over.load(); };
+    EXPECT_THROW(TcpMesh(waiting, 1), MeetingCancelled);
+    over = true;
+  });
 }
 
 // A name, and an address that is not this machine's own.

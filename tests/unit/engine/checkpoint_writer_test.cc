@@ -55,6 +55,26 @@ TEST_F(CheckpointWriterTest, HoldsTheValuesOfItsStep) {
   for (const int64_t step : {4, 5}) EXPECT_TRUE(at::equal(Loaded(step), at::full({1 << 20}, step, at::kFloat))) << step;
 }
 
+// What a device has computed may turn out to be wrong only when it has been copied.
+TEST_F(CheckpointWriterTest, WhatSpeaksAgainstItKeepsItFromStanding) {
+  const auto placed = [this](int64_t step, const fs::path&) {
+    told_.push_back(step);
+    return common::Ok();
+  };
+  bool broken = false;
+  CheckpointWriter writer(store_, at::kCPU, placed, [&broken] {
+    if (broken) throw std::runtime_error("an exchange was aborted");
+  });
+  ASSERT_TRUE(writer.Start(At(1, at::ones({3}))));
+  ASSERT_TRUE(writer.Finish());
+  broken = true;
+  ASSERT_TRUE(writer.Start(At(2, at::ones({3}))));
+  writer.HoldTraining();
+  EXPECT_THROW((void)writer.Finish(), std::runtime_error);
+  EXPECT_THAT(told_, ElementsAre(1));
+  EXPECT_FALSE(fs::exists(folder_ / "checkpoint/step-2"));
+}
+
 TEST_F(CheckpointWriterTest, TheDestructorWaits) {
   { ASSERT_TRUE(Writer().Start(At(7, at::ones({1 << 20})))); }
   EXPECT_THAT(told_, ElementsAre(7));

@@ -3,7 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "tests/unit/models/model_cases.h"
+#include "worker/trainer/engine/task_answers.h"
 
 namespace allometry::trainer {
 namespace {
@@ -57,6 +60,22 @@ TEST(DecodeGreedily, StopsAtItsLimit) {
   const at::Tensor inputs = Ids({5, 6, 7, 8}, 2);
   EXPECT_EQ(DecodeGreedily(*model, inputs, 0), Answers(2));
   for (const auto& answer : DecodeGreedily(*model, inputs, 3)) EXPECT_LE(answer.size(), 3u);
+}
+
+TEST(RoundedWidth, GivesAsManyWidthsAsAskedFor) {
+  for (const int64_t most : {1, 7, 114, 512})
+    for (const int64_t parts : {2, 4}) {
+      std::set<int64_t> widths;
+      for (int64_t used = 1; used <= most; ++used) {
+        const int64_t width = RoundedWidth(used, most, parts);
+        EXPECT_GE(width, used);
+        EXPECT_LE(width, most);
+        widths.insert(width);
+      }
+      EXPECT_LE(widths.size(), static_cast<size_t>(parts)) << most;
+      EXPECT_EQ(*widths.rbegin(), most);
+    }
+  EXPECT_EQ(RoundedWidth(130, 512, 4), 256);
 }
 
 }  // namespace

@@ -47,9 +47,9 @@ TEST(MemoryPlanTest, TheNextLargerMicroBatchWouldNotFit) {
   const TrainingConfig config = Base();
   const arch::Architecture& architecture = **arch::FindArchitecture("transformer");
   const auto total = [&](int64_t micro_batch) {
-    return architecture
-        .EstimateMemory(config.model.shape, config.model.options, {config.lengths, micro_batch, "bf16", "adamw"})
-        .total();
+    const arch::MemoryEstimate e = architecture.EstimateMemory(config.model.shape, config.model.options,
+                                                               {config.lengths, micro_batch, "bf16", "adamw"});
+    return e.total() + 2 * e.gradients_bytes;  // sums of micro-batches in float32
   };
   const int64_t limit = total(40) * 10 / 9;
   const MemoryPlan plan = PlanWith(limit);
@@ -62,6 +62,20 @@ TEST(MemoryPlanTest, AGpuIsFilledByHalfAndSharedStatesLeaveRoom) {
   const int64_t bytes = 48 * kGiB;
   EXPECT_LT(PlanWith(bytes, /*on_gpu=*/true).micro_batch, PlanWith(bytes).micro_batch);
   EXPECT_GE(PlanWith(bytes, false, 8).micro_batch, PlanWith(bytes).micro_batch);
+}
+
+// XXL on a GPU of 141 GB: ranks that take all of their rows at once hold a part of the gradients only.
+TEST(MemoryPlanTest, AVeryLargeModelFitsAmongRanksThatTakeTheirRowsAtOnce) {
+  TrainingConfig config = Base("adafactor");
+  config.model.shape = *arch::FindSize("xxl");
+  MemoryLimits limits{.rows = 8, .most_rows = 8, .bytes = 141'000'000'000, .on_gpu = true};
+  EXPECT_TRUE(NeedsSharding(config, "bf16", limits));
+  limits.ranks = 16;
+  const MemoryPlan plan = PlanMemory(config, "bf16", limits);
+  EXPECT_EQ(plan.micro_batch, 8);
+  EXPECT_TRUE(plan.recompute);
+  EXPECT_TRUE(
+      FitsAtAll(config, "bf16", {.rows = 1, .most_rows = 1, .bytes = limits.bytes, .ranks = 16, .on_gpu = true}));
 }
 
 TEST(MemoryPlanTest, AFewRowsAreTakenWhole) {

@@ -93,8 +93,11 @@ TEST_F(StepGraphsTest, ResultsStayTheCallers) {
 
 TEST_F(StepGraphsTest, MoreShapesThanItKeepsGoWithout) {
   StepGraphs graphs = Make([] { return std::make_unique<KeptWork>(); });
+  ::testing::internal::CaptureStderr();
   for (int round = 0; round < 3; ++round)
     for (int64_t length = 1; length <= 12; ++length) EXPECT_EQ(SumOf(graphs, 1, length), 2 * length);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(),
+            "batches have more than 8 shapes: steps of further ones are taken one operation at a time\n");
   EXPECT_EQ(graphs.launches(), 2 * 8);
 }
 
@@ -112,6 +115,16 @@ TEST_F(StepGraphsTest, AShapeThatCannotBeRecordedGoesWithout) {
   EXPECT_EQ(ended_, 1) << "after an error too";
   EXPECT_EQ(abandoned_, 1);
   EXPECT_EQ(launching_, 0);
+  EXPECT_EQ(graphs.launches(), 0);
+}
+
+TEST_F(StepGraphsTest, WithoutRoomForAGraphStepsGoOn) {
+  StepGraphs graphs = Make([]() -> std::unique_ptr<StepGraph> { TORCH_CHECK(false, "no graph to be had"); });
+  ::testing::internal::CaptureStderr();
+  for (int64_t value = 1; value < 4; ++value) EXPECT_EQ(SumOf(graphs, value, 5), 10 * value);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("no graph to be had"));
+  EXPECT_EQ(begun_, 1);
+  EXPECT_EQ(ended_, 1);
   EXPECT_EQ(graphs.launches(), 0);
 }
 

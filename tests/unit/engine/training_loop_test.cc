@@ -68,7 +68,8 @@ class WithinMemory : public WithSideTerms {
   WithinMemory(const std::shared_ptr<Model>& inner, int64_t limit) : WithSideTerms(inner, 0.0), limit_(limit) {}
   Loss ComputeLoss(const Batch& batch) override {
     Loss loss = WithSideTerms::ComputeLoss(batch);
-    if (batch.inputs_bs.size(0) > limit_) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory.");
+    if (batch.inputs_bs.size(0) > limit_ + (recompute() ? 1 : 0))
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory.");
     return loss;
   }
 
@@ -532,11 +533,24 @@ TEST_F(TrainingLoopTest, AStepThatMemoryDoesNotHoldIsTakenAgainWithHalf) {
     return events;
   };
   EXPECT_TRUE(told_out_of_memory("halved").empty());
-  most_rows_ = 0;
+  most_rows_ = -1;
   EXPECT_THROW(Train(config, "none", CopyWork(), execution), c10::OutOfMemoryError);
   const std::vector<Json> told = told_out_of_memory("none");
   ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0]["micro_batch"], 1);
+}
+
+TEST_F(TrainingLoopTest, WhereOneRowDoesNotFitActivationsAreCheckpointed) {
+  const TrainingConfig config = SmallConfig();
+  Execution execution;
+  execution.micro_batch = 1;
+  most_rows_ = 1'000;
+  const Attempt whole = Train(config, "whole", CopyWork(), execution);
+  most_rows_ = 0;  // one with activation checkpointing
+  execution.micro_batch = 4;
+  ExpectEqualWeights(whole, Train(config, "checkpointed", CopyWork(), execution));
+  execution.activation_checkpointing = false;
+  EXPECT_THROW(Train(config, "forbidden", CopyWork(), execution), c10::OutOfMemoryError);
 }
 
 TEST_F(TrainingLoopTest, Bfloat16KeepsFloat32Masters) {

@@ -19,10 +19,12 @@ class FirstInput : public Model {
   at::Tensor DecodeNext(DecodeState&, const at::Tensor&) override { return {}; }
   Loss ComputeLoss(const Batch&) override { return {}; }
   at::Tensor TokenNll(const Batch& batch) override {
+    if (batch.inputs_bs.size(0) > most_rows) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory.");
     passes.push_back(batch.inputs_bs.size(0));
     return batch.inputs_bs.slice(1, 0, 1).to(at::kFloat).expand_as(batch.targets_bt);
   }
   std::vector<int64_t> passes;
+  int64_t most_rows = 1000;  // that memory holds
 };
 
 // Row i reads i + 1 and has i + 1 targets, so that it matters which inputs go with which targets. Rows belong to two
@@ -59,6 +61,22 @@ TEST(Validation, TakesAtMostThePassRowsAtOnceAndSwapsInputsWithinTheBatch) {
     EXPECT_EQ(own->parts[1].nll, 4 + 16 + 36) << pass_rows;
     EXPECT_EQ(own->parts[1].tokens, 2 + 4 + 6);
   }
+}
+
+TEST(Validation, TakesHalfWhereMemoryDoesNotHoldThePassRows) {
+  const auto model = std::make_shared<FirstInput>();
+  model->most_rows = 2;
+  ModelState state(model, at::kCPU, at::kFloat);
+  ValidationSet set{.examples = 7, .batch_rows = 5, .pass_rows = 32, .batch = Rows, .parts = 2};
+  set.unigram_nll = {0, 0, 0, 1.5};
+  set.text_bytes = {0, 0, 0, 4};
+  const auto outcome = Validate(state, at::kCPU, set);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(model->passes, (std::vector<int64_t>{2, 2, 1, 2})) << "5 rows, then 3, then 2 from there on";
+  EXPECT_EQ(outcome->all.nll, 1 + 4 + 9 + 16 + 25 + 36 + 49);
+  EXPECT_EQ(outcome->parts[1].nll, 4 + 16 + 36);
+  model->most_rows = 0;
+  EXPECT_THROW(Validate(state, at::kCPU, set), c10::OutOfMemoryError);
 }
 
 // Text targets alone count for text_loss and bits per byte: one a row here, of four bytes.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""bench/gpu/study.py with a trainer that trains nothing: pieces, resuming, failures, and the table."""
+"""bench/gpu/study.py with a trainer that trains nothing: pieces, resuming, failures, the table; and bench/gpu/run.sh without a GPU."""
 import csv
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -14,6 +15,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 STUDY, FAKE = ROOT / "bench/gpu/study.py", ROOT / "tests/e2e/fake_trainer.py"
 STOPPED = 40
 STEPS = 60
+# Pretends to have a device, and keeps what it was told: a study removes the folder of a cell that is done.
+ON_A_DEVICE = """#!/usr/bin/env python3
+import json, os, pathlib, sys
+if "--probe" in sys.argv:
+    sys.exit(print(json.dumps({"devices": [{"device": "cuda:0", "memory_bytes": 100}]})))
+told = pathlib.Path("run.json").read_text()
+pathlib.Path(__file__).with_name("told.json").write_text(told)
+launches = 59 if json.loads(told)["execution"]["kernels"] else 0
+with open(os.environ["ALLOMETRY_EVENTS"], "a") as events:
+    events.write(json.dumps({"event": "result", "metrics": {"steps": 60}, "report": {"graph_launches": launches}}) + "\\n")
+"""
+SLOPES = """architecture,x,y,alpha,seed_low,seed_high,seed_degrees_of_freedom,line_low,line_high,sizes,cells,flags,refused
+transformer,flops,upstream,0.5021,,,,0.4898,0.5142,4,4,one seed,
+transformer,flops,downstream,,,,,,,0,0,,"a slope needs two sizes, and there is 0"
+transformer,parameters,upstream,0.9,,,,0.8,1.0,4,4,one seed,
+performer,flops,upstream,0.31,0.3,0.32,4,0.2,0.4,4,8,,
+glu,flops,upstream,0.77,,,,,,2,2,,
+"""
 TEXT = {"kind": "prepare", "corpus": {"files": [{"name": "a.txt", "sha256": "a" * 64}]}, "tokenizer": {"vocabulary": 164}, "seed": 0}
 
 
@@ -100,6 +119,27 @@ class Study(unittest.TestCase):
         self.assertEqual(code, STOPPED, output)
         self.assertNotIn("started", output)
 
+    def test_kernels_and_their_graphs_are_for_a_device(self):
+        trainer = self.folder / "trainer.py"
+        trainer.write_text(ON_A_DEVICE)
+        trainer.chmod(0o755)
+        for place, (device, kernels, launches) in enumerate((("cpu", False, "0"), ("cuda:0", True, "59"))):
+            self.plan([(f"glu-s{place}-s0", {})])
+            code, output = self.run_study("--trainer", str(trainer), "--device", device)
+            self.assertEqual(code, 0, output)
+            execution = json.loads((self.folder / "told.json").read_text())["execution"]
+            self.assertEqual((execution["device"], execution["kernels"]), (device, kernels))
+            self.assertEqual(self.table()[f"glu-s{place}-s0"]["metric.graph_launches"], launches)
+
+    def test_slopes_stand_beside_the_papers(self):
+        done = subprocess.run([sys.executable, str(STUDY), "paper"], input=SLOPES, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        head, *lines, source = done.stdout.splitlines()
+        self.assertEqual([line.split(maxsplit=2) for line in lines],
+                         [["a(F,U)", "transformer", "0.502 (line 0.490 to 0.514)   0.54"], ["a(F,U)", "performer", "0.310 (seed 0.300 to 0.320)   0.25"],
+                          ["a(F,D)", "transformer", "not measured                  0.28"], ["a(F,D)", "albert", "not measured                  -0.12"]])
+        self.assertIn("arXiv 2207.10551", source)
+
     def test_other_data_are_refused(self):
         self.plan([("glu-s1-s0", {})])
         (self.folder / "data/data.json").write_text(json.dumps({"recipe": {**TEXT, "tokenizer": {"vocabulary": 300}}}))
@@ -107,6 +147,30 @@ class Study(unittest.TestCase):
         self.assertNotEqual(code, 0)
         self.assertIn("another tokenizer", output)
         self.assertEqual(self.run_study("--any-data")[0], 0)
+
+
+class WithoutGpu(unittest.TestCase):
+    def run_sh(self, folder, *arguments):
+        done = subprocess.run([ROOT / "bench/gpu/run.sh", *arguments, f"{folder}/out", f"{folder}/data"], capture_output=True, text=True,
+                              env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable})
+        return done.returncode, done.stdout + done.stderr
+
+    def test_the_study_says_why_it_is_skipped(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for asked in (("--study", "2"), ("--only", "5")):
+                code, output = self.run_sh(folder, *asked)
+                self.assertEqual(code, 0, output)
+                self.assertRegex(output, "the study: not measured: (there is no GPU here|PyTorch is not there)")
+                self.assertNotIn("items", output)
+
+    def test_the_study_goes_without_other_items(self):
+        with tempfile.TemporaryDirectory() as folder:
+            code, output = self.run_sh(folder, "--only", "1", "5")
+            self.assertEqual(code, 2, output)
+            self.assertIn("--study", output)
+        done = subprocess.run([sys.executable, str(ROOT / "bench/gpu/gpu.py"), "--only", "5"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--study", done.stderr)
 
 
 if __name__ == "__main__":

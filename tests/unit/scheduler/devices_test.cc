@@ -107,12 +107,12 @@ TEST_F(DevicesTest, ARunTakesMorePartsWhereItNeedsTheMemory) {
   NewGpus(1);
   // An eighth has 10 GB, of which CUDA's context takes 0.6 and half of the rest may be filled.
   const int64_t small = NewShared(1, 8, 4 * kGb, kGb * 7 / 10), larger = NewShared(2, 8, kGb * 47 / 10 + 1),
-                whole = NewShared(3, 1, 40 * kGb);
+                whole = NewShared(3, 1, 64 * kGb);
   EXPECT_THAT(Granted(), ElementsAre(small, larger));
   EXPECT_EQ(PlaceOf(small).second, 2);
   EXPECT_EQ(PlaceOf(larger).second, 4);
   EXPECT_EQ(Waits(whole), WaitReason::kReady);
-  const int64_t too_large = NewShared(4, 8, 40 * kGb + 1);
+  const int64_t too_large = NewShared(4, 8, 64 * kGb + 1);
   EXPECT_EQ(Waits(too_large), WaitReason::kNoFittingWorker);
 }
 
@@ -144,14 +144,21 @@ TEST_F(DevicesTest, AGangTakesWholeDevicesAndPartsAreKeptForAWaitingWholeOne) {
 
 TEST_F(DevicesTest, AutoGoesByTheMemoryOfTheGpus) {
   NewGpus(4);
-  // Of a rank: 10 GB + 100 GB / ranks, which half of 80 GB must hold.
-  const int64_t run = NewShared(1, 1, 10 * kGb, 100 * kGb, 0);
+  // Of a rank: 10 GB + 200 GB / ranks, which nine tenths of 80 GB must hold, without 8 GB.
+  const int64_t run = NewShared(1, 1, 10 * kGb, 200 * kGb, 0);
   EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(run)), 4);
   const int64_t smaller = NewShared(2, 1, 10 * kGb, 60 * kGb, 0);
   EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(smaller)), 2);
   NewGpus(1, 2 * kGpuBytes, "H200");
   EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(smaller)), 1);
-  EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(NewShared(3, 1, 100 * kGb, 0, 0))), 0);
+  EXPECT_EQ(RanksFor(EmptyRooms(state_), *state_.FindRun(NewShared(3, 1, 140 * kGb, 0, 0))), 0);
+}
+
+TEST(UsableOfGpu, IsHalfOfASmallOneAndMostOfALargeOne) {
+  EXPECT_EQ(UsableOfGpu(16e9), 8e9);
+  EXPECT_EQ(UsableOfGpu(20e9), 10e9);
+  EXPECT_EQ(UsableOfGpu(80e9), 64e9);
+  for (const double bytes : {1e9, 9e9, 11e9, 40e9, 200e9}) EXPECT_NEAR(UsableOfGpu(GpuFor(bytes)), bytes, 1);
 }
 
 TEST_F(DevicesTest, ADeviceOfUnknownMemoryHoldsWhateverIsAsked) {

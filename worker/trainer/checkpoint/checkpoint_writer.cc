@@ -18,6 +18,7 @@ common::Status CheckpointWriter::Start(Checkpoint checkpoint) {
 // A promise that is dropped, by an error or an exception, ends the waiting for it too.
 common::Status CheckpointWriter::Write(Checkpoint checkpoint, std::promise<void> read) {
   copies_.Wait();
+  if (computed_) computed_();
   const int64_t step = checkpoint.step;
   const bool copied = !on_host_;
   if (copied) read.set_value();

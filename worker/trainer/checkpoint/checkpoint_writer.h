@@ -19,9 +19,12 @@ class CheckpointWriter {
   // Called on the writer's thread when a checkpoint stands; its error is taken for the checkpoint's.
   using Placed = std::function<common::Status(int64_t step, const std::filesystem::path& folder)>;
 
+  // Called on the writer's thread when all of a checkpoint has been computed and copied; throws what speaks against it.
+  using Computed = std::function<void()>;
+
   // `store` must outlive this, and is not for others while one is under way.
-  CheckpointWriter(CheckpointStore& store, const at::Device& device, Placed placed)
-      : store_(store), copies_(device), placed_(std::move(placed)) {}
+  CheckpointWriter(CheckpointStore& store, const at::Device& device, Placed placed, Computed computed = nullptr)
+      : store_(store), copies_(device), placed_(std::move(placed)), computed_(std::move(computed)) {}
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
@@ -43,6 +46,7 @@ class CheckpointWriter {
   CheckpointStore& store_;
   HostCopies copies_;
   Placed placed_;
+  Computed computed_;
   bool on_host_ = false;                 // of the last checkpoint: all of it
   std::future<void> read_;               // of the last checkpoint: when nothing of its tensors is needed any more
   std::future<common::Status> writing_;  // last: its end is waited for before the members above go

@@ -52,7 +52,8 @@ class Collective {
   virtual void EndCapture() {}
   virtual void Launched() {}
 
-  // PeerLost if a peer is known to be lost, even if no call waits for it.
+  // PeerLost if a peer is known to be lost, even if no call waits for it. What a device has computed before may be
+  // believed. For any thread.
   virtual void Check() {}
   // What this rank has sent so far.
   virtual int64_t bytes_sent() const = 0;

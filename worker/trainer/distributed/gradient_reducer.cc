@@ -8,6 +8,11 @@
 #include <numeric>
 
 namespace allometry::trainer {
+namespace {
+
+constexpr size_t kBucketsOnTheirWay = 2;  // of sharded gradients, before the sums of the first are waited for
+
+}  // namespace
 
 GradientReducer::GradientReducer(Collective& collective, const std::vector<at::Tensor>& like, Options options)
     : collective_(collective), options_(std::move(options)), places_(like.size()), filled_(like.size(), false) {
@@ -65,7 +70,11 @@ void GradientReducer::Ready(size_t i, const at::Tensor& gradient) {
 
 // In their order on every rank, whatever the order in which gradients come.
 void GradientReducer::LaunchFull() {
-  while (next_ < buckets_.size() && buckets_[next_].missing == 0) Launch(buckets_[next_++]);
+  while (next_ < buckets_.size() && buckets_[next_].missing == 0) {
+    Launch(buckets_[next_++]);
+    // So that no rank ever holds all gradients. The backward pass waits here where it is faster than the exchange.
+    if (sharded() && next_ > collected_ + kBucketsOnTheirWay) Collect(buckets_[collected_++]);
+  }
 }
 
 void GradientReducer::MakeRoom(Bucket& bucket) const {
@@ -85,57 +94,83 @@ void GradientReducer::Launch(Bucket& bucket) {
       sharded() ? collective_.StartReduceScatter(bucket.flat, bucket.bounds) : collective_.StartAllReduce(bucket.flat);
 }
 
+void GradientReducer::Collect(Bucket& bucket) {
+  const auto start = std::chrono::steady_clock::now();
+  bucket.pending->Wait();
+  wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  bucket.pending.reset();
+  if (!sharded()) {
+    bucket.kept = bucket.flat;
+    return;
+  }
+  const int64_t first = FirstKept(bucket);
+  bucket.kept =
+      bucket.flat.narrow(0, first, bucket.bounds[static_cast<size_t>(collective_.rank()) + 1] - first).clone();
+  bucket.flat = at::Tensor();
+}
+
 std::vector<at::Tensor> GradientReducer::Finish() {
   at::NoGradGuard no_grad;
   while (next_ < buckets_.size()) Launch(buckets_[next_++]);
+  while (collected_ < buckets_.size()) Collect(buckets_[collected_++]);
   std::vector<at::Tensor> sums(like_.size());
   // A GPU is asked only when this rank's own gradients have changed: which tensors have one is a fact of the model.
   const bool ask = like_.empty() || like_[0].is_cpu() || seen_filled_ != filled_;
   present_.resize(like_.size());
   for (Bucket& bucket : buckets_) {
-    const auto start = std::chrono::steady_clock::now();
-    bucket.pending->Wait();
-    wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    bucket.pending.reset();
-    const auto own = static_cast<size_t>(collective_.rank());
-    const int64_t first = sharded() ? bucket.bounds[own] : 0;
-    at::Tensor kept = bucket.flat;
-    if (sharded()) kept = kept.narrow(0, first, bucket.bounds[own + 1] - first).clone();
-    if (ask) ReadMarks(bucket, kept, first);
-    for (size_t s = 0; s < bucket.slots.size(); ++s) {
-      const Slot& slot = bucket.slots[s];
+    if (ask) ReadMarks(bucket);
+    for (const Slot& slot : bucket.slots) {
       if (sharded() && OwnerOf(slot.tensor) != collective_.rank()) continue;
       if (!present_[slot.tensor]) continue;
       const at::Tensor& like = like_[slot.tensor];
-      sums[slot.tensor] = kept.narrow(0, slot.offset - first, like.numel()).view(like.sizes());
+      sums[slot.tensor] = bucket.kept.narrow(0, slot.offset - FirstKept(bucket), like.numel()).view(like.sizes());
     }
-    if (sharded()) bucket.flat = at::Tensor();
-    bucket.missing = bucket.slots.size();
   }
-  next_ = 0;
   seen_filled_ = filled_;
-  std::fill(filled_.begin(), filled_.end(), false);
+  BeginStep();
   return sums;
+}
+
+void GradientReducer::BeginStep() {
+  for (Bucket& bucket : buckets_) {
+    bucket.missing = bucket.slots.size();
+    bucket.kept = at::Tensor();
+  }
+  next_ = collected_ = 0;
+  std::fill(filled_.begin(), filled_.end(), false);
 }
 
 void GradientReducer::Reset() {
   for (Bucket& bucket : buckets_) {
     bucket.pending.reset();
-    bucket.missing = bucket.slots.size();
     if (sharded()) bucket.flat = at::Tensor();
   }
-  next_ = 0;
-  std::fill(filled_.begin(), filled_.end(), false);
+  BeginStep();
+}
+
+int64_t GradientReducer::held_bytes() const {
+  int64_t bytes = 0;
+  for (const Bucket& bucket : buckets_) {
+    if (bucket.flat.defined()) bytes += static_cast<int64_t>(bucket.flat.nbytes());
+    if (sharded() && bucket.kept.defined()) bytes += static_cast<int64_t>(bucket.kept.nbytes());
+  }
+  return bytes;
 }
 
 int64_t GradientReducer::last_bucket_bytes() const {
   return buckets_.empty() ? 0 : buckets_.back().size * static_cast<int64_t>(like_[0].element_size());
 }
 
-void GradientReducer::ReadMarks(const Bucket& bucket, const at::Tensor& kept, int64_t first) {
+// Of the bucket's first element that is kept.
+int64_t GradientReducer::FirstKept(const Bucket& bucket) const {
+  return sharded() ? bucket.bounds[static_cast<size_t>(collective_.rank())] : 0;
+}
+
+void GradientReducer::ReadMarks(const Bucket& bucket) {
   for (size_t s = 0; s < bucket.slots.size(); ++s) {
-    const int64_t mark = bucket.marks[s] - first;
-    if (mark >= 0 && mark < kept.numel()) present_[bucket.slots[s].tensor] = kept[mark].item<double>() != 0;
+    const int64_t mark = bucket.marks[s] - FirstKept(bucket);
+    if (mark >= 0 && mark < bucket.kept.numel())
+      present_[bucket.slots[s].tensor] = bucket.kept[mark].item<double>() != 0;
   }
 }
 

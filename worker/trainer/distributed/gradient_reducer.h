@@ -17,7 +17,7 @@ class GradientReducer {
     int64_t first_bucket_bytes = 1 << 20;
     int64_t bucket_bytes = 25 << 20;
     // By tensor: the rank that needs its sum; empty: all ranks need all. With owners each bucket is freed but for the
-    // parts of its own rank, as soon as those are there (ZeRO stage 2: Rajbhandari et al. 2020, arXiv 1910.02054).
+    // parts of its own rank, when two more have been sent (ZeRO stage 2: Rajbhandari et al. 2020, arXiv 1910.02054).
     std::vector<int> owners = {};
   };
 
@@ -40,6 +40,7 @@ class GradientReducer {
   void Reset();
 
   size_t buckets() const { return buckets_.size(); }
+  int64_t held_bytes() const;  // of gradients and sums, now
   // Bytes of the bucket that is sent last: little of the backward pass is left to hide it behind.
   int64_t last_bucket_bytes() const;
   // What Finish has waited for so far: the part of the exchange that computation did not hide. On a GPU the host does
@@ -59,6 +60,7 @@ class GradientReducer {
     int64_t size = 0;
     size_t missing = 0;
     at::Tensor flat;
+    at::Tensor kept;  // of the sums what this rank needs, when they are there
     std::unique_ptr<Collective::Pending> pending;
   };
   struct Place {
@@ -70,7 +72,10 @@ class GradientReducer {
   void MakeRoom(Bucket& bucket) const;
   void Launch(Bucket& bucket);
   void LaunchFull();
-  void ReadMarks(const Bucket& bucket, const at::Tensor& kept, int64_t first);
+  void Collect(Bucket& bucket);
+  void BeginStep();
+  int64_t FirstKept(const Bucket& bucket) const;
+  void ReadMarks(const Bucket& bucket);
   int OwnerOf(size_t tensor) const { return options_.owners.empty() ? 0 : options_.owners[tensor]; }
   bool sharded() const { return !options_.owners.empty(); }
 
@@ -82,7 +87,8 @@ class GradientReducer {
   std::vector<bool> filled_;                 // by tensor, in this step
   std::vector<bool> seen_filled_, present_;  // by tensor: of this rank and of any, when last asked
   double wait_seconds_ = 0;
-  size_t next_ = 0;  // bucket to launch
+  size_t next_ = 0;       // bucket to launch
+  size_t collected_ = 0;  // buckets whose sums are there
 };
 
 // A rank for each tensor, so that the ranks have about the same number of elements: the largest first, each to the rank

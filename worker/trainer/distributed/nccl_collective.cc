@@ -4,15 +4,18 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <climits>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -23,6 +26,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr auto kAbortPatience = std::chrono::milliseconds(30'000);
 constexpr auto kWatchInterval = std::chrono::milliseconds(200);
 constexpr auto kAskInterval = std::chrono::microseconds(50);
 
@@ -166,7 +170,9 @@ class NcclCollective::Watch {
     changed_.notify_all();
     if (thread_.joinable()) thread_.join();
     Abort();
-    if (aborting_.joinable()) aborting_.join();
+    // A device that is lost may never let NCCL end; the program leaves without it then.
+    if (aborted_.valid() && aborted_.wait_for(std::min(patience_, kAbortPatience)) != std::future_status::ready)
+      std::fprintf(stderr, "NCCL's communicator does not end, and is left\n");
   }
 
   // Makes the communicator, and begins to watch it.
@@ -255,7 +261,10 @@ class NcclCollective::Watch {
   // destructor.
   void Abort() {
     Communicator communicator = std::exchange(communicator_, nullptr);
-    if (communicator) aborting_ = std::thread([communicator] { Nccl().abort(communicator); });
+    if (!communicator) return;
+    std::packaged_task<void()> abort([communicator] { Nccl().abort(communicator); });
+    aborted_ = abort.get_future();
+    std::thread(std::move(abort)).detach();
   }
 
   std::mutex mutex_;
@@ -268,7 +277,8 @@ class NcclCollective::Watch {
   bool closed_ = false;                  // guarded by mutex_
   std::function<std::string()> lost_;    // called with mutex_ held
   const std::chrono::milliseconds patience_;
-  std::thread thread_, aborting_;
+  std::thread thread_;
+  std::future<void> aborted_;
 };
 
 NcclCollective::NcclCollective(const std::string& id, int rank, int ranks, const at::Device& device,

@@ -239,30 +239,45 @@ struct Place {
   std::vector<std::string> addresses;
   int port = 0;
   Json ToJson() const { return {{"addresses", addresses}, {"port", port}}; }
+  std::string Text() const {
+    std::string text;
+    for (const std::string& address : addresses)
+      text += (text.empty() ? "" : ", ") + address + ":" + std::to_string(port);
+    return text;
+  }
   static Place From(const Json& json) {
     return {json.at("addresses").get<std::vector<std::string>>(), json.at("port").get<int>()};
   }
 };
 
+constexpr char kAddressAdvice[] =
+    "is the --address of the worker that listens there right, and is no firewall between the workers?";
+constexpr char kInputsAdvice[] = " If inputs take longer to fetch on some workers, raise execution.peer_timeout_s";
+
+// The limit of one step of the meeting.
 class Deadline {
  public:
-  Deadline(const MeshOptions& options)
-      : options_(options), end_(Clock::now() + std::chrono::seconds(options.connect_timeout_s)) {}
-  void Check(const std::string& waiting_for) const {
+  explicit Deadline(const MeshOptions& options, int64_t more_s = 0)
+      : options_(options), limit_s_(options.connect_timeout_s + more_s) {
+    Restart();
+  }
+  void Restart() { end_ = Clock::now() + std::chrono::seconds(limit_s_); }
+  void Check(const std::string& waiting_for, const std::string& advice) const {
     if (options_.cancelled && options_.cancelled()) throw MeetingCancelled("stopped while waiting for " + waiting_for);
-    if (options_.connect_timeout_s > 0 && Clock::now() >= end_)
-      Fail(waiting_for + " did not come within " + std::to_string(options_.connect_timeout_s) + " s");
+    if (Clock::now() >= end_)
+      throw CollectiveTimeout("waited " + std::to_string(limit_s_) + " s in vain for " + waiting_for + ": " + advice);
   }
 
  private:
   const MeshOptions& options_;
+  int64_t limit_s_;
   Clock::time_point end_;
 };
 
 Socket Connect(const Place& place, int peer, const std::string& key, Hello hello, const Deadline& deadline) {
   for (;;) {
     for (const std::string& address : place.addresses) {
-      deadline.Check(Name(peer));
+      deadline.Check(Name(peer) + " to answer at " + place.Text(), kAddressAdvice);
       Socket socket = Dial(address, place.port);
       hello.nonce = RandomHex(kNonceDigits / 2);
       if (socket.get() >= 0 && Greet(socket.get(), key, hello)) return socket;
@@ -297,31 +312,55 @@ void TcpMesh::Shutdown() {
     if (fd >= 0) ::shutdown(fd, SHUT_RDWR);
 }
 
+// Empty when all have connected on all channels.
+std::string TcpMesh::MissingHigherRanks() {
+  std::string missing;
+  const int channels = static_cast<int>(connections_.size()) / size();
+  for (int peer = rank() + 1; peer < size(); ++peer) {
+    bool there = true;
+    for (int channel = 0; channel < channels; ++channel) there = there && Connection(channel, peer) >= 0;
+    if (!there) missing += (missing.empty() ? "" : ", ") + Name(peer);
+  }
+  return missing;
+}
+
+// The limit holds on rank 0 from when the first rank has come: until then others may still be fetching their inputs.
+void TcpMesh::AwaitHigherRanks(int listener, const std::string& key, const std::string& where) {
+  const int channels = static_cast<int>(connections_.size()) / size();
+  const std::string advice = std::string(kAddressAdvice) + (rank() == 0 ? kInputsAdvice : "");
+  Deadline deadline(options_);
+  for (std::string missing = MissingHigherRanks(); !missing.empty(); missing = MissingHigherRanks()) {
+    if (std::ranges::all_of(connections_, [](int fd) { return fd < 0; })) deadline.Restart();
+    deadline.Check(missing + " to connect to " + where, advice);
+    pollfd waiting{listener, POLLIN, 0};
+    if (::poll(&waiting, 1, 200) <= 0) continue;
+    Socket socket(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    const auto hello = socket.get() >= 0 ? AnswerGreeting(socket.get(), key) : std::nullopt;
+    if (!hello || hello->rank <= rank() || hello->rank >= size() || hello->channel >= channels) continue;
+    int& connection = Connection(hello->channel, hello->rank);
+    if (connection >= 0) ::close(connection);  // it dialled again
+    connection = socket.Release();
+  }
+}
+
+// Rank 0 knows which ranks are missing, so it is to give up first, even if a stranger's greeting holds it up.
+void TcpMesh::AwaitTable() {
+  const Deadline deadline(options_, kHandshakeTimeoutS);
+  pollfd waiting{Connection(0, 0), POLLIN, 0};
+  while (::poll(&waiting, 1, 200) <= 0)
+    deadline.Check("rank 0 to say that all ranks have come", "its log may tell who is missing (`allo logs --rank 0`)");
+}
+
 // Rank 0 gathers where each rank listens and tells all; then every rank dials those below it.
 void TcpMesh::Meet(int channels) {
   if (size() == 1) return;
-  const Deadline deadline(options_);
   const Listener listener = Listen(options_.listen);
   std::vector<Place> places(static_cast<size_t>(size()));
   Place& own = places[static_cast<size_t>(rank())];
   own = {OwnAddresses(options_.listen), listener.port};
   std::string key;
 
-  const auto accept_all = [&] {  // of the ranks above
-    for (int missing = (size() - 1 - rank()) * channels; missing > 0;) {
-      deadline.Check(std::to_string(missing) + " connections of other ranks");
-      pollfd waiting{listener.socket.get(), POLLIN, 0};
-      if (::poll(&waiting, 1, 200) <= 0) continue;
-      Socket socket(::accept4(listener.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      const auto hello = socket.get() >= 0 ? AnswerGreeting(socket.get(), key) : std::nullopt;
-      if (!hello || hello->rank <= rank() || hello->rank >= size() || hello->channel >= channels) continue;
-      int& connection = Connection(hello->channel, hello->rank);
-      if (connection >= 0) ::close(connection), ++missing;  // it dialled again
-      connection = socket.Release();
-      --missing;
-    }
-  };
-  const auto dial = [&](int peer) {
+  const auto dial = [&](int peer, const Deadline& deadline) {
     for (int channel = 0; channel < channels; ++channel)
       Connection(channel, peer) =
           Connect(places[static_cast<size_t>(peer)], peer, key, {rank(), channel, ""}, deadline).Release();
@@ -335,7 +374,7 @@ void TcpMesh::Meet(int channels) {
     if (!extra_.is_null()) word["extra"] = extra_;
     if (word.dump().size() > kMostWord) Fail("the word for the other ranks is longer than it may be");
     options_.publish_word(word.dump());
-    accept_all();
+    AwaitHigherRanks(listener.socket.get(), key, own.Text());
     Json table = Json::array({own.ToJson()});
     for (int peer = 1; peer < size(); ++peer) {
       MakeLasting(Connection(0, peer));
@@ -350,14 +389,16 @@ void TcpMesh::Meet(int channels) {
   key = word.at("key").get<std::string>();
   extra_ = word.value("extra", Json());
   places[0] = Place::From(word);
-  dial(0);
+  dial(0, Deadline(options_));
   SendMessage(0, 0, own.ToJson().dump());
+  AwaitTable();
   const Json table = Json::parse(ReceiveMessage(0, 0));
+  const Deadline deadline(options_);
   for (int peer = 1; peer < rank(); ++peer) {
     places[static_cast<size_t>(peer)] = Place::From(table.at(static_cast<size_t>(peer)));
-    dial(peer);
+    dial(peer, deadline);
   }
-  accept_all();
+  AwaitHigherRanks(listener.socket.get(), key, own.Text());
 }
 
 void TcpMesh::Send(int channel, int to, std::span<const char> bytes) { Exchange(channel, to, bytes, to, {}); }

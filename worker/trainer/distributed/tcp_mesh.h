@@ -17,7 +17,7 @@ class PeerLost : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A rank whose connection stands said nothing for as long as ranks are waited for: it hangs, and nobody knows why.
+// A rank could not be reached, or said nothing on a connection that stands, for as long as ranks are waited for.
 class CollectiveTimeout : public PeerLost {
   using PeerLost::PeerLost;
 };
@@ -39,7 +39,7 @@ struct MeshOptions {
   std::function<std::string()> wait_for_word;
   common::Json extra = nullptr;      // rank 0: travels in the word (NCCL's unique id)
   std::function<bool()> cancelled;   // asked while ranks have not met yet; may be empty
-  int64_t connect_timeout_s = 0;     // until all ranks have met; 0: for ever
+  int64_t connect_timeout_s = 1800;  // of each step of the meeting, see TcpMesh
   int64_t silence_timeout_s = 1800;  // of a peer that is waited for and whose connection stands
 };
 
@@ -47,6 +47,12 @@ struct MeshOptions {
 // random key in rank 0's word (challenge and response by HMAC-SHA-256); what is sent afterwards is not encrypted, as
 // NCCL's traffic is not: the ranks' network must be trusted. A peer that dies closes its connections; one whose host
 // vanishes is noticed within about 30 s by TCP's keep-alive.
+//
+// A rank begins when its inputs are there, so two waits have no limit: for rank 0's word, and rank 0's for the first of
+// the others. After them a step of the meeting that takes `connect_timeout_s` (and the try to connect that is under
+// way) is a CollectiveTimeout that says which ranks and addresses. The steps: reaching rank 0; until rank 0 has heard
+// of all, where the others wait 10 s more since it can say who is missing; reaching those between; being reached by
+// those above.
 //
 // One thread at a time for each channel. All failures are PeerLost; of the constructor also MeetingCancelled.
 class TcpMesh {
@@ -78,6 +84,9 @@ class TcpMesh {
 
  private:
   void Meet(int channels);
+  void AwaitHigherRanks(int listener, const std::string& key, const std::string& where);
+  void AwaitTable();
+  std::string MissingHigherRanks();
   int& Connection(int channel, int peer) { return connections_[static_cast<size_t>(channel * size() + peer)]; }
 
   MeshOptions options_;

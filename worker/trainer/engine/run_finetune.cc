@@ -49,14 +49,20 @@ struct ScoredAnswers {
   std::vector<SplitAnswers> answers;
 };
 
-HostBatch TrainingBatch(const FinetuneBatches& batches, const FinetuneConfig& config, int64_t step) {
+// As wide as its longest rows; for a GPU of eight shapes at most.
+HostBatch TrainingBatch(const FinetuneBatches& batches, const FinetuneConfig& config, bool on_gpu, int64_t step) {
   const int64_t rows = config.training.batch_sequences;
   at::Tensor inputs = at::empty({rows, config.input_length}, at::kLong);
   at::Tensor targets = at::empty({rows, config.target_length}, at::kLong);
   batches.Fill(step - 1, 0, rows, inputs.mutable_data_ptr<int64_t>(), targets.mutable_data_ptr<int64_t>());
   const int64_t tokens = targets.ne(0).sum().item<int64_t>();
-  const int64_t answer_width = std::max<int64_t>(1, targets.ne(0).sum(1).max().item<int64_t>());
-  return {inputs.slice(1, 0, UsedWidth(inputs)).contiguous(), targets.slice(1, 0, answer_width).contiguous(), tokens};
+  int64_t width = UsedWidth(inputs);
+  int64_t answer_width = std::max<int64_t>(1, targets.ne(0).sum(1).max().item<int64_t>());
+  if (on_gpu) {
+    width = RoundedWidth(width, config.input_length, 4);
+    answer_width = RoundedWidth(answer_width, config.target_length, 2);
+  }
+  return {inputs.slice(1, 0, width).contiguous(), targets.slice(1, 0, answer_width).contiguous(), tokens};
 }
 
 // ---- Tasks
@@ -256,7 +262,8 @@ Ending RunFinetune(const RunContext& context) {
   if (!session) return EndingOf(session.error());
   if (auto loaded = (*session)->LoadParent(*parent_folder); !loaded) return EndingOf(loaded.error());
   LoopWork work;
-  work.make_batch = [&](int64_t step) { return TrainingBatch(*batches, *config, step); };
+  const bool on_gpu = (*session)->device().is_cuda();
+  work.make_batch = [&](int64_t step) { return TrainingBatch(*batches, *config, on_gpu, step); };
   work.select_best = config->select == "best";
   work.early_stop = config->early_stop;
   // The last weights' scores are measured below; without selection nothing else is asked at the end.

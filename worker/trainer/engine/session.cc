@@ -115,7 +115,7 @@ common::Status TrainingSession::JoinRanks() {
   options.rank = static_cast<int>(execution.rank);
   options.ranks = static_cast<int>(execution.ranks);
   options.listen = execution.listen;
-  options.silence_timeout_s = execution.peer_timeout_s;
+  options.connect_timeout_s = options.silence_timeout_s = execution.peer_timeout_s;
   options.cancelled = StopRequested;
   options.publish_word = [&](const std::string& word) {
     auto told = common::WriteFileAtomically(execution.rendezvous, word, 0600);
@@ -295,7 +295,7 @@ Json TrainingSession::Report() const {
               {"micro_batch", summary_.micro_batch},
               {"kernels", kernels::KernelsFor(state_->masters().at(0).value) != nullptr},
               {"graph_launches", summary_.graph_launches},
-              {"activation_checkpointing", plan_.recompute}};
+              {"activation_checkpointing", state_->model().recompute()}};
   if (!group_) return report;
   report["ranks"] = group_->size();
   report["sharding"] = sharded_ ? "optimizer" : "none";

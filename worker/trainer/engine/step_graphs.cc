@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdio>
+#include <utility>
 
 namespace allometry::trainer {
 namespace {
@@ -24,9 +25,10 @@ StepResult CopyOf(const StepResult& result) {
 }
 
 // Why it failed; empty: it did not.
-std::string Record(StepGraph& graph, const std::function<void()>& work) {
+std::string Record(const StepGraphMaker& make, std::unique_ptr<StepGraph>& graph, const std::function<void()>& work) {
   try {
-    graph.Capture(work);
+    graph = make();
+    graph->Capture(work);
     return "";
   } catch (const c10::Error& e) {
     return e.what_without_backtrace();
@@ -42,7 +44,7 @@ StepResult StepGraphs::Take(const DeviceBatch& batch) {
   auto found = kept_.find(shape);
   if (found == kept_.end() || found->second.fails) {
     StepResult result = step_.compute(batch);
-    if (found == kept_.end() && kept_.size() < kMostShapes) kept_[shape];
+    if (found == kept_.end()) Meet(shape);
     return result;
   }
   Kept& kept = found->second;
@@ -61,10 +63,17 @@ StepResult StepGraphs::Take(const DeviceBatch& batch) {
   return CopyOf(kept.result);
 }
 
+void StepGraphs::Meet(const std::vector<int64_t>& shape) {
+  if (kept_.size() < kMostShapes)
+    kept_[shape];
+  else if (!std::exchange(told_, true))
+    std::fprintf(stderr, "batches have more than %zu shapes: steps of further ones are taken one operation at a time\n",
+                 kMostShapes);
+}
+
 void StepGraphs::Capture(Kept& kept) {
-  kept.graph = make_();
   step_.begin_capture();
-  std::string why_not = Record(*kept.graph, [&] { kept.result = step_.compute(kept.batch); });
+  std::string why_not = Record(make_, kept.graph, [&] { kept.result = step_.compute(kept.batch); });
   kept.memory = step_.end_capture();
   kept.fails = step_.failed_on_any_rank(!why_not.empty());
   if (!kept.fails) return;

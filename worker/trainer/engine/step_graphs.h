@@ -58,12 +58,14 @@ class StepGraphs {
     std::unique_ptr<StepGraph> graph;  // null: not recorded yet, or `fails`
     bool fails = false;
   };
+  void Meet(const std::vector<int64_t>& shape);
   void Capture(Kept& kept);
 
   StepGraphMaker make_;
   Step step_;
   std::map<std::vector<int64_t>, Kept> kept_;  // by shape
   int64_t launches_ = 0;
+  bool told_ = false;  // that there are more shapes than graphs
 };
 
 }  // namespace allometry::trainer

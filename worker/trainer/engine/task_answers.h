@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -31,5 +32,12 @@ std::optional<std::vector<std::string>> AnswerExamples(ModelState& state, const 
 // Columns that hold anything but padding, rounded up to a multiple of eight; at least one. The rest would only cost
 // time.
 int64_t UsedWidth(const at::Tensor& ids_bs);
+
+// `used` rounded up to a multiple of a `parts`-th of `most`: a GPU's steps are graphs, one for each shape, so batches
+// are to have few widths.
+inline int64_t RoundedWidth(int64_t used, int64_t most, int64_t parts) {
+  const int64_t step = std::max<int64_t>(1, (most + parts - 1) / parts);
+  return std::min(most, (used + step - 1) / step * step);
+}
 
 }  // namespace allometry::trainer

@@ -15,6 +15,7 @@ using common::Json;
 
 constexpr double kProgressEverySeconds = 0.5;
 constexpr size_t kBatchesAhead = 4;
+constexpr double kLeastPeriods = 20;  // of what a checkpoint keeps training from, between two
 
 int64_t LogEvery(int64_t asked, int64_t steps) { return asked > 0 ? asked : std::clamp<int64_t>(steps / 100, 1, 100); }
 
@@ -75,11 +76,16 @@ TrainingLoop::TrainingLoop(LoopParts parts, LoopWork work)
                       .micro_batch = parts_.micro_batch > 0             ? parts_.micro_batch
                                      : parts_.execution.micro_batch > 0 ? parts_.execution.micro_batch
                                                                         : parts_.config.batch_sequences,
+                      .may_recompute = parts_.execution.activation_checkpointing.value_or(true),
                       .graphs = parts_.graphs}),
       log_every_(LogEvery(parts_.execution.log_every, parts_.config.steps)),
       evaluate_every_(parts_.config.evaluate_every_steps),
-      writer_(parts_.checkpoints, parts_.device,
-              [this](int64_t step, const std::filesystem::path& folder) { return TellCheckpoint(step, folder); }) {
+      writer_(
+          parts_.checkpoints, parts_.device,
+          [this](int64_t step, const std::filesystem::path& folder) { return TellCheckpoint(step, folder); },
+          [this] {
+            if (parts_.group) parts_.group->tensors().Check();
+          }) {
   if (work_.select_best && evaluate_every_ == 0) evaluate_every_ = std::max<int64_t>(1, parts_.config.steps / 10);
 }
 
@@ -126,8 +132,17 @@ Ending TrainingLoop::RunToAnEnd() {
   if (auto ending = EvaluateNow(/*last=*/true)) return *ending;
   if (auto ending = FinishCheckpoint()) return *ending;
   parts_.state.MakeWholeForGood();
+  LeaveTogether();
   if (auto ending = SelectWeights()) return *ending;
   return work_.finish ? FinishWork() : Ending{};
+}
+
+// What the last exchange has brought on a device may be on its way yet, and a rank that is gone ends it for the others.
+void TrainingLoop::LeaveTogether() const {
+  if (!parts_.group) return;
+  ToDoubles({at::zeros({}, parts_.device)});  // waits for the device
+  parts_.group->tensors().Check();
+  parts_.group->All(true);
 }
 
 // The checkpoint that a stop leaves here holds the selected weights as the last ones: no step goes on from them.
@@ -279,6 +294,7 @@ std::vector<double> TrainingLoop::UnreadValues() const {
     }
   }
   std::vector<double> values = ToDoubles(scalars);
+  if (parts_.group) parts_.group->tensors().Check();  // what an exchange left that was aborted is no loss
   return parts_.group ? parts_.group->Sum(std::move(values)) : values;
 }
 
@@ -375,9 +391,11 @@ std::optional<Evaluation> TrainingLoop::EvaluateWhole(bool last) {
 }
 
 // The period is counted from when the last one stood, so that none waits for the one before it; without a period every
-// step has one.
+// step has one. Where states are gathered from other ranks training stands still meanwhile: for a twentieth of it at
+// most.
 bool TrainingLoop::CheckpointIsDue() const {
-  const double period = parts_.execution.checkpoint_interval_s;
+  const double asked = parts_.execution.checkpoint_interval_s;
+  const double period = asked == 0 ? 0 : std::max(asked, kLeastPeriods * stood_still_);
   return period == 0 || (!writer_.busy() && SecondsSince(last_checkpoint_) >= period);
 }
 
@@ -393,7 +411,8 @@ std::optional<Ending> TrainingLoop::SaveCheckpoint() {
   checkpoint.tensors.merge(Prefixed("best/", best_weights_));
   auto started = writer_.Start(std::move(checkpoint));
   if (started && GathersState()) writer_.WaitUntilRead();
-  summary_.checkpoint_seconds += SecondsSince(start);
+  stood_still_ = SecondsSince(start);
+  summary_.checkpoint_seconds += stood_still_;
   if (!started) return CrashOf(started.error());
   return std::nullopt;
 }
@@ -431,6 +450,7 @@ Ending TrainingLoop::Stop() {
   if (step_ > 0 && last_checkpoint_step_ != step_)
     if (auto ending = SaveCheckpoint()) return *ending;
   if (auto ending = FinishCheckpoint()) return *ending;
+  LeaveTogether();
   WriteProgress(/*always=*/true);
   return {ExitCode::kStopped, "stopped on request after step " + std::to_string(step_)};
 }

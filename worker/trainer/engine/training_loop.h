@@ -106,6 +106,7 @@ class TrainingLoop {
 
   Ending RunToAnEnd();
   void TellWhatDidNotFit();
+  void LeaveTogether() const;
   std::optional<Checkpoint> LoadCheckpoint();
   std::optional<Ending> Resume();
   std::optional<Ending> WriteStart();
@@ -159,6 +160,7 @@ class TrainingLoop {
   std::optional<Evaluation> last_evaluation_, best_evaluation_;
   int64_t best_step_ = 0;
   std::map<std::string, at::Tensor> best_weights_;  // select_best only
+  double stood_still_ = 0;                          // for the last checkpoint, seconds
   Clock::time_point last_checkpoint_, last_progress_;
   int64_t last_checkpoint_step_ = -1, progress_step_ = 0;
   CheckpointWriter writer_;  // last: its end is waited for before anything that it uses goes

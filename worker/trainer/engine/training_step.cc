@@ -59,9 +59,11 @@ StepResult TrainingStep::Take(int64_t step, const DeviceBatch& batch, bool wants
     try {
       return TakeOnce(batch, wants_norm, moments);
     } catch (const c10::Error& e) {
-      if (!IsOutOfMemory(e) || updating_ || parts_.group || micro_batch_ == 1) throw;
+      if (!IsOutOfMemory(e) || updating_ || parts_.group || !NeedLess()) throw;
     }
-    HalveMicroBatch();
+    parts_.state.AbandonStep();
+    if (graphs_) graphs_->Clear();
+    EmptyDeviceCache(parts_.device);
   }
 }
 
@@ -76,13 +78,20 @@ StepResult TrainingStep::TakeOnce(const DeviceBatch& batch, bool wants_norm, con
   return result;
 }
 
-void TrainingStep::HalveMicroBatch() {
-  parts_.state.AbandonStep();
-  if (graphs_) graphs_->Clear();
-  EmptyDeviceCache(parts_.device);
-  micro_batch_ = (micro_batch_ + 1) / 2;
-  std::fprintf(stderr, "out of memory at step %lld: micro-batch halved to %lld sequences\n",
-               static_cast<long long>(step_), static_cast<long long>(micro_batch_));
+// Half the micro-batch, and with one row activation checkpointing; false when there is nothing left.
+bool TrainingStep::NeedLess() {
+  Model& model = parts_.state.model();
+  if (micro_batch_ > 1) {
+    micro_batch_ = (micro_batch_ + 1) / 2;
+    std::fprintf(stderr, "out of memory at step %lld: micro-batch halved to %lld sequences\n",
+                 static_cast<long long>(step_), static_cast<long long>(micro_batch_));
+    return true;
+  }
+  if (model.recompute() || !parts_.may_recompute) return false;
+  model.set_recompute(true);
+  std::fprintf(stderr, "out of memory at step %lld with one sequence: activation checkpointing from here on\n",
+               static_cast<long long>(step_));
+  return true;
 }
 
 StepResult TrainingStep::Compute(const DeviceBatch& batch, bool wants_norm, const Moments& moments) {

@@ -28,6 +28,7 @@ class TrainingStep {
     RankGroup* group = nullptr;  // null: this is the only rank
     bool sharded = false;        // gradients are there for a rank's own tensors only
     int64_t micro_batch = 0;     // rows at once
+    bool may_recompute = true;   // activation checkpointing where memory does not hold one row
     StepGraphMaker graphs = nullptr;
   };
   explicit TrainingStep(const Parts& parts);
@@ -51,7 +52,7 @@ class TrainingStep {
   StepResult Compute(const DeviceBatch& batch, bool wants_norm, const Moments& moments);
   StepResult Accumulate(const DeviceBatch& batch);
   StepResult TakeOnce(const DeviceBatch& batch, bool wants_norm, const Moments& moments);
-  void HalveMicroBatch();
+  bool NeedLess();
   void BeginPass(int64_t first_row, int64_t rows) const;
   // Clips, steps; returns the norm if it was measured.
   at::Tensor Update(bool wants_norm, const Moments& moments);

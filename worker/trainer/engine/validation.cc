@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "worker/trainer/engine/device.h"
 #include "worker/trainer/engine/stop_signal.h"
 
 namespace allometry::trainer {
@@ -29,6 +30,22 @@ void AddPass(const ValidationSet& set, const ValidationRows& rows, int64_t first
     sums.unigram_nll += set.unigram_nll[id];
     sums.text_bytes += set.text_bytes[id];
     ++sums.text_tokens;
+  }
+}
+
+// Negative log-likelihoods of rows [row, row + rows) of a batch, with half as many rows where memory does not hold
+// them: what training needs may have grown since the number was chosen.
+at::Tensor NllOfPass(ModelState& state, const at::Device& device, const at::Tensor& inputs_bs,
+                     const at::Tensor& targets_bt, int64_t row, int64_t* rows) {
+  for (;;) {
+    try {
+      return state.model().TokenNll(
+          {inputs_bs.narrow(0, row, *rows).to(device), targets_bt.narrow(0, row, *rows).to(device)});
+    } catch (const c10::Error& e) {
+      if (!IsOutOfMemory(e) || *rows == 1) throw;
+    }
+    EmptyDeviceCache(device);
+    *rows = (*rows + 1) / 2;
   }
 }
 
@@ -63,6 +80,7 @@ std::optional<ValidationOutcome> Validate(ModelState& state, const at::Device& d
   ValidationOutcome outcome{.parts = std::vector<ValidationSums>(set.parts)};
   const int64_t ranks = group ? group->size() : 1, rank = group ? group->rank() : 0;
   bool stopped = false;
+  int64_t pass_rows = set.pass_rows;
   for (int64_t first = 0; first < set.examples; first += set.batch_rows) {
     if (first / set.batch_rows % ranks != rank) continue;
     stopped = StopRequested();
@@ -71,13 +89,13 @@ std::optional<ValidationOutcome> Validate(ModelState& state, const at::Device& d
     const HostBatch& batch = rows.batch;
     const at::Tensor inputs_bs =
         inputs == ValidationInputs::kOwn ? batch.inputs_bs : at::roll(batch.inputs_bs, /*shifts=*/1, /*dims=*/0);
-    for (int64_t row = 0; row < inputs_bs.size(0); row += set.pass_rows) {
-      const auto pass = [&](const at::Tensor& tensor) {
-        return tensor.slice(0, row, std::min(row + set.pass_rows, tensor.size(0)));
-      };
-      const at::Tensor targets_bt = pass(batch.targets_bt);
-      const at::Tensor nll_bt = state.model().TokenNll({pass(inputs_bs).to(device), targets_bt.to(device)});
-      AddPass(set, rows, row, targets_bt, nll_bt, outcome.parts);
+    for (int64_t row = 0; row < inputs_bs.size(0);) {
+      int64_t pass = std::min(pass_rows, inputs_bs.size(0) - row);
+      const int64_t asked = pass;
+      const at::Tensor nll_bt = NllOfPass(state, device, inputs_bs, batch.targets_bt, row, &pass);
+      if (pass < asked) pass_rows = pass;
+      AddPass(set, rows, row, batch.targets_bt.narrow(0, row, pass), nll_bt, outcome.parts);
+      row += pass;
     }
   }
   if (group) stopped = !AddUp(outcome.parts, stopped, *group);
