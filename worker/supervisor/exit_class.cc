@@ -62,8 +62,8 @@ const char* Advice(ExitClass exit_class) {
       return ": the machine's NVIDIA driver is too old for the trainer's CUDA. Update the driver, or start the worker "
              "with --no-devices or a trainer built for it";
     case ExitClass::kCollectiveTimeout:
-      return ": another rank was connected and silent for the whole of execution.peer_timeout_s. See the other ranks' "
-             "logs (`allo logs --rank`) and the network between them";
+      return ": another rank could not be reached, or was connected and silent, for the whole of "
+             "execution.peer_timeout_s. See the other ranks' logs (`allo logs --rank`) and the network between them";
     default:
       return "";
   }

@@ -17,7 +17,7 @@ enum class ExitCode : int {
   kDeviceLost = 47,         // the GPU is not there, or broken
   kDeviceFull = 48,         // other programs have its memory
   kDriverTooOld = 49,       // for LibTorch's CUDA
-  kCollectiveTimeout = 50,  // another rank is there and says nothing
+  kCollectiveTimeout = 50,  // another rank cannot be reached, or says nothing
 };
 
 // The end of a run: its code and, unless done, the reason for people.

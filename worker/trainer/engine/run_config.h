@@ -40,7 +40,7 @@ struct Execution {
   std::filesystem::path rendezvous;
   std::string listen = "127.0.0.1";  // address that ranks listen on; "0.0.0.0" is all
   double device_share = 1;           // of a GPU's memory, that is this run's
-  int64_t peer_timeout_s = 1800;     // of a rank that is waited for and says nothing
+  int64_t peer_timeout_s = 1800;     // of a rank that is dialled or waited for and says nothing
   std::string sharding = "auto";     // "none"; "optimizer": optimiser states and gradients; "auto": if memory needs it
   std::string experts = "auto";      // "whole"; "divided": among the ranks; "auto": divided where states are sharded
   bool kernels = false;              // GPUs compute by the module of kernels (docs/kernels.md) where it is there
