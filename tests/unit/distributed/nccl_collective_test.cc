@@ -102,6 +102,31 @@ TEST_F(NcclStub, AnAbortThatWaitsForGraphsKeepsNobody) {
   }
 }
 
+// What is on the device and does not end is aborted, and told as another rank's silence; what ends is not.
+TEST_F(NcclStub, AnExchangeThatDoesNotEndIsATimeout) {
+  const int before = Aborts();
+  const std::string id = NewNcclId();
+  OnRanks(2, [&](int rank) {
+    NcclCollective collective(id, rank, 2, at::kCPU, nullptr, std::chrono::seconds(5));
+    std::atomic<int> asked = 0;
+    collective.WatchUntil([&] { return ++asked >= 2; });
+    while (asked < 2) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    collective.Check();
+    if (rank == 1) collective.WatchUntil([] { return false; });
+    try {
+      for (int i = 0; i < 1'000'000; ++i) {
+        if (rank == 1) collective.Check();
+        if (rank == 0 && Aborts() > before) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      FAIL() << "nobody noticed";
+    } catch (const CollectiveTimeout& silent) {
+      EXPECT_EQ(rank, 1);
+      EXPECT_THAT(silent.what(), HasSubstr("an exchange with the other ranks has not come to its end within 5 s"));
+    }
+  });
+}
+
 // A lost device may never let NCCL end: a rank that leaves does not wait for it for ever.
 TEST_F(NcclStub, AnAbortThatNeverEndsIsLeft) {
   const auto hold = reinterpret_cast<void (*)(int)>(::dlsym(handle_, "StubHoldGraphs"));
@@ -158,7 +183,7 @@ TEST_F(NcclStub, ARankThatNeverComesIsAPeerLost) {
   try {
     const NcclCollective collective(NewNcclId(), 0, 2, at::kCPU, nullptr, milliseconds(50));
     FAIL() << "nobody came";
-  } catch (const PeerLost& lost) {
+  } catch (const CollectiveTimeout& lost) {
     EXPECT_THAT(lost.what(), HasSubstr("ncclCommInitRankConfig has not come to its end"));
   }
   EXPECT_EQ(Aborts() - before, 1);

@@ -291,8 +291,10 @@ NcclCollective::NcclCollective(const std::string& id, int rank, int ranks, const
 NcclCollective::~NcclCollective() = default;
 
 void NcclCollective::WatchMark(c10::Event mark) {
-  watch_->Started([mark = std::make_shared<c10::Event>(std::move(mark))] { return mark->query(); });
+  WatchUntil([mark = std::make_shared<c10::Event>(std::move(mark))] { return mark->query(); });
 }
+
+void NcclCollective::WatchUntil(std::function<bool()> ended) { watch_->Started(std::move(ended)); }
 
 void NcclCollective::Launched() {
   Check();

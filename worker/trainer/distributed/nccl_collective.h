@@ -20,8 +20,8 @@ std::string NewNcclId();
 // times a second, and whether what was started has ended after `patience`: all of these abort the communicator, so that
 // nothing on the device waits for ever, and become PeerLost or CollectiveTimeout at the next call. An error of CUDA's
 // own that NCCL reports is this rank's: std::runtime_error. What the device computed meanwhile is worth nothing: call
-// Check before results are believed. The destructor waits for an abort's end, which comes when no CUDA graph holds
-// calls of this any more: graphs must be gone before it.
+// Check before results are believed. The destructor waits, 30 s at most, for an abort's end, which comes when no CUDA
+// graph holds calls of this any more: graphs must be gone before it.
 //
 // No call of NCCL's blocks the host: whatever NCCL has still to do with the other ranks, above all to meet them, is
 // asked after until it is done, a peer is lost or `patience` is over, which is a CollectiveTimeout too.
@@ -44,6 +44,9 @@ class NcclCollective : public Collective {
   void EndCapture() override { capturing_ = false; }
   void Launched() override;
   void Check() override;
+  // Whether what the device does with the other ranks has ended is asked of `ended`, on another thread; when it has not
+  // after `patience`, that is a CollectiveTimeout. Calls do this by themselves where devices have streams.
+  void WatchUntil(std::function<bool()> ended);
 
  private:
   class Watch;
