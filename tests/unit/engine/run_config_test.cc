@@ -200,6 +200,8 @@ TEST(RunConfigTest, ReadsTheFile) {
   EXPECT_EQ(config->execution.device, "cuda:1");
   EXPECT_EQ(config->execution.inputs.at("data"), "/x");
   EXPECT_EQ(config->run_sha256.size(), 64u);
+  EXPECT_TRUE(
+      ParseRunConfig({{"run", Pretraining()}, {"execution", {{"deterministic", true}}}})->execution.deterministic);
 }
 
 TEST(RunConfigTest, RefusesAWrongFile) {
