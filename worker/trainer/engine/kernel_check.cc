@@ -151,7 +151,8 @@ std::string Difference(const Reference& reference, const CheckedSteps& other, at
   std::string difference = NumbersDifference(reference, other, bf16);
   if (difference.empty())
     difference = TensorsDifference("the mean gradient", steps.mean_gradients, other.mean_gradients, how, tolerance);
-  if (difference.empty()) difference = TensorsDifference("the change", steps.changes, other.changes, how, tolerance);
+  if (difference.empty())
+    difference = TensorsDifference("the change", steps.changes, other.changes, how, 2 * tolerance);
   return difference;
 }
 
