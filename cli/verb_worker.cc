@@ -78,7 +78,8 @@ int Work(Options& options) {
 void Declare(CLI::App& program) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = program.add_subcommand("worker", "Run cells for a coordinator until told to stop");
-  verb->add_option("--name", options->worker.name, "Name that people see (default: the host and a mark of the work folder)");
+  verb->add_option("--name", options->worker.name,
+                   "Name that people see (default: the host and a mark of the work folder)");
   verb->add_option("--work", options->work_directory,
                    "Folder for runs and files (default: worker in the data directory)");
   verb->add_option("--slots", options->worker.slots, "Cells at once (with GPUs: one each)")
