@@ -165,6 +165,10 @@ TEST_F(CoreWorkerTest, OutOfMemoryHalvesTheMicroBatchFromTheRecipesBatch) {
   EXPECT_EQ(SpecOf(worker).micro_batch(), 8);
   ASSERT_TRUE(Finish(FinishOf(worker, v1::FinishRequest::OUTCOME_OUT_OF_MEMORY)).ok());
   EXPECT_EQ(SpecOf(worker).micro_batch(), 4);
+  v1::FinishRequest told = FinishOf(worker, v1::FinishRequest::OUTCOME_OUT_OF_MEMORY);
+  told.set_micro_batch(2);  // the trainer had halved it itself
+  ASSERT_TRUE(Finish(told).ok());
+  EXPECT_EQ(SpecOf(worker).micro_batch(), 1);
 }
 
 TEST_F(CoreWorkerTest, AStoppedAttemptGoesOnFromItsCheckpoint) {
